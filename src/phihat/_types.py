@@ -1,0 +1,173 @@
+"""The words that the rest of the library is written in.
+
+Example:
+  >>> from phihat import Status
+  >>> Status(2).name
+  'CONVERGED'
+"""
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+__all__ = [
+    "Batch",
+    "Box",
+    "LossFn",
+    "ModelFn",
+    "Params",
+    "RandomKey",
+    "Schedule",
+    "Status",
+]
+
+Params = PyTree
+"""Any pytree whose leaves are floating-point arrays or Python floats."""
+
+Batch = PyTree
+"""`(x [I, ...], y [I, ...])` for the losses of phihat, else any pytree of arrays."""
+
+ModelFn = Callable[..., Any]
+"""`(params, x) -> prediction`, a pure function."""
+
+LossFn = Callable[..., Any]
+"""`(params, batch) -> []`, or `(params) -> []` where there are no data."""
+
+Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
+"""`step -> rate`, a pure function of the number of updates made so far."""
+
+RandomKey = Key[Array, ""]
+"""A typed key, as `jax.random.key(seed)` makes it."""
+
+
+class Status(enum.IntEnum):
+    """How a fit ended; compiled code returns it as an int32 and never raises.
+
+    A positive status below `NONFINITE_LOSS` is an end that needs no repair.
+
+    Example:
+      >>> [status.name for status in Status if status >= Status.NONFINITE_LOSS]
+      ['NONFINITE_LOSS', 'NONFINITE_GRADIENT', 'NONFINITE_PARAMS']
+    """
+
+    RUNNING = 0
+    """Steps are left."""
+    COMPLETED = 1
+    """The budget of steps was used."""
+    CONVERGED = 2
+    """The tolerance was met."""
+    STALLED = 3
+    """The optimizer can make no further progress."""
+    STOPPED = 4
+    """A callback asked for the end."""
+    INTERRUPTED = 5
+    """Ctrl-C or a signal."""
+    TIME_LIMIT = 6
+    """The time limit was reached."""
+    NONFINITE_LOSS = 7
+    """The loss was infinite or NaN."""
+    NONFINITE_GRADIENT = 8
+    """A gradient entry was infinite or NaN."""
+    NONFINITE_PARAMS = 9
+    """The update would have made a parameter infinite or NaN."""
+
+
+def _as_bounds(tree: PyTree) -> PyTree:
+    """Turn lists of numbers into arrays, at any depth."""
+    is_list = lambda node: isinstance(node, list) and not any(  # noqa: E731
+        isinstance(entry, (list, tuple, dict)) for entry in node
+    )
+    return jax.tree.map(
+        lambda node: np.asarray(node, dtype=float) if isinstance(node, list) else node,
+        tree,
+        is_leaf=is_list,
+    )
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Box:
+    """A box in parameter or data space: every leaf lies between `low` and `high`.
+
+    Args:
+      low: the lower ends, a pytree like the thing it bounds; a scalar serves a whole
+        leaf, and a list of numbers is one array. `-inf` leaves an end open.
+      high: the upper ends, likewise; no entry may lie below that of `low`.
+
+    Raises:
+      ValueError: an entry of `low` lies above its partner in `high`, or is NaN.
+
+    Example:
+      >>> Box([-10.0, 2.5], [10.0, 22.5])
+      Box(low=array([-10. ,   2.5]), high=array([10. , 22.5]))
+    """
+
+    low: PyTree
+    high: PyTree
+
+    def __init__(self, low: PyTree, high: PyTree) -> None:
+        """Check and keep the two ends; lists of numbers become arrays."""
+        self.low = _as_bounds(low)
+        self.high = _as_bounds(high)
+        self._check()
+
+    def _check(self) -> None:
+        low_leaves, low_tree = jax.tree_util.tree_flatten_with_path(self.low)
+        high_leaves, high_tree = jax.tree_util.tree_flatten_with_path(self.high)
+        if low_tree != high_tree:
+            raise ValueError(
+                "Box: `low` and `high` must be pytrees of the same structure, got "
+                f"{low_tree} and {high_tree}."
+            )
+        for (path, low), (_, high) in zip(low_leaves, high_leaves, strict=True):
+            if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
+                continue
+            if not np.all(np.asarray(low) <= np.asarray(high)):
+                leaf = jax.tree_util.keystr(path)
+                where = f" at leaf {leaf}" if leaf else ""
+                raise ValueError(
+                    f"Box: `low` must not lie above `high`{where}, got low={low} "
+                    f"and high={high}; swap them."
+                )
+
+    def __repr__(self) -> str:
+        """Show both ends."""
+        return f"Box(low={self.low!r}, high={self.high!r})"
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[Any, Any], None]:
+        """Flatten for jax; the ends are the children."""
+        get = jax.tree_util.GetAttrKey
+        return ((get("low"), self.low), (get("high"), self.high)), None
+
+    @classmethod
+    def tree_unflatten(cls, aux: None, children: tuple[PyTree, PyTree]) -> "Box":
+        """Rebuild without checks: jax unflattens with tracers and placeholders."""
+        del aux
+        box = object.__new__(cls)
+        box.low, box.high = children
+        return box
+
+    def clip(self, params: Params) -> Params:
+        """Project `params` onto the box: each entry to the nearest inside.
+
+        Example:
+          >>> float(Box(0.0, 1.0).clip(jnp.asarray(3.0)))
+          1.0
+        """
+        if not isinstance(self.low, (dict, tuple, list)) and jnp.ndim(self.low) == 0:
+            return jax.tree.map(
+                lambda leaf: jnp.clip(leaf, self.low, self.high).astype(leaf.dtype),
+                params,
+            )
+        return jax.tree.map(
+            lambda leaf, low, high: jnp.clip(
+                leaf, jnp.asarray(low, leaf.dtype), jnp.asarray(high, leaf.dtype)
+            ),
+            params,
+            self.low,
+            self.high,
+        )
