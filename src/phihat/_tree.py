@@ -96,7 +96,7 @@ class Static:
 def as_partial(fn: Callable[..., Any], call: str, argument: str) -> Partial:
     """Wrap a callable in a `Partial`, so that no leaf of ours is ever a function.
 
-    A `functools.partial`, nested ones too, is unwrapped: its numbers become leaves.
+    A partial of a partial is flattened: the numbers of both become leaves.
 
     Args:
       fn: any callable.
@@ -275,7 +275,9 @@ def default_float() -> Any:
 
 def accumulator_dtype(leaf: Any) -> Any:
     """Return the dtype for moments and sums of a leaf: at least float32."""
-    return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+    # Strict promotion knows no way from bfloat16 to float32, though it loses nothing.
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
 
 
 def strong(tree: PyTree) -> PyTree:
@@ -291,9 +293,11 @@ def select(
     condition: Bool[Array, ""], if_true: PyTree, if_false: PyTree
 ) -> PyTree:
     """Choose between two trees of equal shapes, leaf by leaf."""
-    return jax.tree.map(
-        lambda one, other: jnp.where(condition, one, other), if_true, if_false
-    )
+
+    def choose(one: Array, other: Array) -> Array:
+        return one if one is other else jnp.where(condition, one, other)
+
+    return jax.tree.map(choose, if_true, if_false)
 
 
 def global_norm(tree: PyTree) -> Float[Array, ""]:

@@ -1,0 +1,395 @@
+"""The loop: steps, their guard and the history, in two shapes of the same meaning.
+
+Both run `num_steps` steps, stop at the first step that may not be taken (its `status`
+says why) and leave the state as it was before that step. They differ in what they cost.
+
+- `run_blocks`, for one fit on the CPU. Choosing between the old and the new state at
+  every step costs a tiny fit as much as the step itself. So a block of steps runs
+  unguarded and only notes the first step that failed; where one did, the block is run
+  again from its start up to that step, by the same compiled body, hence to the same
+  bits. Trip counts are run-time numbers, so the body compiles the same whatever the
+  number of steps, and n steps then m are n + m to the bit.
+- `run_guarded`, for everything else: under `vmap` the choice costs a few per cent, on
+  an accelerator nothing, and its `scan` can be differentiated in reverse.
+
+Example:
+  >>> from phihat import _loop
+  >>> _loop.Plan(num_steps=100, record_every=30).num_rows
+  4
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
+
+from phihat import _tree
+from phihat._records import Recorder, blank
+from phihat._types import Status
+from phihat.results import FitState, StepInfo
+
+__all__ = ["Feed", "Plan", "run_blocks", "run_guarded"]
+
+_BLOCK = 128
+"""Steps between two looks at the status: few enough to repeat, many enough to forget."""
+
+_BLOCK_ENTRIES = 2**16
+"""Row numbers of batches that are computed at once, at most (256 KiB)."""
+
+_REPEATABLE_ENTRIES = 2**17
+"""Entries of the state above which a copy of it costs more than a choice per step."""
+
+
+class Plan(NamedTuple):
+    """The static shape of a run.
+
+    Attributes:
+      num_steps: the budget.
+      record_every: steps per row of the history.
+    """
+
+    num_steps: int
+    record_every: int
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the history: those of an unfinished stride count."""
+        return -(-self.num_steps // self.record_every)
+
+
+class Feed(NamedTuple):
+    """How a step gets its batch.
+
+    Attributes:
+      prepare_fn: `steps [...] -> rows`, computed for many steps at once, or None.
+      step_fn: `(state, step, rows) -> (state, info)`: a step on that step's batch.
+      batch_fn: `(step, rows) -> batch`, for recorders.
+      num_entries: numbers in the rows of one step.
+    """
+
+    prepare_fn: Callable[[Int[Array, "..."]], PyTree] | None
+    step_fn: Callable[..., tuple[FitState, StepInfo]]
+    batch_fn: Callable[..., PyTree]
+    num_entries: int
+
+    def prepare(self, steps: Int[Array, "..."]) -> PyTree:
+        """Return the rows of these steps' batches, or None."""
+        return None if self.prepare_fn is None else self.prepare_fn(steps)
+
+
+class _Carry(NamedTuple):
+    """What both loops carry from step to step."""
+
+    state: FitState
+    recorder_states: PyTree
+    nonfinite_leaf: Int[Array, ""]
+
+
+# ----------------------------------------------------------------- guarded, everywhere
+
+
+def run_guarded(
+    feed: Feed,
+    state: FitState,
+    recorders: dict[str, Recorder],
+    plan: Plan,
+    *,
+    stops_early: bool,
+) -> tuple[FitState, Int[Array, ""], dict[str, Any]]:
+    """Run steps, each guarded by a choice between the old and the new state.
+
+    Args:
+      feed: where steps and batches come from.
+      state: a running state.
+      recorders: what to put on record.
+      plan: how many steps, how many rows.
+      stops_early: end the loop once the fit has stopped, at the price of reverse
+        differentiation; else the remaining steps run and change nothing.
+
+    Returns:
+      The last state (its status RUNNING where the budget was used), the number of the
+      leaf that was not finite or -1, and the history, blank after a stop.
+    """
+    start, stride = state.step, plan.record_every
+    blocks, rows = _split_rows(feed, plan, stops_early)
+    is_padded = blocks * rows * stride > plan.num_steps
+
+    def take(carry: _Carry, offset: Any, fed: PyTree) -> tuple[_Carry, Any]:
+        # The step's number comes from the loop and not from the state: under vmap it
+        # stays one number for all lanes, and so does the choice of the batch's shape.
+        before = carry.state
+        active = before.status == Status.RUNNING
+        if is_padded:
+            active &= offset < plan.num_steps
+        proposal, info = feed.step_fn(before, start + offset, fed)
+        goes_on = active & (info.status == Status.RUNNING)
+        after = _tree.select(goes_on, proposal, before)
+        status = jnp.where(active, info.status, before.status)
+        leaf = jnp.where(active, info.nonfinite_leaf, carry.nonfinite_leaf)
+        after = _Carry(after._replace(status=status), carry.recorder_states, leaf)
+        return after, (active, info)
+
+    def take_silently(carry: _Carry, xs: Any) -> tuple[_Carry, None]:
+        return take(carry, *xs)[0], None
+
+    def take_row(carry: _Carry, xs: Any) -> tuple[_Carry, dict[str, Any]]:
+        offset, fed = jax.tree.map(lambda leaf: leaf[0], xs)
+        after, (active, info) = take(carry, offset, fed)
+        batch_fn = lambda: feed.batch_fn(start + offset, fed)  # noqa: E731
+        recorder_states, row = _ask(recorders, carry, info, batch_fn)
+        after = after._replace(recorder_states=recorder_states)
+        if stride > 1:
+            rest = jax.tree.map(lambda leaf: leaf[1:], xs)
+            after, _ = jax.lax.scan(take_silently, after, rest)
+        return after, _tree.select(active, row, blank(row))
+
+    def take_block(carry: _Carry, block: Any) -> tuple[_Carry, dict[str, Any]]:
+        offsets = block * (rows * stride) + jnp.arange(rows * stride, dtype=jnp.int32)
+        offsets = offsets.reshape(rows, stride)
+        return jax.lax.scan(take_row, carry, (offsets, feed.prepare(start + offsets)))
+
+    carry = _start(state, recorders)
+    if stops_early:
+        carry, history = _scan_until_stopped(take_block, carry, blocks, rows)
+    else:
+        numbers = jnp.arange(blocks, dtype=jnp.int32)
+        carry, history = jax.lax.scan(take_block, carry, numbers)
+        history = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), history)
+    history = jax.tree.map(lambda leaf: leaf[: plan.num_rows], history)
+    return carry.state, carry.nonfinite_leaf, history
+
+
+def _split_rows(feed: Feed, plan: Plan, stops_early: bool) -> tuple[int, int]:
+    """Return the number of blocks and the rows of each, with little left over."""
+    limit = plan.num_rows
+    if stops_early or feed.prepare_fn is not None:
+        limit = max(1, _block_length(feed, plan) // plan.record_every)
+    blocks = -(-plan.num_rows // limit)
+    return blocks, -(-plan.num_rows // blocks)
+
+
+def _scan_until_stopped(
+    take_block: Callable[..., Any], carry: _Carry, blocks: int, rows: int
+) -> tuple[_Carry, dict[str, Any]]:
+    """Run blocks while the fit runs; the history is written once a block."""
+
+    def is_running(loop: Any) -> Array:
+        block, carry, _ = loop
+        return (block < blocks) & (carry.state.status == Status.RUNNING)
+
+    def advance(loop: Any) -> Any:
+        block, carry, history = loop
+        carry, written = take_block(carry, block)
+        return block + 1, carry, _write(history, written, block * rows)
+
+    first = jnp.zeros((), jnp.int32)
+    block = jax.eval_shape(take_block, carry, first)[1]
+    row = jax.eval_shape(lambda block: jax.tree.map(lambda leaf: leaf[0], block), block)
+    history = _blank_rows(row, blocks * rows)
+    _, carry, history = jax.lax.while_loop(is_running, advance, (first, carry, history))
+    return carry, history
+
+
+# -------------------------------------------------------------- blocks, for one CPU fit
+
+
+class _Blocks(NamedTuple):
+    """What `run_blocks` carries from block to block.
+
+    `begin` is where the block begins at step `offset`; the run ends at step `target`.
+    """
+
+    begin: _Carry
+    offset: Int[Array, ""]
+    target: Int[Array, ""]
+    status: Int[Array, ""]
+    nonfinite_leaf: Int[Array, ""]
+    row: dict[str, Any] | None
+    history: dict[str, Any]
+
+
+class _Steps(NamedTuple):
+    """What a block carries from step to step."""
+
+    carry: _Carry
+    offset: Int[Array, ""]
+    status: Int[Array, ""]
+    row: dict[str, Any] | None
+    history: dict[str, Any] | None
+
+
+def run_blocks(
+    feed: Feed, state: FitState, recorders: dict[str, Recorder], plan: Plan
+) -> tuple[FitState, Int[Array, ""], dict[str, Any]]:
+    """Run steps in unguarded blocks, repeating one in which a step may not be taken.
+
+    Arguments and returns are those of `run_guarded`; it always stops early.
+    """
+    start, stride = state.step, plan.record_every
+    length = min(_block_length(feed, plan), plan.num_steps)
+    repeats = _num_entries(state) <= _REPEATABLE_ENTRIES
+
+    def ask(carry: _Carry, info: StepInfo, step: Any, fed: PyTree) -> Any:
+        return _ask(recorders, carry, info, lambda: feed.batch_fn(step, fed))
+
+    def take_step(steps: _Steps, fed: PyTree) -> _Steps:
+        carry, row, history = steps.carry, steps.row, steps.history
+        step = start + steps.offset
+        proposal, info = feed.step_fn(carry.state, step, fed)
+        if stride == 1:
+            recorder_states, new = ask(carry, info, step, fed)
+            one = jax.tree.map(lambda leaf: leaf[None], new)
+            history = _write(history, one, steps.offset)
+        else:
+            recorder_states, row = jax.lax.cond(
+                steps.offset % stride == 0,
+                lambda: ask(carry, info, step, fed),
+                lambda: (carry.recorder_states, row),
+            )
+        goes_on = info.status == Status.RUNNING
+        if not repeats:
+            proposal = _tree.select(goes_on, proposal, carry.state)
+        return _Steps(
+            carry=_Carry(proposal, recorder_states, info.nonfinite_leaf),
+            offset=steps.offset + goes_on.astype(jnp.int32),
+            status=info.status,
+            row=row,
+            history=history,
+        )
+
+    def take_block(blocks: _Blocks) -> _Blocks:
+        offset = blocks.offset
+        limit = jnp.minimum(offset + length, blocks.target)
+        if stride > 1:  # a block ends with its row
+            limit = jnp.minimum(limit, (offset // stride + 1) * stride)
+        fed = feed.prepare(start + offset + jnp.arange(length, dtype=jnp.int32))
+
+        def goes_on(steps: _Steps) -> Array:
+            return (steps.offset < limit) & (steps.status == Status.RUNNING)
+
+        def advance(steps: _Steps) -> _Steps:
+            here = steps.offset - offset
+            return take_step(steps, jax.tree.map(lambda leaf: leaf[here], fed))
+
+        end = jax.lax.while_loop(
+            goes_on,
+            advance,
+            _Steps(
+                carry=blocks.begin,
+                offset=offset,
+                status=jnp.asarray(Status.RUNNING, jnp.int32),
+                row=blocks.row,
+                history=blocks.history if stride == 1 else None,
+            ),
+        )
+        failed = end.status != Status.RUNNING
+        if stride == 1:
+            history = end.history
+        else:
+            one = jax.tree.map(lambda leaf: leaf[None], end.row)
+            history = _write(blocks.history, one, offset // stride)
+        return _Blocks(
+            begin=_tree.select(failed, blocks.begin, end.carry)
+            if repeats
+            else end.carry,
+            offset=jnp.where(failed, offset, end.offset) if repeats else end.offset,
+            target=jnp.where(failed, end.offset, blocks.target),
+            status=jnp.where(failed, end.status, blocks.status),
+            nonfinite_leaf=jnp.where(
+                failed, end.carry.nonfinite_leaf, blocks.nonfinite_leaf
+            ),
+            row=end.row,
+            history=history,
+        )
+
+    carry = _start(state, recorders)
+    row = _row_shape(feed, recorders, carry)
+    end = jax.lax.while_loop(
+        lambda blocks: blocks.offset < blocks.target,
+        take_block,
+        _Blocks(
+            begin=carry,
+            offset=jnp.zeros((), jnp.int32),
+            target=jnp.asarray(plan.num_steps, jnp.int32),
+            status=jnp.asarray(Status.RUNNING, jnp.int32),
+            nonfinite_leaf=jnp.asarray(-1, jnp.int32),
+            row=None if stride == 1 else blank(row),
+            history=_blank_rows(row, plan.num_rows),
+        ),
+    )
+    final = end.begin.state._replace(status=end.status)
+    return final, end.nonfinite_leaf, end.history
+
+
+# -------------------------------------------------------------------- private helpers
+
+
+def _start(state: FitState, recorders: dict[str, Recorder]) -> _Carry:
+    recorder_states = {
+        name: _tree.strong(recorder.init_fn(state.params))
+        for name, recorder in recorders.items()
+    }
+    return _Carry(state, recorder_states, jnp.asarray(-1, jnp.int32))
+
+
+def _block_length(feed: Feed, plan: Plan) -> int:
+    """Return the steps of a block: a row's at most where a row is longer than a step."""
+    length = _BLOCK if plan.record_every == 1 else plan.record_every
+    if feed.prepare_fn is not None:
+        length = min(length, max(1, _BLOCK_ENTRIES // max(1, feed.num_entries)))
+    return length
+
+
+def _num_entries(tree: PyTree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _row_shape(feed: Feed, recorders: dict[str, Recorder], carry: _Carry) -> PyTree:
+    """Return the shapes of one row of the history."""
+
+    def measure(carry: _Carry) -> PyTree:
+        step = carry.state.step
+        fed = jax.tree.map(lambda leaf: leaf[0], feed.prepare(step[None]))
+        info = feed.step_fn(carry.state, step, fed)[1]
+        return _ask(recorders, carry, info, lambda: feed.batch_fn(step, fed))[1]
+
+    return jax.eval_shape(measure, carry)
+
+
+def _ask(
+    recorders: dict[str, Recorder],
+    carry: _Carry,
+    info: StepInfo,
+    batch_fn: Callable[[], PyTree],
+) -> tuple[PyTree, dict[str, Any]]:
+    """Return the recorders' new states and the row that they measured."""
+    states, row = {}, {}
+    for name, recorder in recorders.items():
+        # A recorder without a state does not look at the batch: none is gathered.
+        batch = None if carry.recorder_states[name] is None else batch_fn()
+        state, value = recorder.update_fn(
+            carry.recorder_states[name], carry.state, info, batch
+        )
+        states[name] = _tree.strong(state)
+        row[name] = _tree.strong(value)
+    return states, row
+
+
+def _blank_rows(row: PyTree, num_rows: int) -> PyTree:
+    return blank(
+        jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((num_rows, *leaf.shape), leaf.dtype), row
+        )
+    )
+
+
+def _write(history: PyTree, rows: PyTree, at: Any) -> PyTree:
+    return jax.tree.map(
+        lambda buffer, value: jax.lax.dynamic_update_slice_in_dim(
+            buffer, value, at, axis=0
+        ),
+        history,
+        rows,
+    )

@@ -1,0 +1,76 @@
+"""Compiled programs, one per piece of code, remembered while they are in use.
+
+A program's key is everything but numbers: functions, structure, options. It holds its
+functions strongly, so no identity is reused while it lives, and it is forgotten when
+many newer ones are in use.
+
+Example:
+  >>> import jax
+  >>> from phihat import _programs
+  >>> def scaled(code, options, is_eager, x):
+  ...     return code * x + options
+  >>> print(_programs.call(scaled, 2.0, 1, jax.numpy.asarray(3.0)))
+  7.0
+"""
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+from jax.extend.core import get_opaque_trace_state
+from jaxtyping import PyTree
+
+from phihat import _tree
+
+__all__ = ["call", "is_tracing"]
+
+_MAX_PROGRAMS = 256
+"""Enough for a notebook's day; a program of a small fit is some hundred kilobytes."""
+
+
+def call(
+    body: Callable[..., Any], code: PyTree, options: Hashable, *arrays: PyTree
+) -> Any:
+    """Run `body(code, options, is_eager, *arrays)` as one compiled program.
+
+    Called eagerly, it runs the program remembered for this code. Under a trace it does
+    so only where no function in the code can hide a tracer; else it is inlined, and
+    nothing is remembered.
+
+    Args:
+      body: a module-level function; `is_eager` tells it whether a single fit is running
+        on its own, or some transformation is at work.
+      code: a pytree of functions and numbers, split here.
+      options: what else shapes the program, hashable, with types that tell apart.
+      *arrays: further pytrees of numbers.
+
+    Returns:
+      What `body` returns.
+    """
+    key, numbers = _tree.split(code)
+    if not is_tracing():
+        return _program(body, key, options, True)(numbers, *arrays)
+    if _tree.is_importable(code):
+        return _program(body, key, options, False)(numbers, *arrays)
+    return body(code, options, False, *arrays)
+
+
+@functools.lru_cache(maxsize=_MAX_PROGRAMS)
+def _program(
+    body: Callable[..., Any], key: Hashable, options: Hashable, is_eager: bool
+) -> Callable[..., Any]:
+    def program(numbers: list[Any], *arrays: PyTree) -> Any:
+        return body(_tree.merge(key, numbers), options, is_eager, *arrays)
+
+    program.__name__ = body.__name__.strip("_")
+    return jax.jit(program)
+
+
+def is_tracing() -> bool:
+    """Tell whether some transformation of jax is tracing right now."""
+    return get_opaque_trace_state(convention="phihat") != _EAGER
+
+
+with jax.ensure_compile_time_eval():  # the import itself may happen inside a trace
+    _EAGER = get_opaque_trace_state(convention="phihat")

@@ -1,0 +1,184 @@
+"""What goes on record: names, functions and recorders resolved to one form.
+
+A recorder is a pair of pure functions with a state of its own, so that a quantity may
+be warm-started from its last value. `record_every` decides when it is asked.
+
+Example:
+  >>> from phihat import _records
+  >>> _records.normalise("fit", ("loss", {"distance": lambda state, info: info.loss}))
+  (('loss', None), ('distance', ...))
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, PyTree
+
+from phihat import _checks, _tree
+from phihat.optimizers import eval_params
+from phihat.results import FitState, StepInfo
+
+__all__ = ["Recorder", "blank", "normalise", "register", "resolve"]
+
+
+class Recorder(NamedTuple):
+    """A quantity with a state of its own.
+
+    Attributes:
+      init_fn: `params -> recorder_state`.
+      update_fn: `(recorder_state, state, info, batch) -> (recorder_state, value)`, with
+        the `FitState` before the step and what the step measured.
+    """
+
+    init_fn: Callable[..., PyTree]
+    update_fn: Callable[..., tuple[PyTree, PyTree]]
+
+
+_FACTORIES: dict[str, Callable[[Any], Recorder]] = {}
+"""Named recorders that need the loss: `loss_fn -> Recorder`."""
+
+
+def register(name: str, factory: Callable[[Any], Recorder]) -> None:
+    """Make a named recorder available: `factory(loss_fn)` returns it."""
+    _FACTORIES[name] = factory
+
+
+def normalise(call: str, record: Any) -> tuple[tuple[str, Any], ...]:
+    """Turn `record` into pairs of a name and None, a Partial or a Recorder of Partials.
+
+    Raises:
+      TypeError: an entry is neither a name, a mapping, nor a function.
+      ValueError: a name is unknown; the nearest known one is offered.
+    """
+    if record == ("loss",):  # the default, on the path of every call
+        return (("loss", None),)
+    entries: list[tuple[str, Any]] = []
+    for entry in [record] if isinstance(record, (str, Mapping)) else record:
+        if isinstance(entry, str):
+            known = [*_BUILT_IN, *_FACTORIES, "step"]
+            _checks.check_choice(call, "record", entry, known)
+            entries.append((entry, None))
+        elif isinstance(entry, Mapping):
+            for name, fn in entry.items():
+                entries.append((name, _as_code(fn, call, f"record[{name!r}]")))
+        else:
+            raise TypeError(
+                f"{call}: `record` must hold names or mappings from a name to "
+                f"`fn(state, info)`, got {_checks.brief(entry)}."
+            )
+    return tuple((name, code) for name, code in entries if name != "step")
+
+
+def _as_code(fn: Any, call: str, argument: str) -> Any:
+    if isinstance(fn, Recorder):
+        return Recorder(
+            init_fn=_tree.as_partial(fn.init_fn, call, argument),
+            update_fn=_tree.as_partial(fn.update_fn, call, argument),
+        )
+    return _tree.as_partial(fn, call, argument)
+
+
+def resolve(
+    entries: tuple[tuple[str, Any], ...], loss_fn: Any, projection: Any
+) -> dict[str, Recorder]:
+    """Return a recorder for every entry; inside a trace.
+
+    Raises:
+      TypeError: a named recorder needs the loss, and the step function is not ours.
+    """
+    recorders = {}
+    for name, code in entries:
+        if isinstance(code, Recorder):
+            recorders[name] = code
+        elif code is not None:
+            recorders[name] = _stateless(code)
+        elif name == "params":
+            recorders[name] = _stateless(Partial(_evaluation_params, projection))
+        elif name in _FACTORIES:
+            if loss_fn is None:
+                raise TypeError(
+                    f"run: `record` asks for {name!r}, which needs the loss, but the "
+                    "step function was not made by `make_step`."
+                )
+            recorders[name] = _FACTORIES[name](loss_fn)
+        else:
+            recorders[name] = _stateless(_BUILT_IN[name])
+    return recorders
+
+
+def blank(value: PyTree) -> PyTree:
+    """Return what stands where nothing was measured: NaN, or zero for integers."""
+
+    def fill(leaf: Array) -> Array:
+        is_float = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        return jnp.full(leaf.shape, jnp.nan if is_float else 0, leaf.dtype)
+
+    return jax.tree.map(fill, value)
+
+
+def _stateless(fn: Callable[[FitState, StepInfo], PyTree]) -> Recorder:
+    return Recorder(init_fn=_no_state, update_fn=Partial(_call_stateless, fn))
+
+
+def _no_state(params: PyTree) -> None:
+    del params
+
+
+def _call_stateless(
+    fn: Callable[[FitState, StepInfo], PyTree],
+    recorder_state: None,
+    state: FitState,
+    info: StepInfo,
+    batch: PyTree,
+) -> tuple[None, PyTree]:
+    del recorder_state, batch
+    return None, fn(state, info)
+
+
+def _evaluation_params(projection: Any, state: FitState, info: StepInfo) -> PyTree:
+    del info
+    params = eval_params(state.opt_state, state.params)
+    return params if projection is None else projection(params)
+
+
+def _loss(state: FitState, info: StepInfo) -> Array:
+    del state
+    return info.loss
+
+
+def _grad_norm(state: FitState, info: StepInfo) -> Array:
+    del state
+    return _tree.global_norm(info.grad)
+
+
+def _learning_rate(state: FitState, info: StepInfo) -> Array:
+    del state
+    if info.learning_rate is None:
+        raise ValueError(
+            "fit: `record` asks for 'learning_rate', but this optimizer does not tell "
+            "its rate: make it by `optax.inject_hyperparams(...)`, or use an optimizer "
+            "of phihat."
+        )
+    return info.learning_rate
+
+
+def _aux(state: FitState, info: StepInfo) -> PyTree:
+    del state
+    if info.aux is None:
+        raise ValueError(
+            "fit: `record` asks for 'aux', but the loss returns none; return "
+            "`(loss, aux)` and pass `has_aux=True`."
+        )
+    return info.aux
+
+
+_BUILT_IN: dict[str, Any] = {
+    "aux": _aux,
+    "grad_norm": _grad_norm,
+    "learning_rate": _learning_rate,
+    "loss": _loss,
+    "params": None,
+}

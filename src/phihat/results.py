@@ -1,0 +1,301 @@
+"""What a fit carries and what it returns; how a bad end becomes an exception.
+
+Example:
+  >>> from phihat import fit, gradient_descent, raise_for_status
+  >>> result = fit(lambda x: (x - 3.0) ** 2, 0.0, gradient_descent(0.25), num_steps=5)
+  >>> print(raise_for_status(result))
+  FitResult: COMPLETED, the budget of 5 steps was used
+    loss       9 -> 0.00878906
+    gradient   norm 0.1875
+    params     float32[]
+    history    loss, step: 5 rows
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from phihat import _tree
+from phihat._types import Params, RandomKey, Status
+
+__all__ = ["FitError", "FitResult", "FitState", "StepInfo", "raise_for_status"]
+
+
+class FitState(NamedTuple):
+    """What the next step needs.
+
+    Attributes:
+      step: absolute number of updates made so far, int32 [].
+      params: the params that the loop carries; `eval_params(opt_state, params)` are
+        those to evaluate.
+      opt_state: the optimizer's state.
+      key: the fit's typed key, or None where nothing is random.
+      status: a `Status` as int32 []; a step changes nothing unless it is RUNNING.
+      loss: the loss that the last step measured, [], NaN before the first.
+    """
+
+    step: Int[Array, ""]
+    params: Params
+    opt_state: PyTree
+    key: RandomKey | None
+    status: Int[Array, ""]
+    loss: Float[Array, ""]
+
+
+class StepInfo(NamedTuple):
+    """What a step measured, before its update; it may be thrown away.
+
+    Attributes:
+      loss: the loss on the step's batch, [].
+      grad: its gradient at the carried params.
+      updates: what the optimizer added to the params.
+      aux: what a loss with `has_aux` returned beside its value, else None.
+      learning_rate: the rate in force, [], or None where the optimizer does not tell.
+      status: RUNNING, or why the step must not be taken, int32 [].
+      nonfinite_leaf: the number of the first params leaf whose gradient or new value
+        is not finite, else -1, int32 [].
+    """
+
+    loss: Float[Array, ""]
+    grad: Params
+    updates: Params
+    aux: PyTree
+    learning_rate: Float[Array, ""] | None
+    status: Int[Array, ""]
+    nonfinite_leaf: Int[Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, repr=False)
+class FitResult:
+    """What a fit returns: a pytree of arrays, so it can be mapped over and saved.
+
+    Attributes:
+      params: the fitted params, those to evaluate.
+      loss: the loss of `params`, [], on the whole data where that is one batch, else on
+        the last batch; where the fit failed, on the batch that failed.
+      grad_norm: the Euclidean norm of the gradient there, [].
+      history: a dict of arrays, one row per `record_every` steps. Rows after a stop
+        are NaN (rows of params repeat the last ones, those of integers are zero).
+      status: a `Status` as int32 []; under `jax.vmap`, one per lane.
+      num_steps: the updates that this run made, int32 [].
+      state: the `FitState` to go on from: `fit(..., state=result.state)`.
+      nonfinite_leaf: the number of the params leaf that failed, else -1, int32 [].
+      nonfinite_data_leaf: the number of the first data leaf that holds an infinite or
+        NaN entry; looked for only where the fit failed, else -1, int32 [].
+      data_paths: the paths of the data leaves, for the message.
+
+    Example:
+      >>> from phihat import fit, gradient_descent
+      >>> result = fit(lambda x: x**2, 1.0, gradient_descent(0.25), num_steps=3)
+      >>> print(result.params, result.loss, result.num_steps)
+      0.125 0.015625 3
+    """
+
+    params: Params
+    loss: Float[Array, "*lanes"]
+    grad_norm: Float[Array, "*lanes"]
+    history: dict[str, Any]
+    status: Int[Array, "*lanes"]
+    num_steps: Int[Array, "*lanes"]
+    state: FitState
+    nonfinite_leaf: Int[Array, "*lanes"]
+    nonfinite_data_leaf: Int[Array, "*lanes"]
+    data_paths: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+
+    def __repr__(self) -> str:
+        """Report the end, the loss from and to, and what is on record."""
+        if any(not _is_concrete(leaf) for leaf in jax.tree.leaves(self)):
+            return f"FitResult(being traced, params={_shapes(self.params)})"
+        lines = [f"FitResult: {_headline(self)}", *_loss_lines(self)]
+        lines.append(f"  params     {_shapes(self.params)}")
+        if self.history:
+            rows = np.shape(self.history["step"])[-1]
+            names = ", ".join(sorted(self.history))
+            lines.append(f"  history    {names}: {rows} rows")
+        return "\n".join(lines)
+
+
+class FitError(RuntimeError):
+    """A fit met an infinite or NaN number.
+
+    Attributes:
+      step: the step at which it did, counted from the start of the run.
+      quantity: "loss", "gradient" or "params".
+      path: the path of the first such leaf, or None.
+      advice: what to try.
+    """
+
+    def __init__(self, step: int, quantity: str, path: str | None, advice: str) -> None:
+        """Compose the message from its parts."""
+        self.step = step
+        self.quantity = quantity
+        self.path = path
+        self.advice = advice
+        at = f" at {path}" if path else ""
+        super().__init__(
+            f"The fit stopped at step {step}: the {quantity} was not finite{at}. "
+            f"{advice}"
+        )
+
+
+def raise_for_status(result: FitResult) -> FitResult:
+    """Return the result, unless some number in its fit was infinite or NaN.
+
+    Args:
+      result: of one fit, or of many lanes.
+
+    Returns:
+      The same result.
+
+    Raises:
+      FitError: with the step, the quantity, the path of the leaf and advice; for lanes,
+        about the first bad lane, and how many ended with each status.
+
+    Example:
+      >>> from phihat import FitError, fit, gradient_descent, raise_for_status
+      >>> result = fit(lambda x: x**4, 9.0, gradient_descent(1.0), num_steps=9)
+      >>> try:
+      ...     raise_for_status(result)
+      ... except FitError as error:
+      ...     print(error.step, error.quantity)
+      3 loss
+    """
+    status = np.asarray(result.status)
+    bad = np.flatnonzero(status.ravel() >= Status.NONFINITE_LOSS)
+    if bad.size == 0:
+        return result
+    lane = int(bad[0])
+    single = _lane(result, lane, status.ndim)
+    error = _explain(single)
+    if status.ndim:
+        place = tuple(int(i) for i in np.unravel_index(lane, status.shape))
+        where = place[0] if len(place) == 1 else place
+        error.args = (
+            f"{bad.size} of {status.size} lanes failed ({_count_statuses(status)}). "
+            f"The first is lane {where}: {error.args[0]}",
+        )
+    raise error
+
+
+# -------------------------------------------------------------------- private helpers
+
+
+_QUANTITIES = {
+    Status.NONFINITE_LOSS: "loss",
+    Status.NONFINITE_GRADIENT: "gradient",
+    Status.NONFINITE_PARAMS: "params",
+}
+
+_REASONS = {
+    Status.RUNNING: "steps are left",
+    Status.CONVERGED: "the tolerance was met",
+    Status.STALLED: "the optimizer could make no further progress",
+    Status.STOPPED: "a callback asked for the end",
+    Status.INTERRUPTED: "it was interrupted",
+    Status.TIME_LIMIT: "the time limit was reached",
+}
+
+
+def _explain(result: FitResult) -> FitError:
+    status = Status(int(result.status))
+    paths = _tree.leaf_paths(result.params)
+    leaf = int(result.nonfinite_leaf)
+    path = (paths[leaf] or "the only leaf") if leaf >= 0 else None
+    step = int(result.num_steps)
+    data_leaf = int(result.nonfinite_data_leaf)
+    start = next(
+        (
+            name or "the only leaf"
+            for name, value in zip(
+                paths, jax.tree.leaves(result.params), strict=True
+            )
+            if not np.all(np.isfinite(np.asarray(value, dtype=float)))
+        ),
+        None,
+    )
+    if data_leaf >= 0:
+        name = result.data_paths[data_leaf] or "the only leaf"
+        advice = f"The data hold an infinite or NaN entry at {name}: clean them."
+    elif step == 0 and start is not None:
+        advice = f"The start itself is not finite at {start}: choose another."
+    elif step == 0:
+        advice = "It was so at the start: choose another, or check the loss there."
+    else:
+        advice = (
+            "The params before that step are kept in `result.params`. Try a smaller "
+            "learning rate, clip the gradients (`optax.clip_by_global_norm`), or scale "
+            "the data (`phihat.datasets.standardize`)."
+        )
+    return FitError(step, _QUANTITIES[status], path, advice)
+
+
+def _lane(result: FitResult, lane: int, num_axes: int) -> FitResult:
+    if num_axes == 0:
+        return result
+    pick = lambda leaf: np.reshape(  # noqa: E731
+        np.asarray(leaf), (-1, *np.shape(leaf)[num_axes:])
+    )[lane]
+    parts = {
+        name: jax.tree.map(pick, getattr(result, name))
+        for name in ("params", "loss", "grad_norm", "status", "num_steps")
+        + ("nonfinite_leaf", "nonfinite_data_leaf")
+    }
+    return dataclasses.replace(result, **parts)
+
+
+def _is_concrete(leaf: Any) -> bool:
+    return not isinstance(leaf, jax.core.Tracer) and hasattr(leaf, "shape")
+
+
+def _headline(result: FitResult) -> str:
+    status = np.asarray(result.status)
+    if status.ndim:
+        return f"{status.size} lanes: {_count_statuses(status)}"
+    code = Status(int(status))
+    steps = int(result.num_steps)
+    if code == Status.COMPLETED:
+        return f"COMPLETED, the budget of {steps} steps was used"
+    if code in _QUANTITIES:
+        error = _explain(result)
+        at = f" at {error.path}" if error.path else ""
+        return f"{code.name}, the {error.quantity} was not finite{at} at step {steps}"
+    return f"{code.name} after {steps} steps, {_REASONS[code]}"
+
+
+def _count_statuses(status: np.ndarray) -> str:
+    codes, counts = np.unique(status, return_counts=True)
+    return ", ".join(
+        f"{count} {Status(int(code)).name}"
+        for code, count in zip(codes, counts, strict=True)
+    )
+
+
+def _loss_lines(result: FitResult) -> list[str]:
+    loss, norm = np.asarray(result.loss), np.asarray(result.grad_norm)
+    if loss.ndim:
+        finite = loss[np.isfinite(loss)]
+        if finite.size == 0:
+            return []
+        low, middle, high = np.quantile(finite.astype(float), [0.0, 0.5, 1.0])
+        return [f"  loss       {low:.6g} to {high:.6g}, median {middle:.6g}"]
+    first = result.history.get("loss")
+    start = f"{float(first[0]):.6g} -> " if first is not None and len(first) else ""
+    return [
+        f"  loss       {start}{float(loss):.6g}",
+        f"  gradient   norm {float(norm):.6g}",
+    ]
+
+
+def _shapes(tree: PyTree) -> str:
+    names = _tree.leaf_paths(tree)
+    parts = []
+    for name, leaf in zip(names, jax.tree.leaves(tree), strict=True):
+        shape = ",".join(str(size) for size in jnp.shape(leaf))
+        parts.append(f"{name}{': ' if name else ''}{jnp.result_type(leaf)}[{shape}]")
+    shown = parts if len(parts) <= 6 else [*parts[:5], f"... {len(parts) - 5} more"]
+    return ", ".join(shown) or "no leaves"
