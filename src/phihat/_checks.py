@@ -1,4 +1,4 @@
-"""Argument checks, in one wording: "fit: `num_steps` must be >= 1, got 0."
+"""Argument checks in one wording, as in the example.
 
 Every check looks at concrete values only; a tracer passes, since raising on one would
 break every sweep.
@@ -28,6 +28,7 @@ __all__ = [
     "check_float_leaves",
     "check_key",
     "check_range",
+    "check_rows",
     "takes_argument",
 ]
 
@@ -91,8 +92,8 @@ def check_range(
     if not inside.all():
         worst = entries[~inside].flat[0] if entries.ndim else value
         raise ValueError(
-            f"{call}: `{argument}` must {_interval(low, high, include_low, include_high)}"
-            f", got {worst}."
+            f"{call}: `{argument}` must "
+            f"{_interval(low, high, include_low, include_high)}, got {worst}."
         )
 
 
@@ -107,9 +108,7 @@ def _interval(
     return f"lie in {left}{low:g}, {high:g}{right}"
 
 
-def check_choice(
-    call: str, argument: str, value: Any, choices: Iterable[str]
-) -> None:
+def check_choice(call: str, argument: str, value: Any, choices: Iterable[str]) -> None:
     """Check that `value` is one of the known words; else name the nearest.
 
     Raises:
@@ -125,13 +124,13 @@ def check_choice(
     )
 
 
-def check_key(call: str, key: Any) -> None:
-    """Check that `key` is None or one typed key.
+def check_key(call: str, key: Any, *, required: bool = False) -> None:
+    """Check that `key` is one typed key, or None where none is `required`.
 
     Raises:
       TypeError: it is something else, such as an int seed or an old-style key.
     """
-    if key is None or (
+    if (key is None and not required) or (
         isinstance(key, jax.Array)
         and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
         and key.ndim == 0
@@ -177,6 +176,29 @@ def _cure_for_leaf(leaf: Any) -> str:
     )
 
 
+def check_rows(call: str, argument: str, data: Any) -> int:
+    """Return the number of rows that all leaves of `data` share.
+
+    Raises:
+      ValueError: no leaves, a scalar leaf, or leaves of different lengths.
+    """
+    leaves = jax.tree_util.tree_flatten_with_path(data)[0]
+    if not leaves:
+        raise ValueError(f"{call}: `{argument}` has no arrays in it.")
+    first_path, first = leaves[0]
+    for path, leaf in leaves:
+        name = f"`{argument}{jax.tree_util.keystr(path)}`"
+        if jnp.ndim(leaf) == 0:
+            raise ValueError(f"{call}: {name} is a scalar: it has no rows.")
+        if jnp.shape(leaf)[0] != jnp.shape(first)[0]:
+            raise ValueError(
+                f"{call}: `{argument}{jax.tree_util.keystr(first_path)}` has "
+                f"{jnp.shape(first)[0]} rows but {name} has {jnp.shape(leaf)[0]}; "
+                "every leaf needs the same number."
+            )
+    return jnp.shape(first)[0]
+
+
 def check_data(call: str, data: Any) -> None:
     """Check that `data` are arrays, not a stream, a list of batches or a DataFrame.
 
@@ -213,7 +235,9 @@ def _cure_for_data(leaf: Any) -> str:
     if hasattr(leaf, "columns") or hasattr(leaf, "to_numpy"):
         return "convert it with `.to_numpy()`, x and y apart"
     if hasattr(leaf, "dtype"):
-        return f"its dtype {leaf.dtype} is not numeric: convert it with `.astype(float)`"
+        return (
+            f"its dtype {leaf.dtype} is not numeric: convert it with `.astype(float)`"
+        )
     if hasattr(leaf, "__iter__"):
         return (
             "a stream of batches cannot enter one compiled program: collect it into "
