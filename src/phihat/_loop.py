@@ -26,14 +26,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from phihat import _tree
+from phihat._feed import Feed
 from phihat._records import Recorder, blank
+from phihat._step import UNSOUND
 from phihat._types import Status
 from phihat.results import FitState, StepInfo
 
-__all__ = ["Feed", "Plan", "run_blocks", "run_guarded"]
+__all__ = ["Plan", "run_blocks", "run_guarded"]
 
 _BLOCK = 128
-"""Steps between two looks at the status: few enough to repeat, many enough to forget."""
+"""Steps of a block: few enough to repeat, many enough to forget its bookkeeping."""
 
 _BLOCK_ENTRIES = 2**16
 """Row numbers of batches that are computed at once, at most (256 KiB)."""
@@ -59,32 +61,15 @@ class Plan(NamedTuple):
         return -(-self.num_steps // self.record_every)
 
 
-class Feed(NamedTuple):
-    """How a step gets its batch.
-
-    Attributes:
-      prepare_fn: `steps [...] -> rows`, computed for many steps at once, or None.
-      step_fn: `(state, step, rows) -> (state, info)`: a step on that step's batch.
-      batch_fn: `(step, rows) -> batch`, for recorders.
-      num_entries: numbers in the rows of one step.
-    """
-
-    prepare_fn: Callable[[Int[Array, "..."]], PyTree] | None
-    step_fn: Callable[..., tuple[FitState, StepInfo]]
-    batch_fn: Callable[..., PyTree]
-    num_entries: int
-
-    def prepare(self, steps: Int[Array, "..."]) -> PyTree:
-        """Return the rows of these steps' batches, or None."""
-        return None if self.prepare_fn is None else self.prepare_fn(steps)
-
-
 class _Carry(NamedTuple):
     """What both loops carry from step to step."""
 
     state: FitState
     recorder_states: PyTree
-    nonfinite_leaf: Int[Array, ""]
+
+
+_Guarded = tuple[_Carry, Int[Array, ""]]
+"""What the guarded loop carries, with the number of the leaf that was not finite."""
 
 
 # ----------------------------------------------------------------- guarded, everywhere
@@ -116,9 +101,10 @@ def run_guarded(
     blocks, rows = _split_rows(feed, plan, stops_early)
     is_padded = blocks * rows * stride > plan.num_steps
 
-    def take(carry: _Carry, offset: Any, fed: PyTree) -> tuple[_Carry, Any]:
+    def take(loop: _Guarded, offset: Any, fed: PyTree) -> tuple[_Guarded, Any]:
         # The step's number comes from the loop and not from the state: under vmap it
         # stays one number for all lanes, and so does the choice of the batch's shape.
+        carry, leaf = loop
         before = carry.state
         active = before.status == Status.RUNNING
         if is_padded:
@@ -127,38 +113,39 @@ def run_guarded(
         goes_on = active & (info.status == Status.RUNNING)
         after = _tree.select(goes_on, proposal, before)
         status = jnp.where(active, info.status, before.status)
-        leaf = jnp.where(active, info.nonfinite_leaf, carry.nonfinite_leaf)
-        after = _Carry(after._replace(status=status), carry.recorder_states, leaf)
-        return after, (active, info)
+        leaf = jnp.where(active, info.nonfinite_leaf, leaf)
+        after = _Carry(after._replace(status=status), carry.recorder_states)
+        return (after, leaf), (active, info)
 
-    def take_silently(carry: _Carry, xs: Any) -> tuple[_Carry, None]:
-        return take(carry, *xs)[0], None
+    def take_silently(loop: _Guarded, xs: Any) -> tuple[_Guarded, None]:
+        return take(loop, *xs)[0], None
 
-    def take_row(carry: _Carry, xs: Any) -> tuple[_Carry, dict[str, Any]]:
+    def take_row(loop: _Guarded, xs: Any) -> tuple[_Guarded, dict[str, Any]]:
         offset, fed = jax.tree.map(lambda leaf: leaf[0], xs)
-        after, (active, info) = take(carry, offset, fed)
+        (after, leaf), (active, info) = take(loop, offset, fed)
         batch_fn = lambda: feed.batch_fn(start + offset, fed)  # noqa: E731
-        recorder_states, row = _ask(recorders, carry, info, batch_fn)
-        after = after._replace(recorder_states=recorder_states)
+        recorder_states, row = _ask(recorders, loop[0], info, batch_fn)
+        loop = (after._replace(recorder_states=recorder_states), leaf)
         if stride > 1:
             rest = jax.tree.map(lambda leaf: leaf[1:], xs)
-            after, _ = jax.lax.scan(take_silently, after, rest)
-        return after, _tree.select(active, row, blank(row))
+            loop, _ = jax.lax.scan(take_silently, loop, rest)
+        return loop, _tree.select(active, row, blank(row))
 
-    def take_block(carry: _Carry, block: Any) -> tuple[_Carry, dict[str, Any]]:
+    def take_block(loop: _Guarded, block: Any) -> tuple[_Guarded, dict[str, Any]]:
         offsets = block * (rows * stride) + jnp.arange(rows * stride, dtype=jnp.int32)
         offsets = offsets.reshape(rows, stride)
-        return jax.lax.scan(take_row, carry, (offsets, feed.prepare(start + offsets)))
+        return jax.lax.scan(take_row, loop, (offsets, feed.prepare(start + offsets)))
 
-    carry = _start(state, recorders)
+    loop = (_start(state, recorders), jnp.asarray(-1, jnp.int32))
     if stops_early:
-        carry, history = _scan_until_stopped(take_block, carry, blocks, rows)
+        loop, history = _scan_until_stopped(take_block, loop, blocks, rows)
     else:
         numbers = jnp.arange(blocks, dtype=jnp.int32)
-        carry, history = jax.lax.scan(take_block, carry, numbers)
+        loop, history = jax.lax.scan(take_block, loop, numbers)
         history = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), history)
     history = jax.tree.map(lambda leaf: leaf[: plan.num_rows], history)
-    return carry.state, carry.nonfinite_leaf, history
+    carry, leaf = loop
+    return carry.state, leaf, history
 
 
 def _split_rows(feed: Feed, plan: Plan, stops_early: bool) -> tuple[int, int]:
@@ -171,25 +158,27 @@ def _split_rows(feed: Feed, plan: Plan, stops_early: bool) -> tuple[int, int]:
 
 
 def _scan_until_stopped(
-    take_block: Callable[..., Any], carry: _Carry, blocks: int, rows: int
-) -> tuple[_Carry, dict[str, Any]]:
+    take_block: Callable[..., Any], loop: Any, blocks: int, rows: int
+) -> tuple[Any, dict[str, Any]]:
     """Run blocks while the fit runs; the history is written once a block."""
 
-    def is_running(loop: Any) -> Array:
-        block, carry, _ = loop
+    def is_running(whole: Any) -> Array:
+        block, (carry, _), _ = whole
         return (block < blocks) & (carry.state.status == Status.RUNNING)
 
-    def advance(loop: Any) -> Any:
-        block, carry, history = loop
-        carry, written = take_block(carry, block)
-        return block + 1, carry, _write(history, written, block * rows)
+    def advance(whole: Any) -> Any:
+        block, loop, history = whole
+        loop, written = take_block(loop, block)
+        return block + 1, loop, _write(history, written, block * rows)
 
     first = jnp.zeros((), jnp.int32)
-    block = jax.eval_shape(take_block, carry, first)[1]
-    row = jax.eval_shape(lambda block: jax.tree.map(lambda leaf: leaf[0], block), block)
+    written = jax.eval_shape(take_block, loop, first)[1]
+    row = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), written
+    )
     history = _blank_rows(row, blocks * rows)
-    _, carry, history = jax.lax.while_loop(is_running, advance, (first, carry, history))
-    return carry, history
+    _, loop, history = jax.lax.while_loop(is_running, advance, (first, loop, history))
+    return loop, history
 
 
 # -------------------------------------------------------------- blocks, for one CPU fit
@@ -211,9 +200,10 @@ class _Blocks(NamedTuple):
 
 
 class _Steps(NamedTuple):
-    """What a block carries from step to step."""
+    """What a block carries from step to step; `grad` tells afterwards what failed."""
 
     carry: _Carry
+    grad: PyTree
     offset: Int[Array, ""]
     status: Int[Array, ""]
     row: dict[str, Any] | None
@@ -221,39 +211,55 @@ class _Steps(NamedTuple):
 
 
 def run_blocks(
-    feed: Feed, state: FitState, recorders: dict[str, Recorder], plan: Plan
+    feed: Feed,
+    state: FitState,
+    recorders: dict[str, Recorder],
+    plan: Plan,
+    *,
+    diagnose_fn: Callable[..., tuple[Array, Array]],
 ) -> tuple[FitState, Int[Array, ""], dict[str, Any]]:
     """Run steps in unguarded blocks, repeating one in which a step may not be taken.
 
-    Arguments and returns are those of `run_guarded`; it always stops early.
+    Args:
+      feed: as in `run_guarded`, like the three that follow.
+      state: a running state.
+      recorders: what to put on record.
+      plan: how many steps, how many rows.
+      diagnose_fn: `(loss, grad, params) -> (status, leaf)`, asked about a step that
+        ended with the status `UNSOUND`.
+
+    Returns:
+      As `run_guarded`; the loop always ends where the fit stops.
     """
     start, stride = state.step, plan.record_every
     length = min(_block_length(feed, plan), plan.num_steps)
     repeats = _num_entries(state) <= _REPEATABLE_ENTRIES
-
-    def ask(carry: _Carry, info: StepInfo, step: Any, fed: PyTree) -> Any:
-        return _ask(recorders, carry, info, lambda: feed.batch_fn(step, fed))
+    running = jnp.asarray(Status.RUNNING, jnp.int32)
 
     def take_step(steps: _Steps, fed: PyTree) -> _Steps:
-        carry, row, history = steps.carry, steps.row, steps.history
         step = start + steps.offset
+        carry = steps.carry._replace(state=steps.carry.state._replace(step=step))
+        row, history = steps.row, steps.history
         proposal, info = feed.step_fn(carry.state, step, fed)
+
+        def ask() -> tuple[PyTree, dict[str, Any]]:
+            return _ask(recorders, carry, info, lambda: feed.batch_fn(step, fed))
+
         if stride == 1:
-            recorder_states, new = ask(carry, info, step, fed)
-            one = jax.tree.map(lambda leaf: leaf[None], new)
-            history = _write(history, one, steps.offset)
+            recorder_states, new = ask()
+            history = _write(history, _as_rows(new), steps.offset)
         else:
-            recorder_states, row = jax.lax.cond(
-                steps.offset % stride == 0,
-                lambda: ask(carry, info, step, fed),
-                lambda: (carry.recorder_states, row),
-            )
-        goes_on = info.status == Status.RUNNING
+            is_due = steps.offset % stride == 0
+            keep = lambda: (carry.recorder_states, row)  # noqa: E731
+            recorder_states, row = jax.lax.cond(is_due, ask, keep)
         if not repeats:
+            goes_on = info.status == Status.RUNNING
             proposal = _tree.select(goes_on, proposal, carry.state)
+        # The step is not carried: it is start + offset, and each number costs time.
         return _Steps(
-            carry=_Carry(proposal, recorder_states, info.nonfinite_leaf),
-            offset=steps.offset + goes_on.astype(jnp.int32),
+            carry=_Carry(proposal._replace(step=None), recorder_states),
+            grad=info.grad,
+            offset=steps.offset + 1,
             status=info.status,
             row=row,
             history=history,
@@ -278,34 +284,41 @@ def run_blocks(
             advance,
             _Steps(
                 carry=blocks.begin,
+                grad=jax.tree.map(jnp.zeros_like, state.params),
                 offset=offset,
-                status=jnp.asarray(Status.RUNNING, jnp.int32),
+                status=running,
                 row=blocks.row,
                 history=blocks.history if stride == 1 else None,
             ),
         )
         failed = end.status != Status.RUNNING
-        if stride == 1:
-            history = end.history
+        reached = end.offset - failed.astype(jnp.int32)
+        if end.history is None:
+            history = _write(blocks.history, _as_rows(end.row), offset // stride)
         else:
-            one = jax.tree.map(lambda leaf: leaf[None], end.row)
-            history = _write(blocks.history, one, offset // stride)
+            history = end.history
+        begin, next_offset = end.carry, reached
+        if repeats:
+            begin = _tree.select(failed, blocks.begin, end.carry)
+            next_offset = jnp.where(failed, offset, reached)
+        status, leaf = diagnose_fn(
+            end.carry.state.loss, end.grad, end.carry.state.params
+        )
+        is_unsound = end.status == UNSOUND
+        status = jnp.where(is_unsound, status, end.status)
         return _Blocks(
-            begin=_tree.select(failed, blocks.begin, end.carry)
-            if repeats
-            else end.carry,
-            offset=jnp.where(failed, offset, end.offset) if repeats else end.offset,
-            target=jnp.where(failed, end.offset, blocks.target),
-            status=jnp.where(failed, end.status, blocks.status),
-            nonfinite_leaf=jnp.where(
-                failed, end.carry.nonfinite_leaf, blocks.nonfinite_leaf
-            ),
+            begin=begin,
+            offset=next_offset,
+            target=jnp.where(failed, reached, blocks.target),
+            status=jnp.where(failed, status, blocks.status),
+            nonfinite_leaf=jnp.where(is_unsound, leaf, blocks.nonfinite_leaf),
             row=end.row,
             history=history,
         )
 
     carry = _start(state, recorders)
     row = _row_shape(feed, recorders, carry)
+    carry = carry._replace(state=state._replace(step=None))
     end = jax.lax.while_loop(
         lambda blocks: blocks.offset < blocks.target,
         take_block,
@@ -313,13 +326,13 @@ def run_blocks(
             begin=carry,
             offset=jnp.zeros((), jnp.int32),
             target=jnp.asarray(plan.num_steps, jnp.int32),
-            status=jnp.asarray(Status.RUNNING, jnp.int32),
+            status=running,
             nonfinite_leaf=jnp.asarray(-1, jnp.int32),
             row=None if stride == 1 else blank(row),
             history=_blank_rows(row, plan.num_rows),
         ),
     )
-    final = end.begin.state._replace(status=end.status)
+    final = end.begin.state._replace(status=end.status, step=start + end.offset)
     return final, end.nonfinite_leaf, end.history
 
 
@@ -331,11 +344,11 @@ def _start(state: FitState, recorders: dict[str, Recorder]) -> _Carry:
         name: _tree.strong(recorder.init_fn(state.params))
         for name, recorder in recorders.items()
     }
-    return _Carry(state, recorder_states, jnp.asarray(-1, jnp.int32))
+    return _Carry(state, recorder_states)
 
 
 def _block_length(feed: Feed, plan: Plan) -> int:
-    """Return the steps of a block: a row's at most where a row is longer than a step."""
+    """Return the steps of a block, a row's at most where rows are rarer than steps."""
     length = _BLOCK if plan.record_every == 1 else plan.record_every
     if feed.prepare_fn is not None:
         length = min(length, max(1, _BLOCK_ENTRIES // max(1, feed.num_entries)))
@@ -383,6 +396,10 @@ def _blank_rows(row: PyTree, num_rows: int) -> PyTree:
             lambda leaf: jax.ShapeDtypeStruct((num_rows, *leaf.shape), leaf.dtype), row
         )
     )
+
+
+def _as_rows(row: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[None], row)
 
 
 def _write(history: PyTree, rows: PyTree, at: Any) -> PyTree:

@@ -33,12 +33,15 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 __all__ = [
     "Static",
     "accumulator_dtype",
+    "all_finite",
     "as_number",
     "as_partial",
+    "cast",
     "default_float",
     "first_nonfinite",
     "global_norm",
     "is_importable",
+    "is_key",
     "is_number",
     "leaf_paths",
     "max_abs",
@@ -280,6 +283,16 @@ def accumulator_dtype(leaf: Any) -> Any:
         return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
 
 
+def cast(value: Any, dtype: Any) -> Array:
+    """Return `value` as a strongly typed array of this dtype."""
+    return jax.lax.convert_element_type(value, dtype)
+
+
+def is_key(leaf: Any) -> bool:
+    """Tell whether a leaf is an array of typed keys."""
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+
+
 def strong(tree: PyTree) -> PyTree:
     """Turn leaves into strongly typed arrays: a weak type would change in the loop."""
 
@@ -289,9 +302,7 @@ def strong(tree: PyTree) -> PyTree:
     return jax.tree.map(cast, tree)
 
 
-def select(
-    condition: Bool[Array, ""], if_true: PyTree, if_false: PyTree
-) -> PyTree:
+def select(condition: Bool[Array, ""], if_true: PyTree, if_false: PyTree) -> PyTree:
     """Choose between two trees of equal shapes, leaf by leaf."""
 
     def choose(one: Array, other: Array) -> Array:
@@ -338,6 +349,19 @@ def max_abs(tree: PyTree) -> Float[Array, ""]:
         ),
         jnp.zeros((), default_float()),
     )
+
+
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Tell whether every entry of every leaf is finite."""
+    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+    if sum(leaf.size for leaf in leaves) <= _FEW_ENTRIES:
+        # One kernel for all leaves: a tiny fit spends its time on starting kernels.
+        leaves = [jnp.concatenate([leaf.astype(default_float()) for leaf in leaves])]
+    finite = (jnp.all(jnp.isfinite(leaf)) for leaf in leaves)
+    return functools.reduce(jnp.logical_and, finite)
+
+
+_FEW_ENTRIES = 256
 
 
 def first_nonfinite(tree: PyTree) -> Int[Array, ""]:

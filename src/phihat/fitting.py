@@ -16,7 +16,6 @@ Example:
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -27,43 +26,22 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, PyTree
 
-from phihat import _checks, _programs, _records, _tree, losses, sampling
-from phihat._loop import Feed, Plan, run_blocks, run_guarded
+from phihat import _checks, _programs, _records, _tree, sampling
+from phihat._feed import evaluate, make_feed
+from phihat._loop import Plan, run_blocks, run_guarded
+from phihat._step import (
+    Tolerance,
+    as_proposal,
+    diagnose,
+    guarded_step,
+    project,
+    propose_until,
+)
 from phihat._types import Batch, Box, LossFn, Params, RandomKey, Status
 from phihat.optimizers import Optimizer, eval_params
 from phihat.results import FitResult, FitState, StepInfo
 
 __all__ = ["Tolerance", "fit", "init", "make_step", "run"]
-
-
-class Tolerance(NamedTuple):
-    r"""When a fit has converged: as soon as one of the criteria that are given is met.
-
-    Attributes:
-      gradient: the largest absolute gradient entry is at most this; with a projection
-        $P$, the largest entry of $P(\phi - g) - \phi$.
-      loss: two successive losses differ by at most `loss + relative * abs(loss)`.
-      params: the step's largest change is at most `params + relative * max(abs(params))`.
-      relative: the relative share in the two changes.
-
-    Example:
-      >>> from phihat import fit, gradient_descent
-      >>> from phihat.fitting import Tolerance
-      >>> result = fit(
-      ...     lambda x: x**2,
-      ...     1.0,
-      ...     gradient_descent(0.25),
-      ...     num_steps=99,
-      ...     tolerance=Tolerance(loss=1e-3),
-      ... )
-      >>> print(result.num_steps)
-      6
-    """
-
-    gradient: float | None = None
-    loss: float | None = None
-    params: float | None = None
-    relative: float = 0.0
 
 
 class _Options(NamedTuple):
@@ -201,9 +179,11 @@ def init(
     )
     # Some optimizers keep the params themselves: a copy, so each leaf can be donated.
     opt_state = jax.tree.map(
-        lambda leaf: jnp.array(leaf, dtype=jnp.result_type(leaf), copy=True)
-        if hasattr(leaf, "dtype") and not _is_key(leaf)
-        else leaf,
+        lambda leaf: (
+            jnp.array(leaf, dtype=jnp.result_type(leaf), copy=True)
+            if hasattr(leaf, "dtype") and not _tree.is_key(leaf)
+            else leaf
+        ),
         optimizer.init(copied),
     )
     return FitState(
@@ -328,7 +308,7 @@ def _fit(
     state: FitState | None,
 ) -> FitResult:
     step_fn, sampler, entries, tolerance = code
-    loss_fn, optimizer, projection = step_fn.args
+    _, optimizer, projection = step_fn.args
     if state is None:
         state = init(params, optimizer, key=key)
     elif key is not None:
@@ -336,11 +316,11 @@ def _fit(
     _check_opt_state(optimizer, state)
     end = _loop(step_fn, sampler, entries, tolerance, options, is_eager, state, data)
 
-    final = _project(projection, eval_params(end.state.opt_state, end.state.params))
-    loss, grad = _evaluate(step_fn, sampler, end.state, final, data)
+    final = project(projection, eval_params(end.state.opt_state, end.state.params))
+    loss, grad = evaluate(step_fn, sampler, end.state, final, data)
     status, leaf = end.state.status, end.nonfinite_leaf
     if step_fn.keywords["nonfinite"].value == "stop":
-        found, found_leaf = _diagnose(loss, grad)
+        found, found_leaf = diagnose(loss, grad)
         surprised = (status == Status.COMPLETED) & (found != Status.RUNNING)
         status = jnp.where(surprised, found, status)
         leaf = jnp.where(surprised, found_leaf, leaf)
@@ -361,8 +341,29 @@ def _fit(
 def _run(
     code: Any, options: _Options, is_eager: bool, state: FitState, data: Batch
 ) -> tuple[FitState, dict[str, Any]]:
-    end = _loop(*code, options, is_eager, state, data)
+    step_fn, sampler, entries, tolerance = code
+    end = _loop(step_fn, sampler, entries, tolerance, options, is_eager, state, data)
     return end.state, end.history
+
+
+def _inspect_data(data: Batch, status: Array) -> Array:
+    """Return the number of the first data leaf that is not finite, where one failed."""
+    leaves = jax.tree.leaves(data)
+    is_float = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
+    nothing = jnp.asarray(-1, jnp.int32)
+
+    def inspect_leaves() -> Array:
+        finite_or_zero = [
+            leaf if inexact else jnp.zeros(())
+            for leaf, inexact in zip(leaves, is_float, strict=True)
+        ]
+        return _tree.first_nonfinite(finite_or_zero)
+
+    if not any(is_float):
+        return nothing
+    return jax.lax.cond(
+        status >= Status.NONFINITE_LOSS, inspect_leaves, lambda: nothing
+    )
 
 
 class _End(NamedTuple):
@@ -382,30 +383,35 @@ def _loop(
     data: Batch,
 ) -> _End:
     """Run the steps and complete the history; inside a trace."""
-    is_ours = isinstance(step_fn, Partial) and step_fn.func is _step
+    is_ours = isinstance(step_fn, Partial) and step_fn.func is guarded_step
     loss_fn, _, projection = step_fn.args if is_ours else (None, None, None)
-    propose = Partial(_propose, *step_fn.args, **step_fn.keywords) if is_ours else step_fn
+    is_single = is_eager and jax.default_backend() == "cpu"
+    propose = as_proposal(step_fn, asks_later=is_single) if is_ours else step_fn
     if tolerance is not None:
-        propose = functools.partial(_propose_until, propose, tolerance, projection)
+        propose = functools.partial(propose_until, propose, tolerance, projection)
 
-    feed, steps_per_epoch = _make_feed(propose, sampler, data, state.key)
+    feed, steps_per_epoch = make_feed(propose, sampler, data, state.key)
     num_steps = options.num_steps or options.num_epochs * steps_per_epoch  # type: ignore[operator]
     plan = Plan(num_steps=num_steps, record_every=options.record_every)
     recorders = _records.resolve(entries, loss_fn, projection)
     start = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
-    if is_eager and jax.default_backend() == "cpu":
-        last, leaf, history = run_blocks(feed, start, recorders, plan)
+    if is_single:
+        last, leaf, history = run_blocks(
+            feed, start, recorders, plan, diagnose_fn=diagnose
+        )
     else:
         last, leaf, history = run_guarded(
             feed, start, recorders, plan, stops_early=tolerance is not None
         )
     finished = last.status == Status.RUNNING
     last = last._replace(
-        status=jnp.where(finished, jnp.asarray(Status.COMPLETED, jnp.int32), last.status)
+        status=jnp.where(
+            finished, jnp.asarray(Status.COMPLETED, jnp.int32), last.status
+        )
     )
     offsets = jnp.arange(plan.num_rows, dtype=jnp.int32) * plan.record_every
     if "params" in history:
-        final = _project(projection, eval_params(last.opt_state, last.params))
+        final = project(projection, eval_params(last.opt_state, last.params))
         measured = offsets <= last.step - start.step
         history["params"] = _complete(history["params"], measured, final)
     if options.records:
@@ -424,424 +430,6 @@ def _complete(rows: PyTree, measured: Bool[Array, " R"], final: Params) -> PyTre
     return jax.tree.map(complete, rows, final)
 
 
-# ------------------------------------------------------------------------- the step
-
-
-def _step(
-    loss_fn: Any,
-    optimizer: Optimizer,
-    projection: Any,
-    state: FitState,
-    batch: Batch,
-    **flags: _tree.Static,
-) -> tuple[FitState, StepInfo]:
-    """Take a step unless the state has stopped, or the step must not be taken."""
-    proposal, info = _propose(loss_fn, optimizer, projection, state, batch, **flags)
-    active = state.status == Status.RUNNING
-    goes_on = active & (info.status == Status.RUNNING)
-    after = _tree.select(goes_on, proposal, state)
-    return after._replace(status=jnp.where(active, info.status, state.status)), info
-
-
-def _propose(
-    loss_fn: Any,
-    optimizer: Optimizer,
-    projection: Any,
-    state: FitState,
-    batch: Batch,
-    *,
-    has_aux: _tree.Static,
-    nonfinite: _tree.Static,
-) -> tuple[FitState, StepInfo]:
-    """Return the state after a step, and in the info whether it may be taken."""
-    value_fn = _bind_loss(loss_fn, batch, state, has_aux.value)
-    scalar_fn = lambda params: value_fn(params)[0]  # noqa: E731
-    grad_fn = jax.grad(scalar_fn)
-    (loss, aux), grad = jax.value_and_grad(value_fn, has_aux=True)(state.params)
-    extras = _extras(
-        optimizer.update,
-        {
-            "value": loss,
-            "grad": grad,
-            "value_fn": scalar_fn,
-            # optax's opaque SAM calls it as grad_fn(params, i)
-            "grad_fn": lambda params, *_: grad_fn(params),
-            "obj_fn": scalar_fn,
-        },
-        lambda: _bind_residuals(loss_fn, batch),
-    )
-    updates, opt_state = optimizer.update(grad, state.opt_state, state.params, **extras)
-    opt_state = _same_types(opt_state, state.opt_state)
-    params = _project(projection, optax.apply_updates(state.params, updates))
-    params = _same_types(params, state.params)
-    status = jnp.asarray(Status.RUNNING, jnp.int32)
-    leaf = jnp.asarray(-1, jnp.int32)
-    if nonfinite.value == "stop":
-        status, leaf = _diagnose(loss, grad, params)
-    for stalled in _signals(opt_state, "is_stalled"):
-        halts = stalled & (status == Status.RUNNING)
-        status = jnp.where(halts, jnp.asarray(Status.STALLED, jnp.int32), status)
-    info = StepInfo(
-        loss=loss,
-        grad=grad,
-        updates=updates,
-        aux=aux,
-        learning_rate=_learning_rate(optimizer, state.opt_state, opt_state),
-        status=status,
-        nonfinite_leaf=leaf,
-    )
-    proposal = FitState(
-        step=state.step + 1,
-        params=params,
-        opt_state=opt_state,
-        key=state.key,
-        status=state.status,
-        loss=loss.astype(state.loss.dtype),
-    )
-    return proposal, info
-
-
-def _propose_until(
-    propose: Callable[..., tuple[FitState, StepInfo]],
-    tolerance: Tolerance,
-    projection: Any,
-    state: FitState,
-    batch: Batch,
-) -> tuple[FitState, StepInfo]:
-    """Propose a step, and stop before it where the tolerance is met."""
-    proposal, info = propose(state, batch)
-    converged = jnp.asarray(False)
-    if tolerance.gradient is not None:
-        residual = info.grad
-        if projection is not None:
-            moved = jax.tree.map(jnp.subtract, state.params, info.grad)
-            residual = jax.tree.map(
-                jnp.subtract, _project(projection, moved), state.params
-            )
-        converged |= _at_most(_tree.max_abs(residual), tolerance.gradient)
-    if tolerance.loss is not None:
-        change = jnp.abs(info.loss.astype(state.loss.dtype) - state.loss)
-        scale = jnp.abs(info.loss)
-        converged |= _within(change, tolerance.loss, tolerance.relative, scale)
-    if tolerance.params is not None:
-        moved = jax.tree.map(jnp.subtract, proposal.params, state.params)
-        change, scale = _tree.max_abs(moved), _tree.max_abs(state.params)
-        converged |= _within(change, tolerance.params, tolerance.relative, scale)
-    for negative in _signals(proposal.opt_state, "negative_curvature"):
-        converged &= ~negative
-    # Where the point is good enough, it does not matter that the next one is not.
-    is_sound = (info.status != Status.NONFINITE_LOSS) & (
-        info.status != Status.NONFINITE_GRADIENT
-    )
-    status = jnp.where(
-        converged & is_sound, jnp.asarray(Status.CONVERGED, jnp.int32), info.status
-    )
-    return proposal, info._replace(status=status)
-
-
-def _within(change: Array, absolute: Any, relative: Any, scale: Array) -> Array:
-    wide = _tree.default_float()
-    bound = _cast(absolute, wide) + _cast(relative, wide) * _cast(scale, wide)
-    return _cast(change, wide) <= bound
-
-
-def _at_most(value: Array, bound: Any) -> Array:
-    return value <= _cast(bound, value.dtype)
-
-
-def _cast(value: Any, dtype: Any) -> Array:
-    return jax.lax.convert_element_type(value, dtype)
-
-
-def _diagnose(loss: Array, *trees: PyTree) -> tuple[Array, Array]:
-    """Return the status, and the first leaf that is not finite, gradient before params."""
-    status = jnp.asarray(Status.RUNNING, jnp.int32)
-    leaf = jnp.asarray(-1, jnp.int32)
-    codes = (Status.NONFINITE_GRADIENT, Status.NONFINITE_PARAMS)
-    for tree, code in reversed(list(zip(trees, codes, strict=False))):
-        found = _tree.first_nonfinite(tree)
-        leaf = jnp.where(found >= 0, found, leaf)
-        status = jnp.where(found >= 0, jnp.asarray(code, jnp.int32), status)
-    failed = jnp.asarray(Status.NONFINITE_LOSS, jnp.int32)
-    return jnp.where(jnp.isfinite(loss), status, failed), leaf
-
-
-def _inspect_data(data: Batch, status: Array) -> Array:
-    """Return the number of the first data leaf that is not finite, if the fit failed."""
-    leaves = jax.tree.leaves(data)
-    is_float = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
-    nothing = jnp.asarray(-1, jnp.int32)
-
-    def inspect_leaves() -> Array:
-        finite_or_zero = [
-            leaf if inexact else jnp.zeros(())
-            for leaf, inexact in zip(leaves, is_float, strict=True)
-        ]
-        return _tree.first_nonfinite(finite_or_zero)
-
-    if not any(is_float):
-        return nothing
-    return jax.lax.cond(
-        status >= Status.NONFINITE_LOSS, inspect_leaves, lambda: nothing
-    )
-
-
-def _signals(opt_state: PyTree, field: str) -> list[Array]:
-    """Return the values of a field, wherever a node of the state has it."""
-    has_field = lambda node: field in getattr(node, "_fields", ())  # noqa: E731
-    nodes = jax.tree.leaves(opt_state, is_leaf=has_field)
-    return [getattr(node, field) for node in nodes if has_field(node)]
-
-
-def _learning_rate(optimizer: Optimizer, before: PyTree, after: PyTree) -> Array | None:
-    """Return the rate in force, where the optimizer tells it."""
-    keywords = getattr(optimizer.update, "keywords", {})
-    rate = keywords.get("learning_rate")
-    if callable(rate):
-        rate = rate(before.step) if hasattr(before, "step") else None
-    if rate is None:
-        try:
-            rate = optax.tree_utils.tree_get(after, "learning_rate")
-        except KeyError:  # several tell one, so there is no one rate
-            rate = None
-    if rate is None or callable(rate) or jnp.ndim(rate) != 0:
-        return None
-    return _cast(rate, _tree.default_float())
-
-
-def _same_types(after: PyTree, before: PyTree) -> PyTree:
-    """Give every leaf the dtype that it had, as a loop must; refuse other shapes."""
-    old, new = jax.tree.structure(before), jax.tree.structure(after)
-    if old != new:
-        raise TypeError(
-            "fit: the optimizer's `update` returns a state of another structure than "
-            f"its `init`, so no compiled loop can carry it: {old} became {new}."
-        )
-    paths = _tree.leaf_paths(before)
-    leaves = zip(paths, jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
-    for path, one, other in leaves:
-        if jnp.shape(one) != jnp.shape(other):
-            raise TypeError(
-                f"fit: the optimizer's `update` changes the shape of {path or 'a leaf'} "
-                f"from {list(jnp.shape(one))} to {list(jnp.shape(other))}, so no "
-                "compiled loop can carry it."
-            )
-    return jax.tree.map(
-        lambda one, other: other if _is_key(one) else _cast(other, one.dtype),
-        before,
-        after,
-    )
-
-
-# ------------------------------------------------------------------ losses and batches
-
-
-def _bind_loss(
-    loss_fn: Any, batch: Batch, state: FitState, has_aux: bool
-) -> Callable[[Params], tuple[Array, PyTree]]:
-    """Return `params -> (loss, aux)` on a batch, checked where it is traced."""
-    arguments = () if batch is None else (batch,)
-    extra = {}
-    if _checks.takes_argument(loss_fn, "key"):
-        if state.key is None:
-            raise ValueError(
-                "fit: `loss_fn` takes a key, so `key` is needed: pass "
-                "`key=jax.random.key(0)`."
-            )
-        extra["key"] = jax.random.fold_in(_subkey(state.key, "loss"), state.step)
-    _check_signature(loss_fn, len(arguments), extra)
-
-    def value_fn(params: Params) -> tuple[Array, PyTree]:
-        return _split_aux(loss_fn(params, *arguments, **extra), has_aux)
-
-    return value_fn
-
-
-def _check_signature(loss_fn: Any, num_batches: int, extra: dict[str, Any]) -> None:
-    try:
-        signature = inspect.signature(loss_fn)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(*(None,) * (1 + num_batches), **extra)
-    except TypeError as error:
-        called = "(params, batch)" if num_batches else "(params)"
-        cure = (
-            "make one array or tuple of its data, or bind the rest with "
-            "`jax.tree_util.Partial`"
-            if num_batches
-            else "pass the data to the fit"
-        )
-        raise TypeError(
-            f"fit: `loss_fn` is called as {called}, but its signature is {signature}; "
-            f"{cure}."
-        ) from error
-
-
-def _split_aux(output: Any, has_aux: bool) -> tuple[Array, PyTree]:
-    if has_aux and not (isinstance(output, tuple) and len(output) == 2):
-        raise TypeError(
-            "fit: with `has_aux=True`, `loss_fn` must return `(loss, aux)`, got "
-            f"{_checks.brief(output)}."
-        )
-    loss, aux = output if has_aux else (output, None)
-    if isinstance(loss, (tuple, list, dict)) or loss is None:
-        raise TypeError(
-            f"fit: `loss_fn` must return a scalar, got a {type(loss).__name__}; for "
-            "`(loss, aux)` pass `has_aux=True`."
-        )
-    if jnp.ndim(loss) != 0:
-        raise ValueError(
-            f"fit: `loss_fn` must return a scalar, got shape {list(jnp.shape(loss))}; "
-            "take its sum or mean."
-        )
-    if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
-        raise TypeError(
-            "fit: `loss_fn` must return a floating-point scalar, got "
-            f"{jnp.result_type(loss)}."
-        )
-    return jnp.asarray(loss), aux
-
-
-def _bind_residuals(loss_fn: Any, batch: Batch) -> Callable[[Params], PyTree]:
-    residual_fn = losses.residual_fn(loss_fn)
-    return lambda params: residual_fn(params, batch)
-
-
-def _extras(
-    update_fn: Callable[..., Any],
-    offered: dict[str, Any],
-    residual_fn: Callable[[], Callable[..., Any]],
-) -> dict[str, Any]:
-    """Return those extra arguments that the signature of `update` takes."""
-    parameters = inspect.signature(update_fn).parameters.values()
-    named = {parameter.name for parameter in parameters}
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        named |= set(offered)
-    chosen = {name: value for name, value in offered.items() if name in named}
-    if "residual_fn" in named:
-        chosen["residual_fn"] = residual_fn()
-    return chosen
-
-
-def _make_feed(
-    propose: Callable[..., tuple[FitState, StepInfo]],
-    sampler: Any,
-    data: Batch,
-    key: RandomKey | None,
-) -> tuple[Feed, int]:
-    """Return how a step gets its batch, and the steps per epoch."""
-    if sampler is None:
-        return (
-            Feed(
-                prepare_fn=None,
-                step_fn=lambda state, step, fed: propose(state, data),  # noqa: ARG005
-                batch_fn=lambda step, fed: data,  # noqa: ARG005
-                num_entries=0,
-            ),
-            1,
-        )
-    batches = sampler(data)
-    if batches.needs_key and key is None:
-        raise ValueError(
-            "fit: `key` is needed to shuffle the rows: pass `key=jax.random.key(0)`, "
-            "or a sampler that does not shuffle."
-        )
-    sampling_key = None if key is None else _subkey(key, "sampling")
-    rows_fn, take_fn = batches.rows_fn, batches.take_fn
-    splits = rows_fn is not None and take_fn is not None
-
-    def prepare(steps: Array) -> PyTree:
-        rows = jax.vmap(lambda step: rows_fn(sampling_key, step))(steps.ravel())
-        return jax.tree.map(
-            lambda leaf: leaf.reshape(*steps.shape, *leaf.shape[1:]), rows
-        )
-
-    def full_batch(step: Array, fed: PyTree) -> Batch:
-        return take_fn(fed) if splits else batches.batch_fn(sampling_key, step)
-
-    def step_fn(state: FitState, step: Array, fed: PyTree) -> Any:
-        return _with_batch(
-            batches, sampling_key, step, full_batch, fed, lambda b: propose(state, b)
-        )
-
-    num_entries = 0
-    if splits:
-        rows = jax.eval_shape(
-            lambda: rows_fn(sampling_key, jnp.zeros((), jnp.int32))
-        )
-        num_entries = sum(leaf.size for leaf in jax.tree.leaves(rows))
-    feed = Feed(
-        prepare_fn=prepare if splits else None,
-        step_fn=step_fn,
-        batch_fn=full_batch,
-        num_entries=num_entries,
-    )
-    return feed, batches.steps_per_epoch
-
-
-def _with_batch(
-    batches: Any,
-    key: RandomKey | None,
-    step: Array,
-    full_batch: Callable[[Array, PyTree], Batch],
-    fed: PyTree,
-    use: Callable[[Batch], Any],
-) -> Any:
-    """Return `use(batch)`, where the last batch of an epoch may be shorter."""
-    if batches.last_batch_fn is None:
-        return use(full_batch(step, fed))
-    on_full = lambda: use(full_batch(step, fed))  # noqa: E731
-    on_last = lambda: use(batches.last_batch_fn(key, step))  # noqa: E731
-    _check_same_shapes(jax.eval_shape(on_full), jax.eval_shape(on_last))
-    is_last = step % batches.steps_per_epoch == batches.steps_per_epoch - 1
-    return jax.lax.cond(is_last, on_last, on_full)
-
-
-def _check_same_shapes(full: PyTree, last: PyTree) -> None:
-    paths = _tree.leaf_paths(full)
-    leaves = zip(paths, jax.tree.leaves(full), jax.tree.leaves(last), strict=True)
-    for path, one, other in leaves:
-        if one.shape != other.shape:
-            raise ValueError(
-                f"fit: the loss's `aux` has the length of the batch, {list(one.shape)} "
-                f"and {list(other.shape)} for the short last one ({path}): reduce it, "
-                "or drop the remainder, "
-                "`sampler=minibatches(size, drop_remainder=True)`."
-            )
-
-
-def _evaluate(
-    step_fn: Any, sampler: Any, state: FitState, params: Params, data: Batch
-) -> tuple[Array, Params]:
-    """Return loss and gradient on the last batch, or on the batch that failed."""
-    loss_fn, has_aux = step_fn.args[0], step_fn.keywords["has_aux"].value
-    failed = state.status >= Status.NONFINITE_LOSS
-    step = jnp.where(failed, state.step, jnp.maximum(state.step - 1, 0))
-    here = state._replace(step=step)
-
-    def use(batch: Batch) -> tuple[Array, Params]:
-        value_fn = _bind_loss(loss_fn, batch, here, has_aux)
-        (loss, _), grad = jax.value_and_grad(value_fn, has_aux=True)(params)
-        return loss, grad
-
-    if sampler is None:
-        return use(data)
-    batches = sampler(data)
-    key = None if state.key is None else _subkey(state.key, "sampling")
-    return _with_batch(
-        batches, key, step, lambda step, _: batches.batch_fn(key, step), None, use
-    )
-
-
-_STREAMS = {"sampling": 0, "loss": 1}
-"""The fit's key is split once, into one key for each use."""
-
-
-def _subkey(key: RandomKey, stream: str) -> RandomKey:
-    return jax.random.fold_in(key, _STREAMS[stream])
-
-
 # ------------------------------------------------------------------------- arguments
 
 
@@ -856,7 +444,7 @@ def _make_step(
     if nonfinite not in ("stop", "continue"):
         _checks.check_choice(call, "nonfinite", nonfinite, ("stop", "continue"))
     return Partial(
-        _step,
+        guarded_step,
         _tree.as_partial(loss_fn, call, "loss_fn"),
         _as_optimizer(call, optimizer),
         _as_projection(call, projection),
@@ -896,10 +484,6 @@ def _as_projection(call: str, projection: Any) -> Any:
 
 def _clip(box: Box, params: Params) -> Params:
     return box.clip(params)
-
-
-def _project(projection: Any, params: Params) -> Params:
-    return params if projection is None else projection(params)
 
 
 def _as_tolerance(call: str, tolerance: Any) -> Tolerance | None:
@@ -1013,7 +597,3 @@ def _check_opt_state(optimizer: Optimizer, state: FitState) -> None:
                 f"fit: `state` does not fit the params: `opt_state{path}` has shape "
                 f"{list(jnp.shape(other))}, but these params need {list(one.shape)}."
             )
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)

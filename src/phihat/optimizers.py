@@ -337,7 +337,7 @@ def eval_params(opt_state: PyTree, params: Params) -> Params:
 
     Nesterov's method carries look-ahead points, and optax's schedule-free methods carry
     points between two averages; every other optimizer carries what it means. Chains and
-    wrappers (masked, multi_transform, MultiSteps, inject_hyperparams, ...) are searched.
+    wrappers (masked, multi_transform, MultiSteps, ...) are searched.
 
     Args:
       opt_state: the state of any optimizer.
@@ -384,11 +384,11 @@ def _gradient_descent_update(
 
     def descend(gradient: Array) -> Array:
         wide, dtype = _widen(gradient)
-        return (-(_cast(rate, dtype) * wide)).astype(gradient.dtype)
+        return (-(_tree.cast(rate, dtype) * wide)).astype(gradient.dtype)
 
     return (
         jax.tree.map(descend, updates),
-        GradientDescentState(step=optax.safe_increment(state.step)),
+        GradientDescentState(step=state.step + 1),
     )
 
 
@@ -407,12 +407,12 @@ def _normalized_gradient_update(
     def descend(gradient: Array) -> Array:
         wide, dtype = _widen(gradient)
         # |g| and not sqrt(g^2): its derivative at zero is finite, g^2 may overflow.
-        direction = wide / (jnp.abs(wide) + _cast(eps, dtype))
-        return (-(_cast(rate, dtype) * direction)).astype(gradient.dtype)
+        direction = wide / (jnp.abs(wide) + _tree.cast(eps, dtype))
+        return (-(_tree.cast(rate, dtype) * direction)).astype(gradient.dtype)
 
     return (
         jax.tree.map(descend, updates),
-        GradientDescentState(step=optax.safe_increment(state.step)),
+        GradientDescentState(step=state.step + 1),
     )
 
 
@@ -435,13 +435,13 @@ def _momentum_update(
     rate = _rate_at(learning_rate, state.step)
     mean = _running_mean(decay, state.momentum, updates)
     steps = jax.tree.map(
-        lambda gradient, mean: (-(_cast(rate, mean.dtype) * mean)).astype(
+        lambda gradient, mean: (-(_tree.cast(rate, mean.dtype) * mean)).astype(
             gradient.dtype
         ),
         updates,
         mean,
     )
-    return steps, MomentumState(step=optax.safe_increment(state.step), momentum=mean)
+    return steps, MomentumState(step=state.step + 1, momentum=mean)
 
 
 def _nesterov_init(params: Params) -> NesterovState:
@@ -463,18 +463,18 @@ def _nesterov_update(
     **extra: Any,
 ) -> tuple[PyTree, NesterovState]:
     del params, extra
-    next_step = optax.safe_increment(state.step)
+    next_step = state.step + 1
     rate = _rate_at(learning_rate, state.step)
     wide = _tree.default_float()
-    share = _cast(decay if lookahead is None else lookahead, wide)
+    share = _tree.cast(decay if lookahead is None else lookahead, wide)
     # The next gradient is measured with the next rate, as the method says.
-    next_lookahead = _cast(_rate_at(learning_rate, next_step), wide) * share
+    next_lookahead = _tree.cast(_rate_at(learning_rate, next_step), wide) * share
     mean = _running_mean(decay, state.momentum, updates)
 
     def move(gradient: Array, old_mean: Array, mean: Array) -> Array:
         dtype = mean.dtype
-        back = _cast(state.lookahead_rate, dtype) * old_mean
-        ahead = (_cast(rate, dtype) + _cast(next_lookahead, dtype)) * mean
+        back = _tree.cast(state.lookahead_rate, dtype) * old_mean
+        ahead = (_tree.cast(rate, dtype) + _tree.cast(next_lookahead, dtype)) * mean
         return (back - ahead).astype(gradient.dtype)
 
     return (
@@ -515,15 +515,15 @@ def _adam_update(
 
     def move(gradient: Array, mean: Array, mean_square: Array) -> Array:
         dtype = mean.dtype
-        corrected = mean / _cast(mean_weight, dtype)
-        root = _tree.safe_sqrt(mean_square / _cast(mean_square_weight, dtype))
-        step = _cast(rate, dtype) * corrected / (root + _cast(eps, dtype))
+        corrected = mean / _tree.cast(mean_weight, dtype)
+        root = _tree.safe_sqrt(mean_square / _tree.cast(mean_square_weight, dtype))
+        step = _tree.cast(rate, dtype) * corrected / (root + _tree.cast(eps, dtype))
         return (-step).astype(gradient.dtype)
 
     return (
         jax.tree.map(move, updates, mean, mean_square),
         AdamState(
-            step=optax.safe_increment(state.step),
+            step=state.step + 1,
             mean=mean,
             mean_square=mean_square,
             mean_weight=mean_weight,
@@ -539,7 +539,7 @@ def _running_mean(decay: Any, mean: PyTree, updates: PyTree, power: int = 1) -> 
     """Return b m + (1 - b) g^power, leaf by leaf, in the dtype of the mean."""
 
     def blend(mean: Array, gradient: Array) -> Array:
-        kept = _cast(decay, mean.dtype)
+        kept = _tree.cast(decay, mean.dtype)
         wide = jnp.asarray(gradient).astype(mean.dtype)
         return kept * mean + (1 - kept) * (wide if power == 1 else wide * wide)
 
@@ -556,10 +556,6 @@ def _zeros_like_accumulator(params: Params) -> PyTree:
 def _widen(gradient: Array) -> tuple[Array, Any]:
     dtype = _tree.accumulator_dtype(gradient)
     return gradient.astype(dtype), dtype
-
-
-def _cast(value: Any, dtype: Any) -> Array:
-    return jax.lax.convert_element_type(value, dtype)
 
 
 def _rate_at(learning_rate: Rate, step: Int[Array, ""]) -> Any:
@@ -605,7 +601,7 @@ def _undo_lookahead(state: NesterovState, params: Params) -> Params:
     def undo(mean: Any, leaf: Any) -> Any:
         if isinstance(mean, optax.MaskedNode):
             return leaf
-        ahead = _cast(state.lookahead_rate, mean.dtype) * mean
+        ahead = _tree.cast(state.lookahead_rate, mean.dtype) * mean
         return (leaf.astype(mean.dtype) + ahead).astype(leaf.dtype)
 
     is_masked = lambda node: isinstance(node, optax.MaskedNode)  # noqa: E731
@@ -621,11 +617,10 @@ def _describe(fn: Callable[..., Any]) -> str:
         return name
     name = name.removeprefix("_").removesuffix("_update")
     arguments = [_describe_value(value) for value in fn.args]
-    arguments += [
-        f"{key}={_describe_value(value)}" for key, value in fn.keywords.items()
-    ]
-    bare = not arguments
-    return name if bare else f"{name}({', '.join(arguments)})"
+    # jax sorts keywords when it rebuilds a Partial; the rate comes first all the same.
+    names = sorted(fn.keywords, key=lambda name: (name != "learning_rate", name))
+    arguments += [f"{name}={_describe_value(fn.keywords[name])}" for name in names]
+    return f"{name}({', '.join(arguments)})" if arguments else name
 
 
 def _describe_value(value: Any) -> str:

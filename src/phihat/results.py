@@ -15,6 +15,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
@@ -211,9 +212,7 @@ def _explain(result: FitResult) -> FitError:
     start = next(
         (
             name or "the only leaf"
-            for name, value in zip(
-                paths, jax.tree.leaves(result.params), strict=True
-            )
+            for name, value in zip(paths, jax.tree.leaves(result.params), strict=True)
             if not np.all(np.isfinite(np.asarray(value, dtype=float)))
         ),
         None,
@@ -237,14 +236,14 @@ def _explain(result: FitResult) -> FitError:
 def _lane(result: FitResult, lane: int, num_axes: int) -> FitResult:
     if num_axes == 0:
         return result
-    pick = lambda leaf: np.reshape(  # noqa: E731
-        np.asarray(leaf), (-1, *np.shape(leaf)[num_axes:])
-    )[lane]
-    parts = {
-        name: jax.tree.map(pick, getattr(result, name))
-        for name in ("params", "loss", "grad_norm", "status", "num_steps")
-        + ("nonfinite_leaf", "nonfinite_data_leaf")
-    }
+
+    def pick(leaf: Any) -> np.ndarray:
+        array = np.asarray(leaf)
+        return array.reshape(-1, *array.shape[num_axes:])[lane]
+
+    names = ("params", "loss", "grad_norm", "status", "num_steps")
+    names += ("nonfinite_leaf", "nonfinite_data_leaf")
+    parts = {name: jax.tree.map(pick, getattr(result, name)) for name in names}
     return dataclasses.replace(result, **parts)
 
 
