@@ -1,0 +1,35 @@
+"""Run every test in float64, under strict promotion, on eight devices."""
+
+from collections.abc import Iterator
+
+import hypothesis
+import jax
+import pytest
+
+# Options of this process alone: what a test starts has the flags that a user has.
+jax.config.update("jax_platforms", jax.config.jax_platforms or "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hypothesis.settings.register_profile("phihat", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("phihat")
+
+
+@pytest.fixture
+def float32() -> Iterator[None]:
+    """Switch x64 off, and keep the strict flags."""
+    with jax.enable_x64(False):
+        yield
+
+
+@pytest.fixture
+def user_flags() -> Iterator[None]:
+    """Set the flags that a user has: x64 off, standard promotion."""
+    with (
+        jax.enable_x64(False),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        yield

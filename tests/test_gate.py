@@ -1,0 +1,299 @@
+"""The gate: what must hold of the whole project, beside that its tests pass."""
+
+import ast
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import phihat
+from tests.run_document import blocks
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "phihat"
+README = ROOT / "README.md"
+
+# A module imports only from modules above it here.
+LAYOUT = [
+    "_types",
+    "_checks",
+    "_tree",
+    "datasets",
+    "models",
+    "losses",
+    "problems",
+    "sampling",
+    "optimizers",
+    "_searching",
+    "line_searches",
+    "products",
+    "second_order",
+    "results",
+    "_records",
+    "_programs",
+    "_step",
+    "_feed",
+    "_loop",
+    "fitting",
+    "curvature",
+    "critical_points",
+    "convexity",
+    "sharding",
+    "checkpoint",
+    "sweeps",
+    "training",
+    "plot",
+]
+ENTRANCES = ("__init__", "__main__")  # these may import all
+
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+)
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+SCRIPTS = sorted((ROOT / "docs" / "examples").glob("*.py"))
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def source(module: str) -> ast.Module:
+    path = PACKAGE.parent / (module.replace(".", "/") + ".py")
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def import_module(module: str):
+    return importlib.import_module(module.removesuffix(".__init__"))
+
+
+def run_as_user(*arguments: object, cwd: Path = ROOT) -> None:
+    """Run this Python in a process of its own, free of the flags of the tests."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("JAX_", "PYTEST_")) and name != "XLA_FLAGS"
+    }
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        pytest.fail(f"{done.stdout}\n{done.stderr}".strip(), pytrace=False)
+
+
+# -------------------------------------------------------------------- tools
+
+
+def test_ruff_check():
+    run_as_user("-m", "ruff", "check", "--no-cache", ".")
+
+
+def test_ruff_format():
+    run_as_user("-m", "ruff", "format", "--no-cache", "--diff", ".")
+
+
+def test_pyright():
+    run_as_user("-m", "pyright", "--pythonpath", sys.executable)
+
+
+# -------------------------------------------------------------------- examples
+
+DOCTESTS = (
+    *("-m", "pytest", "--doctest-modules", "-c", os.devnull, "--rootdir", ROOT),
+    *("-p", "no:cacheprovider", "-q", "--tb=short", "-W", "error:::phihat"),
+    *("-o", "doctest_optionflags=ELLIPSIS NORMALIZE_WHITESPACE"),
+)
+
+
+def test_doctests():
+    run_as_user(*DOCTESTS, PACKAGE)
+
+
+@pytest.mark.parametrize("path", [*PAGES, *SCRIPTS], ids=relative)
+def test_document_runs(path, tmp_path):
+    run_as_user(ROOT / "tests" / "run_document.py", path, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=relative)
+def test_document_hides_no_block_from_the_gate(path):
+    """Blocks are Python, what Python prints, or one of README's two commands."""
+    for block in blocks(path.read_text(encoding="utf-8")):
+        assert block.language in {"python", "text", "sh"}, block
+        if block.language == "sh":
+            assert block.code.strip() in readme_commands(), block
+
+
+def readme_commands() -> list[str]:
+    page = README.read_text(encoding="utf-8")
+    return [block.code.strip() for block in blocks(page) if block.language == "sh"]
+
+
+def test_readme_has_two_commands_and_ci_runs_the_second():
+    tour, tests = readme_commands()
+    assert tour.endswith("&& python -m phihat")
+    assert tests.endswith("&& python -m pytest")
+    pattern = re.search(r"grep -E '(.*)' README\.md", (ROOT / ".ci/run").read_text())
+    assert pattern is not None
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if re.search(pattern[1], line)] == [tests]
+
+
+def test_run_document_notices_a_wrong_output(tmp_path):
+    page = tmp_path / "page.md"
+    script = ROOT / "tests" / "run_document.py"
+    page.write_text("```python\nx = 1\nprint(x)\n```\n\n```text\n1\n```\n")
+    run_as_user(script, page)
+    for wrong in (
+        "```python\nprint(1)\n```\n\n```text\n2\n```\n",
+        "```python\n>>> 1 + 1\n3\n```\n",
+        "```python\nraise ValueError\n```\n",
+    ):
+        page.write_text(wrong)
+        with pytest.raises(pytest.fail.Exception):
+            run_as_user(script, page)
+
+
+# -------------------------------------------------------------------- the modules
+
+
+def unit(module: str) -> str:
+    """Return the entry of the layout to which a module belongs."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imported_modules(module: str) -> Iterator[str]:
+    """Yield the modules of phihat that a module imports when it is imported."""
+    package = module.split(".")[:-1]
+    nodes: list[ast.AST] = [source(module)]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            stem = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*stem, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                is_module = inner in MODULES or f"{inner}.__init__" in MODULES
+                yield inner if is_module else base
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            nodes.extend(node.orelse)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            nodes.extend(ast.iter_child_nodes(node))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_only_from_above(module):
+    own = unit(module)
+    if own in ENTRANCES:
+        return
+    assert own in LAYOUT, f"{module} has no place in LAYOUT"
+    allowed = {own, *LAYOUT[: LAYOUT.index(own)]}
+    ours = (name for name in imported_modules(module) if name.split(".")[0] == "phihat")
+    assert {unit(name) for name in ours} <= allowed
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if "__main__" not in name])
+def test_all_names_exist(module):
+    imported = import_module(module)
+    assert len(imported.__all__) == len(set(imported.__all__))
+    assert [name for name in imported.__all__ if not hasattr(imported, name)] == []
+
+
+def test_daily_names_are_sorted():
+    """Here plainly; ruff sorts every `__all__` its own way, constants first."""
+    assert phihat.__all__ == sorted(phihat.__all__)
+
+
+def is_public(module: str) -> bool:
+    parts = module.removesuffix(".__init__").split(".")
+    return not any(part.startswith("_") for part in parts)
+
+
+def is_ours(member: object) -> bool:
+    """Tell a class, function or module of phihat from an alias or a constant."""
+    home = inspect.getmodule(inspect.unwrap(member)) if callable(member) else member
+    return getattr(home, "__name__", "").split(".")[0] == "phihat"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if is_public(name)])
+def test_public_names_have_examples(module):
+    """Every module, function and daily name has one; other classes, a docstring."""
+    imported = import_module(module)
+    members = {name: getattr(imported, name) for name in imported.__all__}
+    ours = {name: member for name, member in members.items() if is_ours(member)}
+    for name, member in {module: imported, **ours}.items():
+        plain = inspect.isclass(member) and name not in phihat.__all__
+        assert ("" if plain else ">>> ") in (inspect.getdoc(member) or "None"), name
+        assert member.__doc__, name
+
+
+# -------------------------------------------------------------------- the package
+
+
+def test_wheel_holds_the_package_and_its_types(tmp_path):
+    run_as_user("-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.startswith(f"phihat-{phihat.__version__}-")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "phihat/py.typed" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    ours = {str(path.relative_to(PACKAGE.parent)) for path in PACKAGE.rglob("*.py")}
+    assert ours <= set(names)
+    assert {name.split("/")[0] for name in names} == {
+        "phihat",
+        f"phihat-{phihat.__version__}.dist-info",
+    }
+
+
+def test_changelog_begins_with_this_version():
+    page = (ROOT / "docs" / "changelog.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## \[(.+?)\]", page, re.MULTILINE)[0] == phihat.__version__
+
+
+def test_core_dependencies():
+    """What is heavy, or serves the tests alone, never gets into the core."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+    assert names == {"jax", "jaxtyping", "matfree", "numpy", "optax", "scipy", "tqdm"}
+    run_as_user(
+        "-c",
+        "import sys, phihat; heavy = {'chex', 'matplotlib', 'orbax', 'sklearn', "
+        "'scipy', 'pandas', 'flax', 'equinox', 'torch'} & set(sys.modules); "
+        "assert not heavy, heavy",
+    )
+
+
+# Written so that this very file holds none of them.
+FOREIGN = re.compile(
+    r"/wor[k]/|/roo[t]/|/tm[p]/|\.\./share[d]"
+    r"|pypi\.or[g]|pythonhoste[d]|npmj[s]|debian\.or[g]"
+)
+
+
+def test_nothing_names_the_machine_it_was_written_on():
+    suffixes = {".py", ".md", ".toml", ".json", ".yml", ".txt", ".csv"}
+    files = [README, ROOT / "pyproject.toml", ROOT / ".ci" / "run"]
+    for folder in ("src", "tests", "docs", "benchmarks"):
+        found = (ROOT / folder).rglob("*")
+        files += [path for path in found if path.suffix in suffixes]
+    named = {
+        relative(path): hits
+        for path in files
+        if (hits := FOREIGN.findall(path.read_text(encoding="utf-8")))
+    }
+    assert named == {}
