@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
@@ -79,9 +80,12 @@ class Status(enum.IntEnum):
 
 def _as_bounds(tree: PyTree) -> PyTree:
     """Turn lists of numbers into arrays, at any depth."""
-    is_list = lambda node: isinstance(node, list) and not any(  # noqa: E731
-        isinstance(entry, (list, tuple, dict)) for entry in node
-    )
+
+    def is_list(node: Any) -> bool:
+        return isinstance(node, list) and not any(
+            isinstance(entry, (list, tuple, dict)) for entry in node
+        )
+
     return jax.tree.map(
         lambda node: np.asarray(node, dtype=float) if isinstance(node, list) else node,
         tree,
