@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -25,6 +26,7 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_data",
+    "check_extra",
     "check_float_leaves",
     "check_key",
     "check_range",
@@ -142,6 +144,20 @@ def check_key(call: str, key: Any, *, required: bool = False) -> None:
     )
 
 
+def check_extra(call: str, argument: str, value: Any, meaning: str) -> Any:
+    """Return an extra argument that an optimizer's `update` cannot do without.
+
+    Raises:
+      TypeError: it is None.
+    """
+    if value is None:
+        raise TypeError(
+            f"{call}: `{argument}` is missing: pass `{argument}=` ({meaning}) to "
+            "`update`, as `fit` does."
+        )
+    return value
+
+
 def check_float_leaves(call: str, argument: str, tree: Any) -> None:
     """Check that every leaf is a float or a floating-point array.
 
@@ -213,7 +229,7 @@ def check_data(call: str, data: Any) -> None:
         )
     for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
         if isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int)) and (
-            getattr(leaf, "dtype", None) is None or leaf.dtype.kind != "O"
+            getattr(leaf, "dtype", None) != np.dtype(object)
         ):
             continue
         where = jax.tree_util.keystr(path)
@@ -244,6 +260,37 @@ def _cure_for_data(leaf: Any) -> str:
             "arrays first, for example with `np.concatenate`"
         )
     return "convert it with `np.asarray`"
+
+
+def check_rows(call: str, data: Any) -> int:
+    """Return the number of rows of `data`: the leading length, the same in all leaves.
+
+    Raises:
+      ValueError: there are no arrays or no rows, or a leaf is a scalar or has another
+        length than the first.
+    """
+    leaves = jax.tree_util.tree_flatten_with_path(data)[0]
+    if not leaves:
+        raise ValueError(f"{call}: `data` must hold arrays to draw rows from, got none.")
+    first_at, first = "", 0
+    for path, leaf in leaves:
+        name = jax.tree_util.keystr(path)
+        at = f" at {name}" if name else ""
+        if not np.shape(leaf):
+            raise ValueError(
+                f"{call}: every leaf of `data` must have rows along its first axis, got "
+                f"a scalar{at}; bind what is the same for all rows to the loss instead."
+            )
+        length = np.shape(leaf)[0]
+        if length == 0:
+            raise ValueError(f"{call}: `data` must have at least one row, got 0{at}.")
+        if first and length != first:
+            raise ValueError(
+                f"{call}: all leaves of `data` must have the same number of rows, got "
+                f"{first}{first_at} and {length}{at}."
+            )
+        first_at, first = (first_at, first) if first else (at, length)
+    return first
 
 
 def takes_argument(fn: Callable[..., Any], name: str) -> bool:
