@@ -262,37 +262,6 @@ def _cure_for_data(leaf: Any) -> str:
     return "convert it with `np.asarray`"
 
 
-def check_rows(call: str, data: Any) -> int:
-    """Return the number of rows of `data`: the leading length, the same in all leaves.
-
-    Raises:
-      ValueError: there are no arrays or no rows, or a leaf is a scalar or has another
-        length than the first.
-    """
-    leaves = jax.tree_util.tree_flatten_with_path(data)[0]
-    if not leaves:
-        raise ValueError(f"{call}: `data` must hold arrays to draw rows from, got none.")
-    first_at, first = "", 0
-    for path, leaf in leaves:
-        name = jax.tree_util.keystr(path)
-        at = f" at {name}" if name else ""
-        if not np.shape(leaf):
-            raise ValueError(
-                f"{call}: every leaf of `data` must have rows along its first axis, got "
-                f"a scalar{at}; bind what is the same for all rows to the loss instead."
-            )
-        length = np.shape(leaf)[0]
-        if length == 0:
-            raise ValueError(f"{call}: `data` must have at least one row, got 0{at}.")
-        if first and length != first:
-            raise ValueError(
-                f"{call}: all leaves of `data` must have the same number of rows, got "
-                f"{first}{first_at} and {length}{at}."
-            )
-        first_at, first = (first_at, first) if first else (at, length)
-    return first
-
-
 def takes_argument(fn: Callable[..., Any], name: str) -> bool:
     """Tell whether a callable has a parameter of this very name, still unbound."""
     try:
