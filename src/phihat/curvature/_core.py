@@ -1,0 +1,101 @@
+"""What the curvature functions share: checks, compiled programs, the dense Hessian."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from phihat import _checks, _programs, _tree, products
+from phihat._types import Batch, LossFn, Params
+
+__all__ = [
+    "DENSE_SIZE",
+    "check_dense",
+    "eigh",
+    "flat_product",
+    "hessian",
+    "num_params",
+    "run",
+]
+
+DENSE_SIZE = 512
+"""Up to here a dense eigen-decomposition costs less than the Lanczos steps."""
+
+
+def run(
+    body: Callable[..., Any],
+    call: str,
+    loss_fn: LossFn,
+    params: Params,
+    data: Batch,
+    options: tuple[Any, ...] = (),
+    numbers: Any = (),
+) -> Any:
+    """Run a body as a compiled program of its own, remembered for this loss.
+
+    It is called as `body(loss_fn, (call, *options), is_eager, params, data, numbers)`.
+    """
+    code = _tree.as_partial(loss_fn, call, "loss_fn")
+    return _programs.call(body, code, (call, *options), params, data, numbers)
+
+
+def num_params(call: str, params: Params) -> int:
+    _checks.check_float_leaves(call, "params", params)
+    return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(params))
+
+
+def check_dense(call: str, params: Params, max_bytes: int) -> None:
+    size = num_params(call, params)
+    itemsize = products.flatten(params)[0].dtype.itemsize
+    num_bytes = size**2 * itemsize
+    if num_bytes > max_bytes:
+        raise ValueError(
+            f"{call}: the dense Hessian of {size:,} params has {size:,} x "
+            f"{size:,} entries, {num_bytes:,} bytes, above `max_bytes`="
+            f"{max_bytes:,}; use `extreme_eigenvalues`, `sharpness`, `hessian_trace`, "
+            "`spectral_density` or `hvp`, which never form it."
+        )
+
+
+def flat_product(
+    loss_fn: LossFn, params: Params, data: Batch, call: str
+) -> Callable[[Array], Array]:
+    """Return `v -> H v` over flat vectors, in the widest dtype of the params."""
+    scalar_fn = products.bind(loss_fn, params, data, call=call)
+    flat, unflatten = products.flatten(params)
+    gradient_fn = jax.grad(lambda vector: scalar_fn(unflatten(vector)))
+    return jax.linearize(gradient_fn, flat)[1]
+
+
+def hessian(
+    loss_fn: LossFn,
+    options: tuple[Any, ...],
+    is_eager: bool,
+    params: Params,
+    data: Batch,
+    numbers: Any,
+) -> Float[Array, "P P"]:
+    del is_eager, numbers
+    product_fn = flat_product(loss_fn, params, data, options[0])
+    flat, _ = products.flatten(params)
+
+    def row(position: Array) -> Array:
+        unit = (jnp.arange(flat.size) == position).astype(flat.dtype)
+        return product_fn(unit)
+
+    # Products in blocks: all at once would hold P copies of the network's activations.
+    matrix = jax.lax.map(row, jnp.arange(flat.size), batch_size=64)
+    matrix = matrix.reshape(flat.size, flat.size)
+    return 0.5 * (matrix + matrix.T)
+
+
+def eigh(matrix: Float[Array, "P P"]) -> tuple[Float[Array, " P"], Float[Array, "P P"]]:
+    """Decompose a symmetric matrix; all NaN where an entry is infinite or NaN."""
+    # LAPACK promises nothing about such entries, not even that it ends.
+    is_finite = jnp.all(jnp.isfinite(matrix))
+    values, vectors = jnp.linalg.eigh(jnp.where(is_finite, matrix, 0.0))
+    blank = jnp.where(is_finite, 0.0, jnp.nan).astype(matrix.dtype)
+    return values + blank, vectors + blank

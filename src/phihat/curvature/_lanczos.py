@@ -1,0 +1,99 @@
+"""Lanczos' method on flat vectors: a few products stand for a large symmetric matrix.
+
+After K products A is known on a Krylov space: `A Q' = Q' T + beta r e_K'`, with
+orthonormal rows Q [K, P] and a tridiagonal T [K, K], whose eigenvalues (Ritz values)
+settle first at both ends of the spectrum of A.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> from phihat.curvature import _lanczos
+  >>> matrix = jnp.diag(jnp.array([1.0, 2.0, 4.0]))
+  >>> ritz = _lanczos.ritz(lambda v: matrix @ v, jnp.ones(3), 3)
+  >>> jnp.round(ritz.values, 5).tolist()
+  [1.0, 2.0, 4.0]
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from phihat.curvature import _core
+
+__all__ = ["Ritz", "ritz"]
+
+Vector = Float[Array, " P"]
+
+
+class Ritz(NamedTuple):
+    """What K products tell of a symmetric matrix.
+
+    Attributes:
+      values: Ritz values [K], ascending.
+      coefficients: their vectors in the basis, columns of [K, K].
+      basis: orthonormal rows [K, P]; the first is the normalised start.
+      errors: [K]: within this distance of each Ritz value lies an eigenvalue, apart
+        from rounding.
+    """
+
+    values: Float[Array, " K"]
+    coefficients: Float[Array, "K K"]
+    basis: Float[Array, "K P"]
+    errors: Float[Array, " K"]
+
+
+def ritz(
+    product_fn: Callable[[Vector], Vector], start: Vector, num_iterations: int
+) -> Ritz:
+    """Run Lanczos' method with full reorthogonalisation, twice per product.
+
+    Where the Krylov space is exhausted early (few distinct eigenvalues; a zero matrix)
+    it goes on with a fresh direction, so every Ritz value is genuine.
+
+    Args:
+      product_fn: `v -> A v`, A [P, P] symmetric.
+      start: any vector but zero [P].
+      num_iterations: K, at most P.
+    """
+    num_params, dtype = start.shape[0], start.dtype
+    tiny = 10 * float(jnp.finfo(dtype).eps) * num_params**0.5
+
+    def clean(basis: Array, vector: Vector) -> Vector:
+        return vector - (basis @ vector) @ basis
+
+    def renew(basis: Array, position: Array) -> Vector:
+        # A rolled copy of the start is as good as a new random vector, and free.
+        return clean(basis, clean(basis, jnp.roll(start, position + 1)))
+
+    def step(
+        carry: tuple[Array, Vector, Array], position: Array
+    ) -> tuple[tuple[Array, Vector, Array], tuple[Array, Array]]:
+        basis, vector, scale = carry
+        basis = basis.at[position].set(vector)
+        image = product_fn(vector)
+        alpha = vector @ image
+        rest = clean(basis, clean(basis, image))
+        beta = jnp.linalg.norm(rest)
+        scale = jnp.maximum(scale, jnp.linalg.norm(image))
+        is_exhausted = beta <= tiny * scale
+        rest = jax.lax.cond(is_exhausted, renew, lambda *_: rest, basis, position)
+        beta = jnp.where(is_exhausted, 0.0, beta)
+        length = jnp.linalg.norm(rest)
+        # The last round of a full basis leaves no direction at all.
+        vector = rest / jnp.where(length > 0, length, 1.0)
+        return (basis, vector, scale), (alpha, beta)
+
+    basis = jnp.zeros((num_iterations, num_params), dtype)
+    init = basis, start / jnp.linalg.norm(start), jnp.zeros((), dtype)
+    positions = jnp.arange(num_iterations)
+    (basis, _, _), (alpha, beta) = jax.lax.scan(step, init, positions)
+    tridiagonal = jnp.diag(alpha) + jnp.diag(beta[:-1], 1) + jnp.diag(beta[:-1], -1)
+    values, coefficients = _core.eigh(tridiagonal)
+    return Ritz(
+        values=values,
+        coefficients=coefficients,
+        basis=basis,
+        errors=jnp.abs(beta[-1] * coefficients[-1]),
+    )
