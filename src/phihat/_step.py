@@ -233,10 +233,9 @@ def _learning_rate(optimizer: Optimizer, before: PyTree, after: PyTree) -> Array
     if callable(rate):
         rate = rate(before.step) if hasattr(before, "step") else None
     if rate is None:
-        try:
-            rate = optax.tree_utils.tree_get(after, "learning_rate")
-        except KeyError:  # several tell one, so there is no one rate
-            rate = None
+        told = optax.tree_utils.tree_get_all_with_path(after, "learning_rate")
+        rates = [value for _, value in told if isinstance(value, jax.Array)]
+        rate = rates[0] if len(rates) == 1 else None
     if rate is None or callable(rate) or jnp.ndim(rate) != 0:
         return None
     return _tree.cast(rate, _tree.default_float())
