@@ -76,7 +76,7 @@ def diabetes() -> tuple[Float[Array, "442 10"], Float[Array, " 442"]]:
     Returns:
       x [442, 10] as measured: age (years), sex (1 or 2), body mass index (kg/m^2), mean
       blood pressure (mm Hg), and six values of blood serum (total, LDL and HDL
-      cholesterol, total over HDL, log of triglycerides, glucose). Their scales differ widely:
+      cholesterol, total over HDL, log of triglycerides, glucose). Their scales differ:
       `standardize` them. y [442]: progression of the disease after one year, a score
       from 25 to 346.
 

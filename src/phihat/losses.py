@@ -281,9 +281,9 @@ def _multiclass_cross_entropies(
             f"{call}: logits [I, K] and labels [I] must have the same rows, but the "
             f"prediction has shape {list(logits.shape)} and y {list(y.shape)}."
         )
-    # Unsigned, since a negative label would count from the end; now it is out of range
-    # like one that is too large, and is read as NaN.
-    labels = y.astype(jnp.uint32)[..., None]
+    # A negative label would count from the end; beyond the end it is read as NaN.
+    labels = y.astype(jnp.int32)[..., None]
+    labels = jnp.where(labels < 0, logits.shape[-1], labels)
     chosen = jnp.take_along_axis(logits, labels, axis=-1, mode="fill")
     return jax.nn.logsumexp(logits, axis=-1) - chosen[..., 0]
 
