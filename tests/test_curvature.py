@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse.linalg
 from jax.tree_util import Partial
 
-from phihat import curvature, products
+from phihat import Box, curvature, problems, products
 
 EPS = float(np.finfo(np.float64).eps)
 X = np.array([0.03, 0.19, 0.34, 0.46, 0.78, 0.81, 1.08, 1.18, 1.39, 1.6, 1.65, 1.9])
@@ -320,6 +320,39 @@ def test_the_recorder_survives_a_non_finite_point():
     assert values[2] == pytest.approx(48.0, rel=1e-3)
 
 
+def test_the_determinant_misleads_on_the_gabor_plot():
+    """The deck's plot: 22 % of it is a hill with a positive determinant."""
+    loss = problems.gabor(envelope_width=4.0).loss_fn
+    result = curvature.convexity_map(loss, Box([-10.0, 2.5], [10.0, 22.5]))
+    assert result.determinant.shape == (201, 201)
+    shares = list(result.shares.values())
+    # The reference used another grid: agreement to the share of a grid's boundary.
+    np.testing.assert_allclose(shares, [0.2443, 0.2225, 0.5332], atol=0.005)
+    assert "misleads at 22." in result.text
+    assert "not convex on this box" in repr(result)
+    for i, j in ((0, 0), (17, 120), (200, 200)):
+        point = jnp.array([result.first[i], result.second[j]])
+        values = np.linalg.eigvalsh(curvature.hessian(loss, point))
+        tolerance = 100 * EPS * np.abs(values).max()
+        assert float(result.smallest_eigenvalue[i, j]) == pytest.approx(
+            values[0], abs=tolerance
+        )
+        assert float(result.largest_eigenvalue[i, j]) == pytest.approx(
+            values[1], abs=tolerance
+        )
+        assert float(result.determinant[i, j]) == pytest.approx(
+            values[0] * values[1], abs=tolerance * np.abs(values).max()
+        )
+
+
+def test_the_convexity_map_over_a_tree():
+    box = Box({"bias": -1.0, "weight": 0.0}, {"bias": 1.0, "weight": 2.0})
+    result = curvature.convexity_map(_line, box, X, shape=(3, 4))
+    np.testing.assert_allclose(result.determinant, 199.8284, rtol=200 * EPS)
+    assert result.shares["positive definite"] == 1.0
+    assert "no proof" in result.text
+
+
 LARGE = {"weight": np.zeros((400, 500)), "bias": np.zeros(500)}
 BAD = [
     (
@@ -363,6 +396,27 @@ BAD = [
         lambda: curvature.sharpness_recorder(jnp.sum, num_iterations=1),
         ValueError,
         "sharpness_recorder: `num_iterations` must be >= 2",
+    ),
+    (
+        lambda: curvature.convexity_map(jnp.sum, Box([0.0, 1.0], [1.0, 1.0])),
+        ValueError,
+        r"convexity_map: `box` must have low < high in every coordinate, got low=1.0 "
+        r"and high=1.0 at \[1\]",
+    ),
+    (
+        lambda: curvature.convexity_map(jnp.sum, Box([0.0], [1.0])),
+        ValueError,
+        "convexity_map: `box` must have two coordinates in all, got 1",
+    ),
+    (
+        lambda: curvature.convexity_map(jnp.sum, Box([0.0, 0.0], [1.0, np.inf])),
+        ValueError,
+        "convexity_map: `box` must be bounded",
+    ),
+    (
+        lambda: curvature.convexity_map(jnp.sum, ([0.0, 0.0], [1.0, 1.0])),
+        TypeError,
+        "convexity_map: `box` must be a `phihat.Box",
     ),
 ]
 

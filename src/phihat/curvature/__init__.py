@@ -23,6 +23,7 @@ from phihat.curvature.dense import (
     labels,
     log_determinant,
 )
+from phihat.curvature.determinant_test import ConvexityMap, convexity_map
 from phihat.curvature.matrix_free import (
     ExtremeEigenvalues,
     SpectralDensity,
@@ -36,11 +37,13 @@ from phihat.curvature.matrix_free import (
 from phihat.curvature.recorder import sharpness_recorder
 
 __all__ = [
+    "ConvexityMap",
     "ExtremeEigenvalues",
     "LogDeterminant",
     "SpectralDensity",
     "TraceEstimate",
     "condition_number",
+    "convexity_map",
     "determinant",
     "eigenvalues",
     "estimate_trace",
