@@ -23,6 +23,7 @@ import numpy as np
 
 __all__ = [
     "brief",
+    "check_box",
     "check_choice",
     "check_count",
     "check_data",
@@ -39,7 +40,7 @@ def brief(value: Any) -> str:
     """Describe a value in a few words: arrays by dtype and shape, others by repr."""
     if isinstance(value, (jax.Array, np.ndarray)):
         return f"an array of {value.dtype}{list(value.shape)}"
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}... ({type(value).__name__})"
 
 
@@ -164,17 +165,23 @@ def check_float_leaves(call: str, argument: str, tree: Any) -> None:
     Raises:
       TypeError: a leaf is an integer, complex, or no array; its path and the cure.
     """
+    if all(_is_floating(leaf) for leaf in jax.tree.leaves(tree)):
+        return
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if type(leaf) is float:
-            continue
-        dtype = getattr(leaf, "dtype", None)
-        if dtype is not None and jnp.issubdtype(dtype, jnp.floating):
+        if _is_floating(leaf):
             continue
         where = jax.tree_util.keystr(path) or "the only leaf"
         raise TypeError(
             f"{call}: `{argument}` must have floating-point leaves, got "
             f"{brief(leaf)} at {where}; {_cure_for_leaf(leaf)}."
         )
+
+
+def _is_floating(leaf: Any) -> bool:
+    if type(leaf) is float:
+        return True
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.floating)
 
 
 def _cure_for_leaf(leaf: Any) -> str:
@@ -215,6 +222,33 @@ def check_rows(call: str, argument: str, data: Any) -> int:
     return jnp.shape(first)[0]
 
 
+def check_box(call: str, argument: str, box: Any, params: Any) -> None:
+    """Check that a box bounds these params: one scalar, or a tree like them.
+
+    Raises:
+      ValueError: the structure differs, or a bound has another shape than its leaf.
+    """
+    if jax.tree_util.all_leaves([box.low]) and np.ndim(box.low) == 0:
+        return
+    structure, wanted = jax.tree.structure(box.low), jax.tree.structure(params)
+    if structure != wanted:
+        raise ValueError(
+            f"{call}: `{argument}` is a Box of the structure {structure}, but the "
+            f"params have the structure {wanted}."
+        )
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    ends = zip(jax.tree.leaves(box.low), jax.tree.leaves(box.high), strict=True)
+    for (path, leaf), bounds in zip(leaves, ends, strict=True):
+        for bound in bounds:
+            if np.shape(bound) not in ((), np.shape(leaf)):
+                where = jax.tree_util.keystr(path) or "the only leaf"
+                raise ValueError(
+                    f"{call}: `{argument}` bounds {where} by an array of shape "
+                    f"{list(np.shape(bound))}, but it has shape "
+                    f"{list(np.shape(leaf))}; give a scalar, or one bound per entry."
+                )
+
+
 def check_data(call: str, data: Any) -> None:
     """Check that `data` are arrays, not a stream, a list of batches or a DataFrame.
 
@@ -227,10 +261,10 @@ def check_data(call: str, data: Any) -> None:
             "one batch of arrays and say how to sample (`batch_size=`), or pass a "
             "tuple or a dict if these are the parts of one data set."
         )
+    if all(_is_numeric(leaf) for leaf in jax.tree.leaves(data)):
+        return
     for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
-        if isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int)) and (
-            getattr(leaf, "dtype", None) != np.dtype(object)
-        ):
+        if _is_numeric(leaf):
             continue
         where = jax.tree_util.keystr(path)
         at = f" at {where}" if where else ""
@@ -238,6 +272,12 @@ def check_data(call: str, data: Any) -> None:
             f"{call}: `data` must be a pytree of arrays, got a "
             f"{type(leaf).__name__}{at}; {_cure_for_data(leaf)}."
         )
+
+
+def _is_numeric(leaf: Any) -> bool:
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        return leaf.dtype.kind in "biufcV" and leaf.dtype.names is None
+    return isinstance(leaf, (jax.Array, float, int, complex))
 
 
 def _is_list_of_batches(data: Any) -> bool:

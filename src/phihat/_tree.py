@@ -77,7 +77,8 @@ class Static:
     __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
-        """Keep the value."""
+        """Keep the value; refuse what cannot be hashed, since it could change."""
+        hash(value)
         self.value = value
 
     def __eq__(self, other: object) -> bool:
@@ -107,11 +108,12 @@ def as_partial(fn: Callable[..., Any], call: str, argument: str) -> Partial:
       argument: the name of its argument, for the message.
 
     Raises:
-      TypeError: `fn` is not callable.
+      TypeError: `fn` is not callable, or cannot be hashed.
     """
     if isinstance(fn, functools.partial):  # a Partial of jax is one too
         func = getattr(fn.func, "fun", fn.func)  # jax's shim around a nested partial
         if isinstance(fn, Partial) and not isinstance(func, functools.partial):
+            _check_hashable(func, argument)
             return fn
         inner = as_partial(func, call, argument)
         return Partial(
@@ -119,6 +121,7 @@ def as_partial(fn: Callable[..., Any], call: str, argument: str) -> Partial:
         )
     if not callable(fn):
         raise TypeError(f"{call}: `{argument}` must be a function, got {_brief(fn)}.")
+    _check_hashable(fn, argument)
     return Partial(fn)
 
 
@@ -186,7 +189,8 @@ def split(tree: PyTree) -> tuple[Hashable, list[Any]]:
     try:
         hash(key)
     except TypeError:
-        _raise_unhashable(tree)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+            _check_hashable(leaf, jax.tree_util.keystr(path))
         raise
     return key, numbers
 
@@ -229,21 +233,7 @@ def _functions(tree: PyTree) -> Iterator[Any]:
             yield node
 
 
-def _raise_unhashable(tree: PyTree) -> None:
-    is_node = lambda node: isinstance(node, (Partial, Static))  # noqa: E731
-    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_node)[0]
-    for path, node in leaves:
-        name = jax.tree_util.keystr(path)
-        if isinstance(node, Partial):
-            _refuse_unhashable(node.func, name + ".func")
-            _raise_unhashable((node.args, node.keywords))
-        elif isinstance(node, Static):
-            _refuse_unhashable(node.value, name)
-        elif not is_number(node):
-            _refuse_unhashable(node, name)
-
-
-def _refuse_unhashable(value: Any, name: str) -> None:
+def _check_hashable(value: Any, name: str) -> None:
     try:
         hash(value)
     except TypeError as error:

@@ -162,16 +162,19 @@ class Box:
           >>> float(Box(0.0, 1.0).clip(jnp.asarray(3.0)))
           1.0
         """
-        if not isinstance(self.low, (dict, tuple, list)) and jnp.ndim(self.low) == 0:
-            return jax.tree.map(
-                lambda leaf: jnp.clip(leaf, self.low, self.high).astype(leaf.dtype),
-                params,
-            )
+        low, high = (_spread(end, params) for end in (self.low, self.high))
         return jax.tree.map(
             lambda leaf, low, high: jnp.clip(
                 leaf, jnp.asarray(low, leaf.dtype), jnp.asarray(high, leaf.dtype)
             ),
             params,
-            self.low,
-            self.high,
+            low,
+            high,
         )
+
+
+def _spread(end: PyTree, params: Params) -> PyTree:
+    """Let one scalar serve every leaf."""
+    if jax.tree_util.all_leaves([end]) and jnp.ndim(end) == 0:
+        return jax.tree.map(lambda _: end, params)
+    return end

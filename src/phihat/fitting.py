@@ -51,6 +51,8 @@ class _Options(NamedTuple):
     num_epochs: int | None
     record_every: int
     records: bool
+    functions: tuple[Any, ...]
+    """The functions of the code: jax hashes a structure without those inside it."""
 
 
 def fit(
@@ -131,7 +133,8 @@ def fit(
     """
     step_fn = _make_step("fit", loss_fn, optimizer, has_aux, projection, nonfinite)
     sampler = _choose_sampler("fit", data, batch_size, sampler)
-    options = _options("fit", num_steps, num_epochs, record_every, record)
+    functions = (step_fn.args[0].func, step_fn.args[1].update.func)
+    options = _options("fit", num_steps, num_epochs, record_every, record, functions)
     code = (
         step_fn,
         sampler,
@@ -139,10 +142,7 @@ def fit(
         _as_tolerance("fit", tolerance),
     )
     _checks.check_key("fit", key)
-    if state is None or params is not None:
-        _checks.check_float_leaves("fit", "params", params)
-    if state is not None:
-        _check_state("fit", state, params)
+    _check_start("fit", params, state, projection)
     return _programs.call(_fit, code, options, params, data, key, state)
 
 
@@ -280,9 +280,11 @@ def run(
       0.125 [1.     0.25   0.0625]
     """
     sampler = _choose_sampler("run", data, batch_size, sampler)
-    options = _options("run", num_steps, num_epochs, record_every, record)
+    step_fn = _tree.as_partial(step_fn, "run", "step_fn")
+    functions = (step_fn.func,)
+    options = _options("run", num_steps, num_epochs, record_every, record, functions)
     code = (
-        _tree.as_partial(step_fn, "run", "step_fn"),
+        step_fn,
         sampler,
         _records.normalise("run", record),
         _as_tolerance("run", tolerance),
@@ -511,6 +513,7 @@ def _options(
     num_epochs: int | None,
     record_every: int,
     record: Any,
+    functions: tuple[Any, ...],
 ) -> _Options:
     if (num_steps is None) == (num_epochs is None):
         given = "neither" if num_steps is None else "both"
@@ -526,6 +529,7 @@ def _options(
         num_epochs=num_epochs,
         record_every=_checks.check_count(call, "record_every", record_every),
         records=bool(record),
+        functions=functions,
     )
 
 
@@ -545,6 +549,19 @@ def _choose_sampler(call: str, data: Any, batch_size: Any, sampler: Any) -> Any:
     sampler = _tree.as_partial(sampler, call, "sampler")
     sampling.check_sampler(sampler, data)
     return sampler
+
+
+def _check_start(call: str, params: Any, state: Any, projection: Any) -> None:
+    if params is None and state is None:
+        raise TypeError(
+            f"{call}: `params` must be the start, a pytree of floats, got None."
+        )
+    if params is not None:
+        _checks.check_float_leaves(call, "params", params)
+        if isinstance(projection, Box):
+            _checks.check_box(call, "projection", projection, params)
+    if state is not None:
+        _check_state(call, state, params)
 
 
 def _check_state(call: str, state: Any, params: Any) -> None:
