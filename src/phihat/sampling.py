@@ -152,11 +152,7 @@ def from_indices(indices: Int[Array, "T B"]) -> Sampler:
     """
     if not isinstance(indices, jax.Array):
         indices = _as_table(indices)
-    if not jnp.issubdtype(indices.dtype, jnp.integer):
-        raise TypeError(
-            "from_indices: `indices` must be whole numbers, got "
-            f"{_checks.brief(indices)}."
-        )
+    _check_whole("from_indices", "indices", indices)
     if indices.ndim != 2 or 0 in indices.shape:
         raise ValueError(
             "from_indices: `indices` must have the shape [T, B], steps by rows, got "
@@ -205,6 +201,7 @@ def permute(
       int32 row numbers, of the shape of `positions`.
 
     Raises:
+      TypeError: there is no key, or a position is no whole number.
       ValueError: `num_rows` or a position is out of range.
 
     Example:
@@ -217,7 +214,10 @@ def permute(
       CRYPTO 2012.
     """
     num_rows = _checks.check_count("permute", "num_rows", num_rows)
-    _checks.check_range("permute", "num_rows", num_rows, high=_MAX_ROWS)
+    if num_rows > _MAX_ROWS:
+        raise ValueError(f"permute: `num_rows` must be <= 2^31, got {num_rows}.")
+    _checks.check_key("permute", key, required=True)
+    _check_whole("permute", "positions", positions)
     _checks.check_range("permute", "positions", positions, 0, num_rows - 1)
     return _permute(key, jnp.asarray(positions), num_rows, epoch)
 
@@ -235,7 +235,10 @@ def _minibatches(
             "minibatches: `batch_size` must be <= the number of rows, got "
             f"{size} for {num_rows} rows."
         )
-    _checks.check_range("minibatches", "rows of data", num_rows, high=_MAX_ROWS)
+    if num_rows > _MAX_ROWS:
+        raise ValueError(
+            f"minibatches: `data` must have at most 2^31 rows, got {num_rows}."
+        )
     last_size = 0 if drop_remainder.value else num_rows % size
     steps_per_epoch = num_rows // size + bool(last_size)
 
@@ -314,6 +317,13 @@ def _take(data: Batch, rows: Int[Array, "..."], mode: str) -> Batch:
     return jax.tree.map(take_leaf, data)
 
 
+def _check_whole(call: str, argument: str, value: Any) -> None:
+    if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        raise TypeError(
+            f"{call}: `{argument}` must be whole numbers, got {_checks.brief(value)}."
+        )
+
+
 def _as_table(indices: Any) -> np.ndarray:
     try:
         return np.asarray(indices)
@@ -351,11 +361,10 @@ def _permute(
 
     # Unrolled, the rounds fuse into one pass over the positions.
     rows = positions.astype(jnp.uint32)
-    for turn in range(rounds.size):
-        pivot = pivots[turn]
+    for pivot, salt in zip(pivots, salts, strict=True):
         # uint32 wraps round, so that K - x + n is right although K - x is negative.
         partner = pivot - rows + jnp.where(rows > pivot, n, jnp.uint32(0))
-        bits = _scramble(jnp.maximum(rows, partner) ^ salts[turn])
+        bits = _scramble(jnp.maximum(rows, partner) ^ salt)
         rows = jnp.where(bits >= jnp.uint32(2**31), partner, rows)
     return rows.astype(jnp.int32)
 
