@@ -113,16 +113,9 @@ def test_pyright():
 # -------------------------------------------------------------------- examples
 
 DOCTESTS = (
-    *(
-        "-m",
-        "pytest",
-        "--doctest-modules",
-        "-q",
-        "--tb=short",
-        "-p",
-        "no:cacheprovider",
-    ),
-    *("-c", os.devnull, "--rootdir", ROOT, "-o", "filterwarnings=error:::phihat"),
+    *("-m", "pytest", "--doctest-modules", "-q", "--tb=short"),
+    *("-c", os.devnull, "--rootdir", ROOT, "-p", "no:cacheprovider"),
+    *("-o", "filterwarnings=error:::phihat"),
     *("-o", "doctest_optionflags=ELLIPSIS NORMALIZE_WHITESPACE"),
 )
 
@@ -229,7 +222,7 @@ def test_daily_names_are_sorted():
 
 
 def is_public(module: str) -> bool:
-    """Tell the namespaces that users see from private modules and parts of a package."""
+    """Tell the namespaces that users see from private modules and from parts."""
     name = module.removesuffix(".__init__").removeprefix("phihat.")
     return "." not in name and not name.startswith("_")
 
