@@ -333,8 +333,8 @@ def _equations(jaxpr):
 
 # ---------------------------------------------------------- the order, as random as any
 
-# All seeds are fixed, so a test passes always or never. About 150 p-values are computed
-# below; for a perfect shuffle the smallest of them is under ALPHA once in 70 choices of
+# All seeds are fixed, so a test passes always or never. About 260 p-values are computed
+# below; for a perfect shuffle the smallest of them is under ALPHA once in 40 choices of
 # the seeds.
 ALPHA = 1e-4
 NUM_ORDERS = {10: 20_000, 100: 5_000, 10**4: 300, 10**6: 10}
