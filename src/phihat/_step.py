@@ -109,7 +109,7 @@ def propose(
         {
             "value": loss,
             "grad": grad,
-            "value_fn": scalar_fn,
+            "value_fn": _deaf(scalar_fn),
             # optax's opaque SAM calls it as grad_fn(params, i)
             "grad_fn": lambda params, *_: grad_fn(params),
             "obj_fn": scalar_fn,
@@ -117,6 +117,7 @@ def propose(
         lambda: _bind_residuals(loss_fn, batch),
     )
     updates, opt_state = optimizer.update(grad, state.opt_state, state.params, **extras)
+    _check_updates(updates, state.params)
     opt_state = _same_types(opt_state, state.opt_state)
     params = project(projection, optax.apply_updates(state.params, updates))
     params = _same_types(params, state.params)
@@ -239,6 +240,36 @@ def _learning_rate(optimizer: Optimizer, before: PyTree, after: PyTree) -> Array
     if rate is None or callable(rate) or jnp.ndim(rate) != 0:
         return None
     return _tree.cast(rate, _tree.default_float())
+
+
+def _deaf(value_fn: Callable[[Params], Array]) -> Callable[..., Array]:
+    """Let it take the other extra arguments too, and ignore them.
+
+    A chain hands every argument to all of its members, and optax's line searches
+    refuse those that their `value_fn` does not take.
+    """
+
+    def value_of(params: Params, grad_fn: Any = None, obj_fn: Any = None) -> Array:
+        del grad_fn, obj_fn
+        return value_fn(params)
+
+    return value_of
+
+
+def _check_updates(updates: PyTree, params: Params) -> None:
+    """Refuse updates of another shape: to add them would broadcast in silence."""
+
+    def check(path: Any, param: Array, update: Any) -> None:
+        if jnp.shape(update) != jnp.shape(param):
+            raise ValueError(
+                "fit: the optimizer's `update` returns an update of shape "
+                f"{list(jnp.shape(update))} for params of shape "
+                f"{list(jnp.shape(param))} at "
+                f"{jax.tree_util.keystr(path) or 'the only leaf'}; one that takes a "
+                "gradient for each row (`optax.contrib.dpsgd`) cannot run here."
+            )
+
+    jax.tree_util.tree_map_with_path(check, params, updates)
 
 
 def _same_types(after: PyTree, before: PyTree) -> PyTree:
