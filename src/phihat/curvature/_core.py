@@ -14,15 +14,19 @@ from phihat._types import Batch, LossFn, Params
 __all__ = [
     "DENSE_SIZE",
     "check_dense",
+    "dense",
     "eigh",
     "flat_product",
     "hessian",
+    "norm",
     "num_params",
     "run",
 ]
 
 DENSE_SIZE = 512
 """Up to here a dense eigen-decomposition costs less than the Lanczos steps."""
+
+_BLOCK = 64
 
 
 def run(
@@ -78,17 +82,26 @@ def hessian(
     data: Batch,
     numbers: Any,
 ) -> Float[Array, "P P"]:
+    """Form the dense Hessian; a body for `run`."""
     del is_eager, numbers
-    product_fn = flat_product(loss_fn, params, data, options[0])
-    flat, _ = products.flatten(params)
+    scalar_fn = products.bind(loss_fn, params, data, call=options[0])
+    flat, unflatten = products.flatten(params)
+    return dense(jax.grad(lambda vector: scalar_fn(unflatten(vector))), flat)
+
+
+def dense(gradient_fn: Callable[[Array], Array], flat: Array) -> Float[Array, "P P"]:
+    """Form the symmetric Jacobian of a gradient over flat vectors."""
+    product_fn = jax.linearize(gradient_fn, flat)[1]
 
     def row(position: Array) -> Array:
-        unit = (jnp.arange(flat.size) == position).astype(flat.dtype)
-        return product_fn(unit)
+        return product_fn((jnp.arange(flat.size) == position).astype(flat.dtype))
 
     # Products in blocks: all at once would hold P copies of the network's activations.
-    matrix = jax.lax.map(row, jnp.arange(flat.size), batch_size=64)
-    matrix = matrix.reshape(flat.size, flat.size)
+    positions = jnp.arange(flat.size)
+    if flat.size <= _BLOCK:
+        matrix = jax.vmap(row)(positions)
+    else:
+        matrix = jax.lax.map(row, positions, batch_size=_BLOCK)
     return 0.5 * (matrix + matrix.T)
 
 
@@ -99,3 +112,10 @@ def eigh(matrix: Float[Array, "P P"]) -> tuple[Float[Array, " P"], Float[Array, 
     values, vectors = jnp.linalg.eigh(jnp.where(is_finite, matrix, 0.0))
     blank = jnp.where(is_finite, 0.0, jnp.nan).astype(matrix.dtype)
     return values + blank, vectors + blank
+
+
+def norm(vector: Float[Array, " P"]) -> Float[Array, ""]:
+    """Return the Euclidean norm; the squares of small entries do not underflow."""
+    size = jnp.max(jnp.abs(vector), initial=0.0)
+    scale = jnp.where((size > 0) & jnp.isfinite(size), size, 1.0)
+    return scale * jnp.linalg.norm(vector / scale)
