@@ -32,13 +32,10 @@ from phihat._step import UNSOUND
 from phihat._types import Status
 from phihat.results import FitState, StepInfo
 
-__all__ = ["Plan", "run_blocks", "run_guarded"]
+__all__ = ["Plan", "is_repeatable", "run_blocks", "run_guarded"]
 
 _BLOCK = 128
 """Steps of a block: few enough to repeat, many enough to forget its bookkeeping."""
-
-_BLOCK_ENTRIES = 2**16
-"""Row numbers of batches that are computed at once, at most (256 KiB)."""
 
 _REPEATABLE_ENTRIES = 2**17
 """Entries of the state above which a copy of it costs more than a choice per step."""
@@ -76,6 +73,7 @@ _Guarded = tuple[_Carry, Int[Array, ""]]
 
 
 def run_guarded(
+    propose_fn: Callable[..., tuple[FitState, StepInfo]],
     feed: Feed,
     state: FitState,
     recorders: dict[str, Recorder],
@@ -86,7 +84,8 @@ def run_guarded(
     """Run steps, each guarded by a choice between the old and the new state.
 
     Args:
-      feed: where steps and batches come from.
+      propose_fn: `(state, batch) -> (state, info)`, the step, unguarded.
+      feed: where its batches come from.
       state: a running state.
       recorders: what to put on record.
       plan: how many steps, how many rows.
@@ -98,10 +97,10 @@ def run_guarded(
       leaf that was not finite or -1, and the history, blank after a stop.
     """
     start, stride = state.step, plan.record_every
-    blocks, rows = _split_rows(feed, plan, stops_early)
+    blocks, rows = _split_rows(plan, stops_early)
     is_padded = blocks * rows * stride > plan.num_steps
 
-    def take(loop: _Guarded, offset: Any, fed: PyTree) -> tuple[_Guarded, Any]:
+    def take(loop: _Guarded, offset: Any) -> tuple[_Guarded, Any]:
         # The step's number comes from the loop and not from the state: under vmap it
         # stays one number for all lanes, and so does the choice of the batch's shape.
         carry, leaf = loop
@@ -109,7 +108,9 @@ def run_guarded(
         active = before.status == Status.RUNNING
         if is_padded:
             active &= offset < plan.num_steps
-        proposal, info = feed.step_fn(before, start + offset, fed)
+        proposal, info = feed.use_fn(
+            start + offset, lambda batch: propose_fn(before, batch)
+        )
         goes_on = active & (info.status == Status.RUNNING)
         after = _tree.select(goes_on, proposal, before)
         status = jnp.where(active, info.status, before.status)
@@ -117,42 +118,37 @@ def run_guarded(
         after = _Carry(after._replace(status=status), carry.recorder_states)
         return (after, leaf), (active, info)
 
-    def take_silently(loop: _Guarded, xs: Any) -> tuple[_Guarded, None]:
-        return take(loop, *xs)[0], None
+    def take_silently(loop: _Guarded, offset: Any) -> tuple[_Guarded, None]:
+        return take(loop, offset)[0], None
 
-    def take_row(loop: _Guarded, xs: Any) -> tuple[_Guarded, dict[str, Any]]:
-        offset, fed = jax.tree.map(lambda leaf: leaf[0], xs)
-        (after, leaf), (active, info) = take(loop, offset, fed)
-        batch_fn = lambda: feed.batch_fn(start + offset, fed)  # noqa: E731
+    def take_row(loop: _Guarded, offsets: Any) -> tuple[_Guarded, dict[str, Any]]:
+        (after, leaf), (active, info) = take(loop, offsets[0])
+        batch_fn = lambda: feed.batch_fn(start + offsets[0])  # noqa: E731
         recorder_states, row = _ask(recorders, loop[0], info, batch_fn)
         loop = (after._replace(recorder_states=recorder_states), leaf)
         if stride > 1:
-            rest = jax.tree.map(lambda leaf: leaf[1:], xs)
-            loop, _ = jax.lax.scan(take_silently, loop, rest)
+            loop, _ = jax.lax.scan(take_silently, loop, offsets[1:])
         return loop, _tree.select(active, row, blank(row))
 
     def take_block(loop: _Guarded, block: Any) -> tuple[_Guarded, dict[str, Any]]:
         offsets = block * (rows * stride) + jnp.arange(rows * stride, dtype=jnp.int32)
-        offsets = offsets.reshape(rows, stride)
-        return jax.lax.scan(take_row, loop, (offsets, feed.prepare(start + offsets)))
+        return jax.lax.scan(take_row, loop, offsets.reshape(rows, stride))
 
     loop = (_start(state, recorders), jnp.asarray(-1, jnp.int32))
     if stops_early:
         loop, history = _scan_until_stopped(take_block, loop, blocks, rows)
     else:
-        numbers = jnp.arange(blocks, dtype=jnp.int32)
-        loop, history = jax.lax.scan(take_block, loop, numbers)
-        history = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), history)
+        loop, history = take_block(loop, 0)
     history = jax.tree.map(lambda leaf: leaf[: plan.num_rows], history)
     carry, leaf = loop
     return carry.state, leaf, history
 
 
-def _split_rows(feed: Feed, plan: Plan, stops_early: bool) -> tuple[int, int]:
+def _split_rows(plan: Plan, stops_early: bool) -> tuple[int, int]:
     """Return the number of blocks and the rows of each, with little left over."""
     limit = plan.num_rows
-    if stops_early or feed.prepare_fn is not None:
-        limit = max(1, _block_length(feed, plan) // plan.record_every)
+    if stops_early:
+        limit = max(1, _BLOCK // plan.record_every)
     blocks = -(-plan.num_rows // limit)
     return blocks, -(-plan.num_rows // blocks)
 
@@ -203,14 +199,16 @@ class _Steps(NamedTuple):
     """What a block carries from step to step; `grad` tells afterwards what failed."""
 
     carry: _Carry
-    grad: PyTree
+    grad: PyTree | None
     offset: Int[Array, ""]
     status: Int[Array, ""]
+    nonfinite_leaf: Int[Array, ""]
     row: dict[str, Any] | None
     history: dict[str, Any] | None
 
 
 def run_blocks(
+    propose_fn: Callable[..., tuple[FitState, StepInfo]],
     feed: Feed,
     state: FitState,
     recorders: dict[str, Recorder],
@@ -221,7 +219,8 @@ def run_blocks(
     """Run steps in unguarded blocks, repeating one in which a step may not be taken.
 
     Args:
-      feed: as in `run_guarded`, like the three that follow.
+      propose_fn: as in `run_guarded`, like the four that follow.
+      feed: where its batches come from.
       state: a running state.
       recorders: what to put on record.
       plan: how many steps, how many rows.
@@ -232,18 +231,19 @@ def run_blocks(
       As `run_guarded`; the loop always ends where the fit stops.
     """
     start, stride = state.step, plan.record_every
-    length = min(_block_length(feed, plan), plan.num_steps)
-    repeats = _num_entries(state) <= _REPEATABLE_ENTRIES
+    length = _BLOCK if stride == 1 else stride
+    repeats = is_repeatable(state)
+    nobody = jnp.asarray(-1, jnp.int32)
     running = jnp.asarray(Status.RUNNING, jnp.int32)
 
-    def take_step(steps: _Steps, fed: PyTree) -> _Steps:
+    def take_step(steps: _Steps) -> _Steps:
         step = start + steps.offset
         carry = steps.carry._replace(state=steps.carry.state._replace(step=step))
         row, history = steps.row, steps.history
-        proposal, info = feed.step_fn(carry.state, step, fed)
+        proposal, info = feed.use_fn(step, lambda batch: propose_fn(carry.state, batch))
 
         def ask() -> tuple[PyTree, dict[str, Any]]:
-            return _ask(recorders, carry, info, lambda: feed.batch_fn(step, fed))
+            return _ask(recorders, carry, info, lambda: feed.batch_fn(step))
 
         if stride == 1:
             recorder_states, new = ask()
@@ -258,9 +258,10 @@ def run_blocks(
         # The step is not carried: it is start + offset, and each number costs time.
         return _Steps(
             carry=_Carry(proposal._replace(step=None), recorder_states),
-            grad=info.grad,
+            grad=info.grad if repeats else None,
             offset=steps.offset + 1,
             status=info.status,
+            nonfinite_leaf=info.nonfinite_leaf,
             row=row,
             history=history,
         )
@@ -270,23 +271,19 @@ def run_blocks(
         limit = jnp.minimum(offset + length, blocks.target)
         if stride > 1:  # a block ends with its row
             limit = jnp.minimum(limit, (offset // stride + 1) * stride)
-        fed = feed.prepare(start + offset + jnp.arange(length, dtype=jnp.int32))
 
         def goes_on(steps: _Steps) -> Array:
             return (steps.offset < limit) & (steps.status == Status.RUNNING)
 
-        def advance(steps: _Steps) -> _Steps:
-            here = steps.offset - offset
-            return take_step(steps, jax.tree.map(lambda leaf: leaf[here], fed))
-
         end = jax.lax.while_loop(
             goes_on,
-            advance,
+            take_step,
             _Steps(
                 carry=blocks.begin,
-                grad=jax.tree.map(jnp.zeros_like, state.params),
+                grad=jax.tree.map(jnp.zeros_like, state.params) if repeats else None,
                 offset=offset,
                 status=running,
+                nonfinite_leaf=nobody,
                 row=blocks.row,
                 history=blocks.history if stride == 1 else None,
             ),
@@ -298,26 +295,27 @@ def run_blocks(
         else:
             history = end.history
         begin, next_offset = end.carry, reached
+        status, leaf = end.status, end.nonfinite_leaf
         if repeats:
             begin = _tree.select(failed, blocks.begin, end.carry)
             next_offset = jnp.where(failed, offset, reached)
-        status, leaf = diagnose_fn(
-            end.carry.state.loss, end.grad, end.carry.state.params
-        )
-        is_unsound = end.status == UNSOUND
-        status = jnp.where(is_unsound, status, end.status)
+            bad = end.carry.state
+            found, found_leaf = diagnose_fn(bad.loss, end.grad, bad.params)
+            is_unsound = end.status == UNSOUND
+            status = jnp.where(is_unsound, found, status)
+            leaf = jnp.where(is_unsound, found_leaf, leaf)
         return _Blocks(
             begin=begin,
             offset=next_offset,
             target=jnp.where(failed, reached, blocks.target),
             status=jnp.where(failed, status, blocks.status),
-            nonfinite_leaf=jnp.where(is_unsound, leaf, blocks.nonfinite_leaf),
+            nonfinite_leaf=jnp.where(failed, leaf, blocks.nonfinite_leaf),
             row=end.row,
             history=history,
         )
 
     carry = _start(state, recorders)
-    row = _row_shape(feed, recorders, carry)
+    row = _row_shape(propose_fn, feed, recorders, carry)
     carry = carry._replace(state=state._replace(step=None))
     end = jax.lax.while_loop(
         lambda blocks: blocks.offset < blocks.target,
@@ -327,13 +325,21 @@ def run_blocks(
             offset=jnp.zeros((), jnp.int32),
             target=jnp.asarray(plan.num_steps, jnp.int32),
             status=running,
-            nonfinite_leaf=jnp.asarray(-1, jnp.int32),
+            nonfinite_leaf=nobody,
             row=None if stride == 1 else blank(row),
             history=_blank_rows(row, plan.num_rows),
         ),
     )
     final = end.begin.state._replace(status=end.status, step=start + end.offset)
     return final, end.nonfinite_leaf, end.history
+
+
+def is_repeatable(state: FitState) -> bool:
+    """Tell whether `run_blocks` repeats steps of this state rather than guard each."""
+    entries = sum(
+        leaf.size for leaf in jax.tree.leaves((state.params, state.opt_state))
+    )
+    return entries <= _REPEATABLE_ENTRIES
 
 
 # -------------------------------------------------------------------- private helpers
@@ -347,26 +353,20 @@ def _start(state: FitState, recorders: dict[str, Recorder]) -> _Carry:
     return _Carry(state, recorder_states)
 
 
-def _block_length(feed: Feed, plan: Plan) -> int:
-    """Return the steps of a block, a row's at most where rows are rarer than steps."""
-    length = _BLOCK if plan.record_every == 1 else plan.record_every
-    if feed.prepare_fn is not None:
-        length = min(length, max(1, _BLOCK_ENTRIES // max(1, feed.num_entries)))
-    return length
-
-
-def _num_entries(tree: PyTree) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
-def _row_shape(feed: Feed, recorders: dict[str, Recorder], carry: _Carry) -> PyTree:
+def _row_shape(
+    propose_fn: Callable[..., tuple[FitState, StepInfo]],
+    feed: Feed,
+    recorders: dict[str, Recorder],
+    carry: _Carry,
+) -> PyTree:
     """Return the shapes of one row of the history."""
 
     def measure(carry: _Carry) -> PyTree:
-        step = carry.state.step
-        fed = jax.tree.map(lambda leaf: leaf[0], feed.prepare(step[None]))
-        info = feed.step_fn(carry.state, step, fed)[1]
-        return _ask(recorders, carry, info, lambda: feed.batch_fn(step, fed))[1]
+        def ask(batch: PyTree) -> PyTree:
+            info = propose_fn(carry.state, batch)[1]
+            return _ask(recorders, carry, info, lambda: batch)[1]
+
+        return feed.use_fn(carry.state.step, ask)
 
     return jax.eval_shape(measure, carry)
 

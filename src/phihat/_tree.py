@@ -111,7 +111,9 @@ def as_partial(fn: Callable[..., Any], call: str, argument: str) -> Partial:
       TypeError: `fn` is not callable, or cannot be hashed.
     """
     if isinstance(fn, functools.partial):  # a Partial of jax is one too
-        func = getattr(fn.func, "fun", fn.func)  # jax's shim around a nested partial
+        func = fn.func
+        if type(func).__name__ == "_HashableCallableShim":  # jax's, around a partial
+            func = func.fun
         if isinstance(fn, Partial) and not isinstance(func, functools.partial):
             _check_hashable(func, argument)
             return fn

@@ -27,11 +27,12 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, PyTree
 
 from phihat import _checks, _programs, _records, _tree, sampling
-from phihat._feed import evaluate, make_feed
-from phihat._loop import Plan, run_blocks, run_guarded
+from phihat._feed import Feed, make_feed
+from phihat._loop import Plan, is_repeatable, run_blocks, run_guarded
 from phihat._step import (
     Tolerance,
     as_proposal,
+    bind_loss,
     diagnose,
     guarded_step,
     project,
@@ -319,7 +320,7 @@ def _fit(
     end = _loop(step_fn, sampler, entries, tolerance, options, is_eager, state, data)
 
     final = project(projection, eval_params(end.state.opt_state, end.state.params))
-    loss, grad = evaluate(step_fn, sampler, end.state, final, data)
+    loss, grad = _evaluate(step_fn, end.feed, end.state, final)
     status, leaf = end.state.status, end.nonfinite_leaf
     if step_fn.keywords["nonfinite"].value == "stop":
         found, found_leaf = diagnose(loss, grad)
@@ -372,6 +373,7 @@ class _End(NamedTuple):
     state: FitState
     nonfinite_leaf: Array
     history: dict[str, Any]
+    feed: Feed
 
 
 def _loop(
@@ -388,22 +390,26 @@ def _loop(
     is_ours = isinstance(step_fn, Partial) and step_fn.func is guarded_step
     loss_fn, _, projection = step_fn.args if is_ours else (None, None, None)
     is_single = is_eager and jax.default_backend() == "cpu"
-    propose = as_proposal(step_fn, asks_later=is_single) if is_ours else step_fn
+    propose = step_fn
+    if is_ours:
+        propose = as_proposal(step_fn, asks_later=is_single and is_repeatable(state))
     if tolerance is not None:
         propose = functools.partial(propose_until, propose, tolerance, projection)
 
-    feed, steps_per_epoch = make_feed(propose, sampler, data, state.key)
-    num_steps = options.num_steps or options.num_epochs * steps_per_epoch  # type: ignore[operator]
+    feed = make_feed(sampler, data, state.key)
+    num_steps = options.num_steps
+    if num_steps is None:
+        num_steps = (options.num_epochs or 0) * feed.steps_per_epoch
     plan = Plan(num_steps=num_steps, record_every=options.record_every)
     recorders = _records.resolve(entries, loss_fn, projection)
     start = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
     if is_single:
         last, leaf, history = run_blocks(
-            feed, start, recorders, plan, diagnose_fn=diagnose
+            propose, feed, start, recorders, plan, diagnose_fn=diagnose
         )
     else:
         last, leaf, history = run_guarded(
-            feed, start, recorders, plan, stops_early=tolerance is not None
+            propose, feed, start, recorders, plan, stops_early=tolerance is not None
         )
     finished = last.status == Status.RUNNING
     last = last._replace(
@@ -418,7 +424,24 @@ def _loop(
         history["params"] = _complete(history["params"], measured, final)
     if options.records:
         history["step"] = start.step + offsets
-    return _End(state=last, nonfinite_leaf=leaf, history=history)
+    return _End(state=last, nonfinite_leaf=leaf, history=history, feed=feed)
+
+
+def _evaluate(
+    step_fn: Any, feed: Feed, state: FitState, params: Params
+) -> tuple[Array, Params]:
+    """Return loss and gradient on the last batch, or on the batch that failed."""
+    loss_fn, has_aux = step_fn.args[0], step_fn.keywords["has_aux"].value
+    failed = state.status >= Status.NONFINITE_LOSS
+    step = jnp.where(failed, state.step, jnp.maximum(state.step - 1, 0))
+    here = state._replace(step=step)
+
+    def measure(batch: Batch) -> tuple[Array, Params]:
+        value_fn = bind_loss(loss_fn, batch, here, has_aux)
+        (loss, _), grad = jax.value_and_grad(value_fn, has_aux=True)(params)
+        return loss, grad
+
+    return feed.use_fn(step, measure)
 
 
 def _complete(rows: PyTree, measured: Bool[Array, " R"], final: Params) -> PyTree:
