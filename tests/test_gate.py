@@ -53,7 +53,7 @@ LAYOUT = [
     "plot",
     "_tour",
 ]
-ENTRANCES = ("__init__", "__main__")  # these may import all
+ENTRANCES = ("__init__", "__main__", "_tour")  # these may import all
 
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)

@@ -1,0 +1,27 @@
+"""What `python -m phihat` shows: the chapter's fits, four real tasks, the pictures.
+
+Example:
+  >>> from phihat import _tour
+  >>> _tour.PROBLEMS["gabor"].start
+  (1.5, 5.0)
+"""
+
+from phihat._tour.deck import PROBLEMS, Run, parabola_run, solve
+from phihat._tour.pictures import PICTURES, draw
+from phihat._tour.report import parabola_report, problem_report, tasks_report
+from phihat._tour.tasks import TASKS, Outcome, carry_out
+
+__all__ = [
+    "PICTURES",
+    "PROBLEMS",
+    "TASKS",
+    "Outcome",
+    "Run",
+    "carry_out",
+    "draw",
+    "parabola_report",
+    "parabola_run",
+    "problem_report",
+    "solve",
+    "tasks_report",
+]
