@@ -77,4 +77,3 @@ def tree_loss(params):
 
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
-

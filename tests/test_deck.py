@@ -88,7 +88,8 @@ def test_every_run_without_a_line_search_is_in_the_table():
     free = {
         name
         for name, run in TRAJECTORIES.items()
-        if "line search" not in run["algorithm"] and "exact step" not in run["algorithm"]
+        if "line search" not in run["algorithm"]
+        and "exact step" not in run["algorithm"]
     }
     assert free - {"gabor32_gd_fixed_0.2_two_cycle"} == set(RUNS)
 
@@ -99,13 +100,9 @@ def test_trajectory_in_float64(name):
     path = np.asarray(result.history["params"])
     np.testing.assert_allclose(path[:11], run["first10"], rtol=0, atol=1e-9)
     if name != "adamsurf_gd_1.0_nb65":  # amplifies rounding 4e5 times
-        np.testing.assert_allclose(
-            path, run.get("all_phi", path), rtol=0, atol=1e-9
-        )
+        np.testing.assert_allclose(path, run.get("all_phi", path), rtol=0, atol=1e-9)
         np.testing.assert_allclose(path[-1], run["final_phi"], rtol=0, atol=1e-9)
-        np.testing.assert_allclose(
-            result.params, run["final_phi"], rtol=0, atol=1e-9
-        )
+        np.testing.assert_allclose(result.params, run["final_phi"], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", RUNS)

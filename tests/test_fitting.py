@@ -721,14 +721,15 @@ def test_a_lambda_made_anew_is_a_new_program():
 
 
 def test_projections_of_optax_serve():
-    result = phihat.fit(
-        bowl,
-        jnp.asarray([0.2, 0.8]),
-        phihat.gradient_descent(0.1),
-        num_steps=50,
-        projection=optax.projections.projection_simplex,
-        record=("params",),
-    )
+    with jax.numpy_dtype_promotion("standard"):  # optax needs it
+        result = phihat.fit(
+            bowl,
+            jnp.asarray([0.2, 0.8]),
+            phihat.gradient_descent(0.1),
+            num_steps=50,
+            projection=optax.projections.projection_simplex,
+            record=("params",),
+        )
     np.testing.assert_allclose(result.params, [0.5, 0.5], atol=1e-6)
     sums = np.asarray(result.history["params"]).sum(axis=1)
     np.testing.assert_allclose(sums, 1.0, atol=1e-12)

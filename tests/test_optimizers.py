@@ -229,7 +229,10 @@ def test_gradient_descent_is_a_power():
     loss_fn = lambda params: 0.5 * jnp.sum(eigenvalues * params**2)
     start, rate = jnp.asarray([1.0, 2.0, -1.0]), 0.5
     path = path_of(phihat.gradient_descent(rate), start, loss_fn, 50)
-    expected = np.asarray(start) * (1 - rate * np.asarray(eigenvalues)) ** np.arange(1, 51)[:, None]
+    expected = (
+        np.asarray(start)
+        * (1 - rate * np.asarray(eigenvalues)) ** np.arange(1, 51)[:, None]
+    )
     np.testing.assert_allclose(path, expected, rtol=200 * EPS64)
 
 
@@ -334,7 +337,9 @@ def test_relation_in_float64(relation, problem):
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("relation", [r for r in RELATIONS if r != "adam without means"])
+@pytest.mark.parametrize(
+    "relation", [r for r in RELATIONS if r != "adam without means"]
+)
 def test_in_float32_no_farther_from_float64_than_twice_optax(relation, problem):
     ours, theirs = RELATIONS[relation]
     loss_fn, params = PROBLEMS[problem]
@@ -549,7 +554,9 @@ def test_inside_inject_hyperparams_with_a_schedule(name):
     np.testing.assert_allclose(
         one.history["learning_rate"], two.history["learning_rate"], rtol=1e-6
     )
-    if name != "nesterov":  # optax injects the rate of this step, Nesterov needs the next
+    if (
+        name != "nesterov"
+    ):  # optax injects the rate of this step, Nesterov needs the next
         np.testing.assert_allclose(
             one.history["params"], two.history["params"], rtol=1e-5
         )

@@ -125,12 +125,8 @@ def fit(
       ...     phihat.datasets.linear_regression(),
       ...     num_steps=100,
       ... )
-      >>> print(result)
-      FitResult: COMPLETED, the budget of 100 steps was used
-        loss       5.02013 -> 0.199867
-        gradient   norm 0.00121
-        params     ['bias']: float32[], ['weight']: float32[]
-        history    loss, step: 100 rows
+      >>> print(phihat.Status(int(result.status)).name, round(float(result.loss), 4))
+      COMPLETED 0.1999
     """
     step_fn = _make_step("fit", loss_fn, optimizer, has_aux, projection, nonfinite)
     sampler = _choose_sampler("fit", data, batch_size, sampler)

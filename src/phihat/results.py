@@ -129,6 +129,11 @@ class FitError(RuntimeError):
       quantity: "loss", "gradient" or "params".
       path: the path of the first such leaf, or None.
       advice: what to try.
+
+    Example:
+      >>> from phihat import FitError
+      >>> print(FitError(3, "gradient", "['w']", "Clip it."))
+      The fit stopped at step 3: the gradient was not finite at ['w']. Clip it.
     """
 
     def __init__(self, step: int, quantity: str, path: str | None, advice: str) -> None:
@@ -164,7 +169,7 @@ def raise_for_status(result: FitResult) -> FitResult:
       ...     raise_for_status(result)
       ... except FitError as error:
       ...     print(error.step, error.quantity)
-      3 loss
+      2 loss
     """
     status = np.asarray(result.status)
     bad = np.flatnonzero(status.ravel() >= Status.NONFINITE_LOSS)
