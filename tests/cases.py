@@ -32,7 +32,7 @@ OPTIMIZERS = {
     "nesterov_slide": lambda rate=0.05: phihat.nesterov(rate, 0.7, lookahead=1.0),
     "normalized_gradient": lambda rate=0.05: phihat.normalized_gradient(rate),
 }
-"""Every public optimizer with a learning rate, with settings that are not the defaults."""
+"""Every public optimizer with a rate, with settings that are not the defaults."""
 
 
 def quadratic(condition: float):

@@ -1,4 +1,4 @@
-"""The deck's numbers, digit for digit, in float64; in float32 within the sensitivity."""
+"""The deck's numbers: in float64 to 1e-9, in float32 within the sensitivity."""
 
 import jax
 import jax.numpy as jnp
@@ -119,23 +119,25 @@ def test_losses_at_the_iterates_in_float64(name):
     np.testing.assert_allclose(values[:11], run["first10_loss"], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", [n for n in RUNS if n != "adamsurf_gd_1.0_nb65"])
+IN_FLOAT32 = [
+    name
+    for name in RUNS
+    # eps = 1e-20 is flushed to zero in float32, and one run amplifies rounding 4e5 times
+    if TRAJECTORIES[name].get("epsilon") != 1e-20 and name != "adamsurf_gd_1.0_nb65"
+]
+
+
+@pytest.mark.parametrize("name", IN_FLOAT32)
 def test_trajectory_in_float32_within_the_stated_sensitivity(name):
-    if run_needs_x64(name):
-        pytest.skip("eps = 1e-20 is flushed to zero in float32")
     run, result = replay(name, jnp.float32)
     assert result.params.dtype == jnp.float32
     # Every step rounds by about eps * |phi|; the reference says by how much a shift of
-    # the start grows until the end, and no shift on the way grows more than tenfold that.
+    # the start grows until the end; one on the way is allowed to grow ten times that.
     steps = run["N"]
     growth = 10 * max(1.0, run["sensitivity_final_phi_per_unit_start_shift"])
     scale = 1 + np.abs(run["final_phi"]).max()
     bound = 4 * growth * scale * EPS32 * np.sqrt(steps)
     np.testing.assert_allclose(result.params, run["final_phi"], rtol=0, atol=bound)
-
-
-def run_needs_x64(name):
-    return TRAJECTORIES[name].get("epsilon") == 1e-20
 
 
 def test_the_two_cycle_of_a_rate_beyond_the_stable_one():

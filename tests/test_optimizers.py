@@ -444,7 +444,7 @@ def test_equals_torch(ours, theirs):
 
 
 def test_torch_dampening_is_our_weighting_but_for_its_first_step():
-    """torch takes the first gradient whole: a start with m = g / (1 - b) is the same."""
+    """torch takes the first gradient whole: our start with m = g is the same."""
     decay, rate = 0.8, 1e-3
     start = jnp.asarray([-1.2, 1.0])
     expected = torch_path(
@@ -518,7 +518,7 @@ def test_eval_params_of_schedule_free():
         )
 
 
-# ------------------------------------------------------------- ours inside those of optax
+# ------------------------------------------------------------ ours inside those of optax
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -425,7 +425,7 @@ def test_unhashable_code_is_refused_by_its_path():
         def __call__(self, params, batch):
             return params["w"] ** 2
 
-    with pytest.raises(TypeError, match="Unhashable.*cannot be hashed"):
+    with pytest.raises(TypeError, match=r"Unhashable.*cannot be hashed"):
         fit(loss=Unhashable())
 
 

@@ -171,6 +171,13 @@ def check_sampler(sampler: Sampler, data: Batch) -> None:
     Raises:
       TypeError: `sampler` is not callable.
       ValueError: the leaves of `data` differ in length, or there are too few rows.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from phihat import sampling
+      >>> sampling.check_sampler(sampling.minibatches(4), jnp.arange(3.0))
+      Traceback (most recent call last):
+      ValueError: minibatches: `batch_size` must be <= the number of rows, got 4 for 3 rows.
     """
     if not callable(sampler):
         raise TypeError(
