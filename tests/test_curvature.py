@@ -285,11 +285,11 @@ def test_float32():
 
 
 def _recorded(recorder, params):
+    update = jax.jit(lambda own, p: recorder.update_fn(own, _State(p), None, None))
     state = recorder.init_fn(params[0])
     values = []
     for point in params:
-        fit_state = _State(point)
-        state, value = recorder.update_fn(state, fit_state, None, None)
+        state, value = update(state, point)
         values.append(float(value))
     return values
 

@@ -14,11 +14,8 @@ from phihat.critical_points.classification import (
     CriticalPointKind,
     classify_critical_point,
 )
-from phihat.critical_points.search import (
-    CriticalPoints,
-    WindingCheck,
-    find_critical_points,
-)
+from phihat.critical_points.points import CriticalPoints, WindingCheck
+from phihat.critical_points.search import find_critical_points
 
 __all__ = [
     "CriticalPoint",

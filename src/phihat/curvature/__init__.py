@@ -24,17 +24,15 @@ from phihat.curvature.dense import (
     log_determinant,
 )
 from phihat.curvature.determinant_test import ConvexityMap, convexity_map
-from phihat.curvature.matrix_free import (
-    ExtremeEigenvalues,
+from phihat.curvature.ends import ExtremeEigenvalues, extreme_eigenvalues, sharpness
+from phihat.curvature.recorder import sharpness_recorder
+from phihat.curvature.spectrum import (
     SpectralDensity,
     TraceEstimate,
     estimate_trace,
-    extreme_eigenvalues,
     hessian_trace,
-    sharpness,
     spectral_density,
 )
-from phihat.curvature.recorder import sharpness_recorder
 
 __all__ = [
     "ConvexityMap",

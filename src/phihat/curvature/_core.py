@@ -9,15 +9,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from phihat import _checks, _programs, _tree, products
-from phihat._types import Batch, LossFn, Params
+from phihat._types import Batch, LossFn, Params, RandomKey
 
 __all__ = [
     "DENSE_SIZE",
     "check_dense",
+    "default_key",
     "dense",
     "eigh",
     "flat_product",
     "hessian",
+    "lanczos_options",
     "norm",
     "num_params",
     "run",
@@ -119,3 +121,22 @@ def norm(vector: Float[Array, " P"]) -> Float[Array, ""]:
     size = jnp.max(jnp.abs(vector), initial=0.0)
     scale = jnp.where((size > 0) & jnp.isfinite(size), size, 1.0)
     return scale * jnp.linalg.norm(vector / scale)
+
+
+def lanczos_options(
+    call: str, params: Params, num_iterations: int, dense_size: int, key: Any
+) -> tuple[tuple[int, bool], RandomKey]:
+    """Check what Lanczos' method takes; return (steps, is_dense), key."""
+    _checks.check_count(call, "num_iterations", num_iterations)
+    size = num_params(call, params)
+    if size == 0:
+        raise ValueError(f"{call}: `params` hold no numbers, so there is no spectrum.")
+    _checks.check_count(call, "dense_size", dense_size, 0)
+    _checks.check_key(call, key)
+    steps = min(int(num_iterations), size)
+    return (steps, size <= dense_size), default_key(key)
+
+
+def default_key(key: RandomKey | None) -> RandomKey:
+    """Return the key, or the fixed one where there is none."""
+    return jax.random.key(0) if key is None else key

@@ -1,11 +1,11 @@
-"""Eigenvalues at both ends, trace and spectrum, from Hessian-vector products alone.
+"""The trace of the Hessian and the spread of its eigenvalues, by random probes.
 
 Example:
-  >>> from phihat.curvature import extreme_eigenvalues
+  >>> from phihat.curvature import estimate_trace
   >>> loss = lambda p: 0.5 * jnp.sum(jnp.linspace(1.0, 9.0, 2000) * p**2)
-  >>> ends = extreme_eigenvalues(loss, jnp.zeros(2000), num_iterations=60)
-  >>> print(round(float(ends.largest), 1))
-  9.0
+  >>> result = estimate_trace(loss, jnp.zeros(2000))
+  >>> print(round(float(result.trace)))
+  10000
 """
 
 from typing import Any, NamedTuple
@@ -21,36 +21,12 @@ from phihat.curvature import _core, _lanczos
 from phihat.curvature._core import DENSE_SIZE
 
 __all__ = [
-    "ExtremeEigenvalues",
     "SpectralDensity",
     "TraceEstimate",
     "estimate_trace",
-    "extreme_eigenvalues",
     "hessian_trace",
-    "sharpness",
     "spectral_density",
 ]
-
-
-class ExtremeEigenvalues(NamedTuple):
-    """Both ends of the Hessian's spectrum, with their evidence.
-
-    Attributes:
-      smallest: the smallest eigenvalue found.
-      largest: the largest.
-      smallest_vector: its eigenvector of length 1, a pytree like the params.
-      largest_vector: likewise.
-      smallest_error: the measured residual `|H v - smallest v|`: an eigenvalue of H
-        lies within this distance of it.
-      largest_error: likewise.
-    """
-
-    smallest: Float[Array, ""]
-    largest: Float[Array, ""]
-    smallest_vector: Params
-    largest_vector: Params
-    smallest_error: Float[Array, ""]
-    largest_error: Float[Array, ""]
 
 
 class TraceEstimate(NamedTuple):
@@ -83,87 +59,6 @@ class SpectralDensity(NamedTuple):
     nodes: Float[Array, "S K"]
     weights: Float[Array, "S K"]
     width: Float[Array, ""]
-
-
-def sharpness(
-    loss_fn: LossFn,
-    params: Params,
-    data: Batch = None,
-    *,
-    num_iterations: int = 40,
-    dense_size: int = DENSE_SIZE,
-    key: RandomKey | None = None,
-) -> Float[Array, ""]:
-    r"""Return the largest eigenvalue of the Hessian.
-
-    Gradient descent on a quadratic diverges at rates above 2 / sharpness. The result is
-    `extreme_eigenvalues(...).largest`; ask that for its residual.
-
-    Args:
-      loss_fn: as for `hessian`.
-      params: any pytree of float arrays.
-      data: handed to `loss_fn`.
-      num_iterations: as for `extreme_eigenvalues`.
-      dense_size: likewise.
-      key: likewise.
-
-    Returns:
-      A scalar; NaN where the Hessian is not finite. Its derivative is exact: that of
-      the quotient at the eigenvector, which is stationary.
-
-    Raises:
-      TypeError: as for `hessian`.
-      ValueError: as for `extreme_eigenvalues`.
-
-    Example:
-      >>> print(sharpness(lambda p: p[0] ** 2 - 2.0 * p[1] ** 2, jnp.ones(2)))
-      2.0
-    """
-    options = _lanczos_options("sharpness", params, num_iterations, dense_size, key)
-    return _core.run(
-        _extreme_eigenvalues, "sharpness", loss_fn, params, data, *options
-    ).largest
-
-
-def extreme_eigenvalues(
-    loss_fn: LossFn,
-    params: Params,
-    data: Batch = None,
-    *,
-    num_iterations: int = 40,
-    dense_size: int = DENSE_SIZE,
-    key: RandomKey | None = None,
-) -> ExtremeEigenvalues:
-    r"""Return the smallest and the largest eigenvalue of the Hessian, with residuals.
-
-    By Lanczos' method from a random start, fully reorthogonalised: K products and a
-    basis of K x P numbers, in one program. Within each reported error of each reported
-    value there is an eigenvalue for certain; that it is the extreme one is as good as
-    certain for a random start, but not proved.
-
-    Args:
-      loss_fn: as for `hessian`.
-      params: any pytree of float arrays, at least one number.
-      data: handed to `loss_fn`.
-      num_iterations: K, >= 1; more where the residuals are too large.
-      dense_size: up to this many params the dense Hessian is decomposed instead.
-      key: draws the start; `jax.random.key(0)` where it is None.
-
-    Raises:
-      TypeError: as for `hessian`.
-      ValueError: `num_iterations` below 1, no params at all, or as for `hvp`.
-
-    Example:
-      >>> ends = extreme_eigenvalues(lambda p: p[0] ** 2 - 2.0 * p[1] ** 2, jnp.ones(2))
-      >>> print(ends.smallest, ends.largest)
-      -4.0 2.0
-
-    References:
-      Lanczos, *An iteration method for the solution of the eigenvalue problem*, 1950.
-    """
-    call = "extreme_eigenvalues"
-    options = _lanczos_options(call, params, num_iterations, dense_size, key)
-    return _core.run(_extreme_eigenvalues, call, loss_fn, params, data, *options)
 
 
 def hessian_trace(
@@ -288,24 +183,11 @@ def spectral_density(
     if width is not None:
         width = _tree.as_number(width, call, "width")
         _checks.check_range(call, "width", width, 0.0, include_low=False)
-    (steps, is_dense), key = _lanczos_options(
+    (steps, is_dense), key = _core.lanczos_options(
         call, params, num_iterations, dense_size, key
     )
     options = (steps, int(num_probes), int(num_points), is_dense)
     return _core.run(_density, call, loss_fn, params, data, options, (key, width))
-
-
-def _lanczos_options(
-    call: str, params: Params, num_iterations: int, dense_size: int, key: Any
-) -> tuple[tuple[int, bool], RandomKey]:
-    _checks.check_count(call, "num_iterations", num_iterations)
-    num_params = _core.num_params(call, params)
-    if num_params == 0:
-        raise ValueError(f"{call}: `params` hold no numbers, so there is no spectrum.")
-    _checks.check_count(call, "dense_size", dense_size, 0)
-    _checks.check_key(call, key)
-    steps = min(int(num_iterations), num_params)
-    return (steps, num_params <= dense_size), _default_key(key)
 
 
 def _trace_options(
@@ -315,45 +197,7 @@ def _trace_options(
     _checks.check_count(call, "dense_size", dense_size, 0)
     _checks.check_key(call, key)
     is_dense = _core.num_params(call, params) <= dense_size
-    return (int(num_probes), is_dense), _default_key(key)
-
-
-def _default_key(key: RandomKey | None) -> RandomKey:
-    return jax.random.key(0) if key is None else key
-
-
-def _extreme_eigenvalues(
-    loss_fn: LossFn,
-    options: tuple[Any, ...],
-    is_eager: bool,
-    params: Params,
-    data: Batch,
-    key: RandomKey,
-) -> ExtremeEigenvalues:
-    call, num_iterations, is_dense = options
-    flat, unflatten = products.flatten(params)
-    # The quotient is stationary at an eigenvector, so no derivative goes through it.
-    fixed_fn, point = jax.lax.stop_gradient((loss_fn, params))
-    if is_dense:
-        matrix = _core.hessian(fixed_fn, options, is_eager, point, data, ())
-        vectors = _core.eigh(matrix)[1].T[jnp.array([0, -1])]
-    else:
-        product_fn = _core.flat_product(fixed_fn, point, data, call)
-        start = jax.random.normal(key, flat.shape, flat.dtype)
-        result = _lanczos.ritz(product_fn, start, num_iterations)
-        vectors = result.coefficients.T[jnp.array([0, -1])] @ result.basis
-    vectors = jax.lax.stop_gradient(vectors)
-    images = jax.lax.map(_core.flat_product(loss_fn, params, data, call), vectors)
-    values = jnp.sum(vectors * images, axis=1)
-    errors = jnp.linalg.norm(images - values[:, None] * vectors, axis=1)
-    return ExtremeEigenvalues(
-        smallest=values[0],
-        largest=values[1],
-        smallest_vector=unflatten(vectors[0]),
-        largest_vector=unflatten(vectors[1]),
-        smallest_error=errors[0],
-        largest_error=errors[1],
-    )
+    return (int(num_probes), is_dense), _core.default_key(key)
 
 
 def _trace(
