@@ -1,5 +1,6 @@
 """Run every test in float64, under strict promotion, on eight devices."""
 
+import os
 from collections.abc import Iterator
 
 import hypothesis
@@ -15,6 +16,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile("phihat", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("phihat")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run on all cores, but on four at most: each worker compiles for itself."""
+    del config
+    return min(4, os.cpu_count() or 1)
 
 
 @pytest.fixture

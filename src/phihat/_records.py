@@ -31,6 +31,20 @@ class Recorder(NamedTuple):
       init_fn: `params -> recorder_state`.
       update_fn: `(recorder_state, state, info, batch) -> (recorder_state, value)`, with
         the `FitState` before the step and what the step measured.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from phihat import Recorder, fit, gradient_descent
+      >>> def update_fn(best, state, info, batch):
+      ...     best = jnp.minimum(best, info.loss)
+      ...     return best, best
+      >>> best = Recorder(lambda params: jnp.inf, update_fn)
+      >>> optimizer = gradient_descent(0.25)
+      >>> result = fit(
+      ...     lambda x: x**2, 1.0, optimizer, num_steps=3, record={"best": best}
+      ... )
+      >>> print(result.history["best"])
+      [1.     0.25   0.0625]
     """
 
     init_fn: Callable[..., PyTree]
