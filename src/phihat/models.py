@@ -201,7 +201,10 @@ def init_multilayer_perceptron(
     dtype = _tree.default_float()
     return [
         {
-            "weight": jax.random.normal(layer_key, (inputs, outputs), dtype)
+            # Drawn flat: XLA compiles narrow random matrices several times as slowly.
+            "weight": jax.random.normal(layer_key, (inputs * outputs,), dtype).reshape(
+                inputs, outputs
+            )
             * (2.0 / inputs) ** 0.5,
             "bias": jnp.zeros(outputs, dtype),
         }
