@@ -13,12 +13,12 @@ Example:
   7.0
 """
 
+import concurrent.futures
 import functools
 from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
-from jax.extend.core import get_opaque_trace_state
 from jaxtyping import PyTree
 
 from phihat import _tree
@@ -69,8 +69,17 @@ def _program(
 
 def is_tracing() -> bool:
     """Tell whether some transformation of jax is tracing right now."""
-    return get_opaque_trace_state(convention="phihat") != _EAGER
+    eager, look = _trace_states()
+    return look() != eager
 
 
-with jax.ensure_compile_time_eval():  # the import itself may happen inside a trace
-    _EAGER = get_opaque_trace_state(convention="phihat")
+@functools.cache
+def _trace_states() -> tuple[Any, Callable[[], Any]]:
+    """Return the state in which nothing is traced, and how to get the present one."""
+    # Here and not above: jax.extend takes longer to import than all of phihat.
+    from jax.extend.core import get_opaque_trace_state
+
+    look = functools.partial(get_opaque_trace_state, convention="phihat")
+    # The first call may be inside a trace; a thread of its own begins outside any.
+    with concurrent.futures.ThreadPoolExecutor(1) as outside:
+        return outside.submit(look).result(), look

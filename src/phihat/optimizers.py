@@ -513,11 +513,14 @@ def _adam_update(
     mean_weight = _running_mean(b1, state.mean_weight, one)
     mean_square_weight = _running_mean(b2, state.mean_square_weight, one)
 
+    # The corrections are folded into two scalars: one division and one root an entry.
+    scale = _tree.cast(rate, one.dtype) / mean_weight
+    root_scale = jax.lax.rsqrt(mean_square_weight)
+
     def move(gradient: Array, mean: Array, mean_square: Array) -> Array:
         dtype = mean.dtype
-        corrected = mean / _tree.cast(mean_weight, dtype)
-        root = _tree.safe_sqrt(mean_square / _tree.cast(mean_square_weight, dtype))
-        step = _tree.cast(rate, dtype) * corrected / (root + _tree.cast(eps, dtype))
+        root = _tree.safe_sqrt(mean_square) * _tree.cast(root_scale, dtype)
+        step = _tree.cast(scale, dtype) * mean / (root + _tree.cast(eps, dtype))
         return (-step).astype(gradient.dtype)
 
     return (
