@@ -35,6 +35,7 @@ LAYOUT = [
     "line_searches",
     "products",
     "_trust_region",
+    "_newton_steps",
     "second_order",
     "results",
     "_records",

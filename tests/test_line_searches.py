@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.cases import BOOK_GABOR, REFERENCE
 
 from phihat import line_searches, losses, models
 from phihat.line_searches import (
@@ -19,6 +18,7 @@ from phihat.line_searches import (
     steepest_descent,
     strong_wolfe,
 )
+from tests.cases import BOOK_GABOR, REFERENCE
 
 EPS = float(np.finfo(float).eps)
 SEARCHES = {

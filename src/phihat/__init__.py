@@ -10,9 +10,41 @@ Example:
   0.1999
 """
 
-from phihat import datasets, fitting, losses, models, optimizers, problems, sampling
+from phihat import (
+    critical_points,
+    curvature,
+    datasets,
+    fitting,
+    line_searches,
+    losses,
+    models,
+    optimizers,
+    problems,
+    products,
+    sampling,
+    second_order,
+)
+from phihat._records import Recorder
 from phihat._types import Box, Status
+from phihat.critical_points import (
+    CriticalPointKind,
+    classify_critical_point,
+    find_critical_points,
+)
+from phihat.curvature import (
+    eigenvalues,
+    hessian,
+    hessian_trace,
+    sharpness,
+    spectral_density,
+)
 from phihat.fitting import Tolerance, fit
+from phihat.line_searches import (
+    backtracking,
+    bracketing,
+    golden_section,
+    steepest_descent,
+)
 from phihat.optimizers import (
     adam,
     eval_params,
@@ -21,35 +53,60 @@ from phihat.optimizers import (
     nesterov,
     normalized_gradient,
 )
+from phihat.products import hvp
 from phihat.results import FitError, FitResult, FitState, StepInfo, raise_for_status
 from phihat.sampling import from_indices, full_batch, minibatches
+from phihat.second_order import covariance, levenberg_marquardt, newton, newton_cg
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Box",
+    "CriticalPointKind",
     "FitError",
     "FitResult",
     "FitState",
+    "Recorder",
     "Status",
     "StepInfo",
     "Tolerance",
     "adam",
+    "backtracking",
+    "bracketing",
+    "classify_critical_point",
+    "covariance",
+    "critical_points",
+    "curvature",
     "datasets",
+    "eigenvalues",
     "eval_params",
+    "find_critical_points",
     "fit",
     "fitting",
     "from_indices",
     "full_batch",
+    "golden_section",
     "gradient_descent",
+    "hessian",
+    "hessian_trace",
+    "hvp",
+    "levenberg_marquardt",
+    "line_searches",
     "losses",
     "minibatches",
     "models",
     "momentum",
     "nesterov",
+    "newton",
+    "newton_cg",
     "normalized_gradient",
     "optimizers",
     "problems",
+    "products",
     "raise_for_status",
     "sampling",
+    "second_order",
+    "sharpness",
+    "spectral_density",
+    "steepest_descent",
 ]

@@ -37,6 +37,12 @@ class FitState(NamedTuple):
       key: the fit's typed key, or None where nothing is random.
       status: a `Status` as int32 []; a step changes nothing unless it is RUNNING.
       loss: the loss that the last step measured, [], NaN before the first.
+
+    Example:
+      >>> from phihat import fit, gradient_descent
+      >>> first = fit(lambda x: x**2, 1.0, gradient_descent(0.25), num_steps=2)
+      >>> print(first.state.step, first.state.params)
+      2 0.25
     """
 
     step: Int[Array, ""]
@@ -59,6 +65,15 @@ class StepInfo(NamedTuple):
       status: RUNNING, or why the step must not be taken, int32 [].
       nonfinite_leaf: the number of the first params leaf whose gradient or new value
         is not finite, else -1, int32 [].
+
+    Example:
+      >>> from phihat import fit, gradient_descent
+      >>> slope = {"slope": lambda state, info: info.grad}
+      >>> result = fit(
+      ...     lambda x: x**2, 1.0, gradient_descent(0.25), num_steps=2, record=slope
+      ... )
+      >>> print(result.history["slope"])
+      [2. 1.]
     """
 
     loss: Float[Array, ""]

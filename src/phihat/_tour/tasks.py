@@ -126,7 +126,7 @@ _PERCEPTRON = Partial(models.multilayer_perceptron)
 TASKS = [
     Task(
         name="diabetes",
-        kind="one number",
+        kind="regression",
         model_name="linear",
         load=datasets.diabetes,
         model=_LINEAR,
@@ -139,7 +139,7 @@ TASKS = [
     ),
     Task(
         name="linnerud",
-        kind="three numbers",
+        kind="multivariate regression",
         model_name="linear, L2",
         load=datasets.linnerud,
         model=_LINEAR,
@@ -152,7 +152,7 @@ TASKS = [
     ),
     Task(
         name="breast cancer",
-        kind="two classes",
+        kind="binary classification",
         model_name="linear, L2",
         load=datasets.breast_cancer,
         model=_LINEAR,
@@ -167,7 +167,7 @@ TASKS = [
     ),
     Task(
         name="digits",
-        kind="ten classes",
+        kind="multiclass classification",
         model_name="perceptron 64-32-10",
         load=datasets.digits,
         model=_PERCEPTRON,

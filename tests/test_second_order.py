@@ -1,0 +1,558 @@
+"""Second-order optimizers against closed forms, certified fits, and their promises."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.linalg
+import scipy.optimize
+
+import phihat
+from phihat import _newton_steps, _trust_region, losses
+from phihat.second_order import covariance, levenberg_marquardt, newton, newton_cg
+from tests import nist
+from tests.cases import gabor_problem, rosenbrock
+
+EPS = float(np.finfo(float).eps)
+STATUS = phihat.Status
+
+
+def saddle(params):
+    """Saddle at zero, minima at x = 0, y = -1 and 1, of value -1/4."""
+    x, y = params
+    return 0.5 * x**2 - 0.5 * y**2 + 0.25 * y**4
+
+
+def saddle_residuals(params):
+    """Residuals whose sum of squares is `saddle` + 1/4."""
+    x, y = params
+    return jnp.stack([jnp.sqrt(0.5) * x, 0.5 * (1 - y**2)])
+
+
+def curve(params, x):
+    return params[0] * jnp.exp(-params[1] * x)
+
+
+def solve(optimizer, loss_fn, start, data=None, **options):
+    options = {"num_steps": 200, "tolerance": 1e-10, "record": (), **options}
+    return phihat.fit(loss_fn, start, optimizer, data, **options)
+
+
+# --------------------------------------------------------------------- the subproblem
+
+
+@pytest.mark.parametrize("radius", [1e-3, 0.3, 2.0, 1e3])
+@pytest.mark.parametrize("kind", ["definite", "indefinite", "hard", "no slope", "twin"])
+def test_the_minimum_of_the_model_meets_the_conditions_of_optimality(kind, radius):
+    curvatures = np.array([-3.0, -1.0, 0.5, 2.0, 40.0])
+    slopes = np.array([0.3, -1.0, 2.0, 0.1, -5.0])
+    if kind == "definite":
+        curvatures = np.abs(curvatures)
+    if kind in ("hard", "twin"):
+        slopes[0] = 0.0
+    if kind == "twin":
+        curvatures[1], slopes[1] = curvatures[0], 0.0
+    if kind == "no slope":
+        slopes[:] = 0.0
+    step = np.asarray(
+        _trust_region.minimize_model(
+            jnp.asarray(curvatures), jnp.asarray(slopes), radius
+        )
+    )
+    norm = np.linalg.norm(step)
+    assert norm <= radius * (1 + 4 * EPS)
+    # (C + m) p = -s for one m >= max(0, -min c), and m = 0 unless p is on the edge.
+    residual = slopes + curvatures * step
+    multiplier = max(-residual @ step / (norm**2), 0.0)
+    assert multiplier >= max(0.0, -curvatures.min()) - 1e-3 * multiplier
+    np.testing.assert_allclose(
+        residual + multiplier * step, 0.0, atol=1e-3 * np.abs(slopes).max() + 1e-12
+    )
+    if norm < 0.99 * radius:
+        assert kind == "definite"
+        np.testing.assert_allclose(step, -slopes / curvatures, rtol=4 * EPS)
+
+
+def test_equilibration_follows_a_change_of_units():
+    matrix = np.array([[0.0, 2.0, 0.0], [2.0, 0.0, 1.0], [0.0, 1.0, 9.0]])
+    units = np.array([1e4, 1.0, 1e-5])
+    scale = np.asarray(_trust_region.equilibrate(jnp.asarray(matrix)))
+    scaled = np.abs(matrix) / np.outer(scale, scale)
+    np.testing.assert_allclose(scaled.max(axis=1), 1.0, rtol=1e-2)
+    changed = _trust_region.equilibrate(jnp.asarray(matrix * np.outer(units, units)))
+    scaled = np.abs(matrix) * np.outer(units / changed, units / changed)
+    np.testing.assert_allclose(scaled.max(axis=1), 1.0, rtol=1e-2)
+
+
+@pytest.mark.parametrize("size", [1, 2, 12, 30])
+def test_lanczos_finds_the_lower_end(size):
+    rng = np.random.default_rng(size)
+    matrix = rng.normal(size=(size, size))
+    matrix = jnp.asarray(matrix + matrix.T)
+    start = jnp.asarray(rng.normal(size=size))
+    value, vector, largest = _trust_region.smallest_eigenpair(
+        lambda v: matrix @ v, start, 30
+    )
+    values = scipy.linalg.eigvalsh(matrix)
+    np.testing.assert_allclose(value, values[0], rtol=1e4 * EPS)
+    np.testing.assert_allclose(largest, np.abs(values).max(), rtol=1e4 * EPS)
+    np.testing.assert_allclose(
+        matrix @ vector, value * vector, atol=1e4 * EPS * largest
+    )
+
+
+def test_lanczos_survives_an_invariant_subspace():
+    matrix = jnp.diag(jnp.asarray([2.0, 2.0, 2.0, -1.0]))
+    value, vector, _ = _trust_region.smallest_eigenpair(
+        lambda v: matrix @ v, jnp.ones(4), 4
+    )
+    np.testing.assert_allclose(value, -1.0, rtol=64 * EPS)
+    np.testing.assert_allclose(jnp.abs(vector), [0, 0, 0, 1], atol=64 * EPS)
+
+
+@pytest.mark.parametrize("lowest", [0.1, -0.5])
+def test_conjugate_gradients_stop_at_the_minimum_or_at_the_edge(lowest):
+    curvatures = jnp.asarray([lowest, 1.0, 3.0])
+    slopes = jnp.full(3, 1e-5)
+    step, product, is_negative = _trust_region.truncated_conjugate_gradient(
+        lambda v: curvatures * v, slopes, jnp.asarray(2.0), 10
+    )
+    assert bool(is_negative) == (lowest < 0)
+    np.testing.assert_allclose(product, curvatures * step, rtol=64 * EPS)
+    if lowest < 0:
+        assert abs(jnp.linalg.norm(step) - 2.0) <= 8 * EPS
+    else:
+        assert jnp.linalg.norm(slopes + product) <= 0.1 * jnp.linalg.norm(slopes)
+
+
+# --------------------------------------------------------------------- how it converges
+
+
+def test_newton_needs_one_step_on_a_quadratic():
+    matrix = jnp.asarray([[4.0, 1.0], [1.0, 1e-3 + 0.25]])
+    minimum = jnp.asarray([3.0, -7.0])
+    result = solve(
+        newton(initial_radius=1e6),
+        lambda p: 0.5 * (p - minimum) @ matrix @ (p - minimum),
+        jnp.zeros(2),
+    )
+    assert result.num_steps <= 2
+    np.testing.assert_allclose(result.params, minimum, rtol=1e-10)
+
+
+@pytest.mark.parametrize("make", [newton, newton_cg])
+def test_the_last_steps_converge_quadratically(make):
+    start = jnp.asarray([-1.2, 1.0])
+    result = solve(make(), rosenbrock, start, record=("grad_norm",), tolerance=1e-13)
+    before, last = result.history["grad_norm"][int(result.num_steps) - 1 :][:2]
+    # Conjugate gradients are solved to a residual of |g|^1.5 only.
+    power = 2.0 if make is newton else 1.5
+    assert 0 < before < 1e-3
+    assert last <= 100 * before**power + 1e-13
+    assert result.status == STATUS.CONVERGED
+
+
+def test_gradients_reach_the_precision_of_the_value():
+    loss_fn, data = gabor_problem()
+    result = solve(newton(), loss_fn, jnp.asarray([0.5, 15.0]), data, tolerance=0.0)
+    # The best that adding 30 terms of size one can give.
+    assert result.grad_norm <= 30 * 8 * EPS
+    assert result.status in (STATUS.STALLED, STATUS.CONVERGED)
+    expected = [0.0037946356, 16.0263478271]
+    np.testing.assert_allclose(result.params, expected, atol=1e-9)
+
+
+def test_units_do_not_matter_to_newton():
+    units = jnp.asarray([1e5, 1e-4])
+    start = jnp.asarray([-1.2, 1.0])
+    plain = solve(newton(), rosenbrock, start)
+    scaled = solve(newton(), lambda p: rosenbrock(p / units), start * units)
+    # The tolerance is on a gradient, which has units: iterates agree, the end does not.
+    np.testing.assert_allclose(scaled.params / units, plain.params, atol=1e-7)
+
+
+def test_the_radius_shrinks_where_the_loss_is_not_finite():
+    barrier = lambda x: x - jnp.log(x)
+    for make in (newton, newton_cg):
+        result = solve(make(initial_radius=100.0), barrier, 40.0, record=("params",))
+        assert np.isfinite(result.history["params"]).all()
+        assert result.status == STATUS.CONVERGED
+        np.testing.assert_allclose(result.params, 1.0, rtol=1e-9)
+
+
+def test_a_hessian_that_is_not_finite_leaves_the_slope():
+    cusp = lambda x: jnp.abs(x - 1.0) ** 1.5 + (x - 1.0) ** 2
+    optimizer = newton(initial_radius=0.5)
+    state = optimizer.init(1.0)
+    updates, state = optimizer.update(
+        jnp.asarray(0.25), state, jnp.asarray(1.0), value_fn=cusp
+    )
+    assert np.isfinite(updates)
+    assert np.isfinite(state.radius)
+    assert not state.negative_curvature
+
+
+# --------------------------------------------------------------------------- saddles
+
+
+def start_cases():
+    zero = jnp.zeros(2)
+    return {
+        "exactly there": zero,
+        "a hair away": zero + 1e-13,
+        "along": zero + 1e-13 / 3,
+    }
+
+
+@pytest.mark.parametrize("make", [newton, newton_cg])
+@pytest.mark.parametrize("where", start_cases())
+def test_a_saddle_is_left(make, where):
+    start = start_cases()[where]
+    result = solve(make(), saddle, start)
+    assert result.status == STATUS.CONVERGED
+    np.testing.assert_allclose(jnp.abs(result.params), [0.0, 1.0], atol=1e-9)
+
+
+@pytest.mark.parametrize("where", start_cases())
+def test_levenberg_marquardt_leaves_a_saddle_of_its_residuals(where):
+    model = lambda params, x: saddle_residuals(params) + x
+    data = (jnp.zeros(2), jnp.zeros(2))
+    loss_fn = losses.least_squares(model)
+    result = solve(levenberg_marquardt(), loss_fn, start_cases()[where], data)
+    assert result.status == STATUS.CONVERGED
+    np.testing.assert_allclose(jnp.abs(result.params), [0.0, 1.0], atol=1e-9)
+
+
+@pytest.mark.parametrize("make", [newton, newton_cg])
+@pytest.mark.parametrize(
+    ("loss_fn", "is_negative"),
+    [
+        (saddle, True),
+        (lambda p: -jnp.sum(p**2), True),
+        (lambda p: jnp.sum(p**2), False),
+        (lambda p: jnp.sum(p**4), False),
+        (lambda p: p[0] ** 2 + 0.0 * p[1], False),
+    ],
+)
+def test_negative_curvature_is_told(make, loss_fn, is_negative):
+    optimizer, point = make(), jnp.zeros(2)
+    _, state = optimizer.update(
+        jax.grad(loss_fn)(point), optimizer.init(point), point, value_fn=loss_fn
+    )
+    assert bool(state.negative_curvature) == is_negative
+
+
+@functools.cache
+def perceptron():
+    x = jnp.linspace(-2.0, 2.0, 12)[:, None]
+
+    def model(params, x):
+        return jnp.tanh(x @ params["w"] + params["b"][None]) @ params["v"]
+
+    loss_fn = losses.with_l2(losses.least_squares(model), 1e-2)
+    start = {"w": jnp.zeros((1, 3)), "b": jnp.zeros(3), "v": jnp.zeros((3, 1))}
+    return loss_fn, start, (x, jnp.sin(2 * x))
+
+
+@pytest.mark.parametrize("make", [newton, newton_cg, levenberg_marquardt])
+def test_a_perceptron_leaves_zero(make):
+    loss_fn, start, data = perceptron()
+    result = solve(make(), loss_fn, start, data, num_steps=400)
+    assert result.status == STATUS.CONVERGED
+    flat, unflatten = jax.flatten_util.ravel_pytree(result.params)
+    flat_fn = lambda vector: loss_fn(unflatten(vector), data)
+    assert np.abs(jax.grad(flat_fn)(flat)).max() <= 1e-10
+    spectrum = scipy.linalg.eigvalsh(jax.hessian(flat_fn)(flat))
+    assert spectrum[0] >= -1e-9 * spectrum[-1]
+    assert result.loss < 0.9 * loss_fn(start, data)
+
+
+def test_many_starts_in_one_program():
+    loss_fn, data = gabor_problem()
+    low, high = jnp.asarray([-10.0, 2.5]), jnp.asarray([10.0, 22.5])
+    shares = jax.random.uniform(jax.random.key(0), (20, 2))
+    starts = low[None] + (high - low)[None] * shares
+    run = lambda start: solve(newton(), loss_fn, start, data)  # noqa: E731
+    lanes = jax.vmap(run)(starts)
+    flat_fn = lambda params: loss_fn(params, data)  # noqa: E731
+    assert (lanes.status == STATUS.CONVERGED).all()
+    assert np.abs(jax.vmap(jax.grad(flat_fn))(lanes.params)).max() <= 1e-10
+    spectra = np.linalg.eigvalsh(jax.vmap(jax.hessian(flat_fn))(lanes.params))
+    # Beyond the box lies a plain, flat in every digit.
+    assert (spectra[:, 0] > -EPS).all()
+    assert (spectra[:, 0] > 1.0).sum() >= 15
+    alone = run(starts[3])
+    np.testing.assert_allclose(lanes.params[3], alone.params, atol=1e-8)
+    assert lanes.num_steps[3] == alone.num_steps
+
+
+# --------------------------------------------------------------- certified curve fits
+
+
+@functools.cache
+def certified_fit(name, make):
+    problem = nist.PROBLEMS[name]
+    data = (jnp.asarray(problem.x.T), jnp.asarray(problem.y))
+    model = lambda params, x: problem.model(params, x.T)
+    loss_fn = losses.least_squares(model)
+    run = lambda start: solve(
+        make(), loss_fn, start, data, num_steps=1000, tolerance=0.0
+    )
+    return loss_fn, data, [run(jnp.asarray(start)) for start in problem.starts]
+
+
+SETS = ("BoxBOD", "DanWood", "MGH09", "MGH10", "Misra1a", "Rat43", "Thurber")
+
+
+@pytest.mark.parametrize("make", [levenberg_marquardt, newton])
+@pytest.mark.parametrize("name", SETS)
+def test_certified_params_to_eight_digits(name, make):
+    problem = nist.PROBLEMS[name]
+    _, _, results = certified_fit(name, make)
+    for result in results:
+        assert nist.num_digits(result.params, problem.certified) >= 8
+        np.testing.assert_allclose(
+            result.loss, problem.residual_sum_of_squares, rtol=1e-9
+        )
+        assert result.status in (STATUS.STALLED, STATUS.CONVERGED)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_certified_standard_deviations(name):
+    problem = nist.PROBLEMS[name]
+    loss_fn, data, results = certified_fit(name, levenberg_marquardt)
+    found = np.sqrt(np.diagonal(covariance(loss_fn, results[1], data)))
+    np.testing.assert_allclose(found, problem.standard_deviations, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", nist.PROBLEMS)
+def test_the_certified_params_give_the_certified_sum_of_squares(name):
+    problem = nist.PROBLEMS[name]
+    residuals = problem.model(jnp.asarray(problem.certified), problem.x) - problem.y
+    # Lanczos1 is data without noise, rounded params leave a visible rest.
+    atol = 1e-18 if name == "Lanczos1" else 0.0
+    np.testing.assert_allclose(
+        residuals @ residuals, problem.residual_sum_of_squares, rtol=2e-10, atol=atol
+    )
+
+
+def test_weights_and_penalty_reach_levenberg_marquardt():
+    x = jnp.linspace(0.0, 2.0, 15)
+    y = curve(jnp.asarray([2.0, 1.5]), x) + 0.1 * jnp.sin(9 * x)
+    weights = jnp.linspace(0.5, 3.0, 15)
+    loss_fn = losses.with_l2(losses.least_squares(curve, weights=weights), 0.3)
+    fits = [
+        solve(make(), loss_fn, jnp.ones(2), (x, y))
+        for make in (levenberg_marquardt, newton)
+    ]
+    np.testing.assert_allclose(fits[0].params, fits[1].params, rtol=1e-10)
+    assert fits[0].status == fits[1].status == STATUS.CONVERGED
+
+
+# ------------------------------------------------------------------------- covariance
+
+
+@pytest.mark.parametrize("absolute_sigma", [False, True])
+def test_covariance_is_that_of_curve_fit(absolute_sigma):
+    x = np.linspace(0.0, 2.0, 15)
+    y = 2.0 * np.exp(-1.5 * x) + 0.1 * np.sin(9 * x)
+    sigma = np.linspace(0.05, 0.2, 15)
+    params, expected = scipy.optimize.curve_fit(
+        lambda x, a, b: a * np.exp(-b * x),
+        x,
+        y,
+        p0=[1.0, 1.0],
+        sigma=sigma,
+        absolute_sigma=absolute_sigma,
+        ftol=1e-15,
+        xtol=1e-15,
+        jac=lambda x, a, b: np.stack([np.exp(-b * x), -a * x * np.exp(-b * x)], 1),
+    )
+    loss_fn = losses.least_squares(curve, weights=1 / sigma**2)
+    found = covariance(
+        loss_fn, jnp.asarray(params), (x, y), absolute_sigma=absolute_sigma
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_covariance_of_a_line_in_closed_form():
+    x = jnp.asarray([0.0, 1.0, 2.0, 4.0])
+    y = jnp.asarray([1.0, 2.5, 2.5, 6.0])
+    design = np.stack([np.ones(4), x], axis=1)
+    params, rest = np.linalg.lstsq(design, y)[:2]
+    expected = rest[0] / 2 * np.linalg.inv(design.T @ design)
+    loss_fn = losses.least_squares(lambda p, x: p["bias"] + p["weight"] * x)
+    fitted = {"bias": jnp.asarray(params[0]), "weight": jnp.asarray(params[1])}
+    found = covariance(loss_fn, fitted, (x, y))
+    np.testing.assert_allclose(found, expected, rtol=64 * EPS * 10)
+
+
+def test_covariance_of_a_likelihood_is_the_inverse_hessian():
+    # n events in unit time, rate e^p: the variance of the log-rate is 1 / n.
+    negative_log_likelihood = lambda p, n: jnp.exp(p) - n * p
+    events = jnp.asarray(25.0)
+    result = solve(newton(), negative_log_likelihood, 0.0, events)
+    found = covariance(negative_log_likelihood, result, events)
+    np.testing.assert_allclose(found, [[1 / 25]], rtol=1e-9)
+
+
+def test_covariance_is_infinite_where_it_is_not_determined():
+    twins = losses.least_squares(lambda p, x: (p[0] + p[1]) * x)
+    x = jnp.arange(1.0, 5.0)
+    assert np.isposinf(covariance(twins, jnp.ones(2), (x, x))).all()
+    line = losses.least_squares(lambda p, x: p[0] + p[1] * x)
+    assert np.isposinf(covariance(line, jnp.ones(2), (x[:2], x[:2]))).all()
+    assert np.isposinf(covariance(saddle, jnp.zeros(2))).all()
+
+
+# ---------------------------------------------------------------------- in a program
+
+
+def tree_problem():
+    params = {
+        "a": jnp.asarray([0.5, -0.3], jnp.float32),
+        "b": (jnp.asarray(1.2, jnp.float64), jnp.ones((0, 2))),
+    }
+    residual_fn = lambda p: {
+        "first": p["a"].astype(float) ** 2 - 1,
+        "second": (p["b"][0] - 3.0)[None],
+    }
+    value_fn = lambda p: sum(jnp.sum(r**2) for r in jax.tree.leaves(residual_fn(p)))
+    return params, residual_fn, value_fn
+
+
+@pytest.mark.parametrize("make", [newton, newton_cg, levenberg_marquardt])
+def test_any_tree_keeps_its_avals_in_a_loop_by_hand(make):
+    optimizer = make()
+    params, residual_fn, value_fn = tree_problem()
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), params)
+
+    def step(carry, _):
+        params, state = carry
+        value, grad = jax.value_and_grad(value_fn)(params)
+        if make is levenberg_marquardt:
+            extra = {"residual_fn": residual_fn}
+        else:
+            extra = {"value": value, "grad": grad, "value_fn": value_fn}
+        updates, state = optimizer.update(grad, state, params, **extra)
+        return (optax.apply_updates(params, updates), state), value
+
+    (params, _), values = jax.lax.scan(
+        step, (params, optimizer.init(params)), length=15
+    )
+    # The float32 leaf rounds: the loss cannot fall below the square of its error.
+    assert values[-1] <= 16 * float(np.finfo(np.float32).eps) ** 2
+    assert params["a"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize("make", [newton, newton_cg, levenberg_marquardt])
+def test_float32_ends_honestly(make, float32):
+    del float32
+    x = jnp.linspace(0.0, 2.0, 15)
+    y = curve(jnp.asarray([2.0, 1.5]), x) + 0.1 * jnp.sin(9 * x)
+    result = solve(make(), losses.least_squares(curve), jnp.ones(2), (x, y))
+    assert result.params.dtype == jnp.float32
+    assert result.status in (STATUS.STALLED, STATUS.CONVERGED)
+    assert result.grad_norm <= 1e-5
+
+
+def test_the_radius_is_data():
+    traces = []
+
+    def loss_fn(params):
+        traces.append(params)
+        return rosenbrock(params)
+
+    start = jnp.asarray([-1.2, 1.0])
+    first = solve(newton(initial_radius=0.1), loss_fn, start, num_steps=1)
+    num_traces = len(traces)
+    second = solve(newton(initial_radius=0.2), loss_fn, start, num_steps=1)
+    assert len(traces) == num_traces
+    assert not np.array_equal(first.params, second.params)
+
+
+def test_a_hessian_in_blocks_is_the_hessian():
+    size = 300
+    weights = jnp.linspace(1.0, 2.0, size)
+    loss_fn = lambda p: jnp.sum(weights * (p - 1) ** 2) + jnp.sum(p) ** 2
+    hessian = _newton_steps.dense_hessian(loss_fn, jnp.zeros(size))
+    np.testing.assert_allclose(
+        hessian, np.diag(2 * weights) + 2.0, rtol=8 * EPS, atol=8 * EPS
+    )
+
+
+# --------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("error", "call", "sentence"),
+    [
+        (
+            ValueError,
+            lambda: newton(initial_radius=0.0),
+            "newton: `initial_radius` must be > 0, got 0.0.",
+        ),
+        (
+            TypeError,
+            lambda: newton_cg(initial_radius=None),
+            "newton_cg: `initial_radius` must be a real number or an array of them, "
+            "got None of type NoneType.",
+        ),
+        (
+            ValueError,
+            lambda: newton_cg(max_iterations=0),
+            "newton_cg: `max_iterations` must be >= 1, got 0.",
+        ),
+        (
+            ValueError,
+            lambda: jax.eval_shape(newton().init, jnp.zeros(200_000)),
+            "newton: a dense Hessian of 200000 params takes 320,000,000,000 bytes, "
+            "more than 1,073,741,824; use `newton_cg`, which needs only products with "
+            "the Hessian.",
+        ),
+        (
+            TypeError,
+            lambda: newton().update(
+                jnp.ones(2), newton().init(jnp.ones(2)), jnp.ones(2)
+            ),
+            "newton: `value_fn` is missing: pass `value_fn=` (params -> loss) to "
+            "`update`, as `fit` does.",
+        ),
+        (
+            TypeError,
+            lambda: newton().update(
+                jnp.ones(2), newton().init(jnp.ones(2)), value_fn=saddle
+            ),
+            "newton: `params` is missing: pass `params=` (where the gradient is) to "
+            "`update`, as `fit` does.",
+        ),
+        (
+            TypeError,
+            lambda: levenberg_marquardt().update(
+                jnp.ones(2), levenberg_marquardt().init(jnp.ones(2)), jnp.ones(2)
+            ),
+            "levenberg_marquardt: `residual_fn` is missing: pass `residual_fn=` "
+            "(params -> residuals) to `update`, as `fit` does.",
+        ),
+        (
+            ValueError,
+            lambda: solve(levenberg_marquardt(), saddle, jnp.ones(2)),
+            "residual_fn: `loss_fn` must come from `least_squares`, perhaps in "
+            "`with_l2`, got saddle: it is no sum of squares of residuals.",
+        ),
+        (
+            TypeError,
+            lambda: covariance(saddle, jnp.asarray([1, 2])),
+            "covariance: `params` must have floating-point leaves, got an array of "
+            "int64[2] at the only leaf; convert it, for example with "
+            "`jnp.asarray(leaf, float)`.",
+        ),
+    ],
+)
+def test_wrong_calls_get_one_sentence(error, call, sentence):
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == sentence
