@@ -145,7 +145,7 @@ def main(names):
         loss_fn, starts = PROBLEMS[name]()
         gradients_of = jax.jit(jax.vmap(jax.grad(loss_fn)))
         lowest_of = jax.jit(
-            jax.vmap(lambda p: jnp.linalg.eigvalsh(jax.hessian(loss_fn)(p)))
+            jax.vmap(lambda p, f=loss_fn: jnp.linalg.eigvalsh(jax.hessian(f)(p)))
         )
         for solver, run in solvers.items():
             params, steps, said = run(loss_fn, starts)

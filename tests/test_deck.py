@@ -122,7 +122,7 @@ def test_losses_at_the_iterates_in_float64(name):
 IN_FLOAT32 = [
     name
     for name in RUNS
-    # eps = 1e-20 is flushed to zero in float32, and one run amplifies rounding 4e5 times
+    # eps = 1e-20 is flushed to zero in float32; one run amplifies rounding 4e5 times
     if TRAJECTORIES[name].get("epsilon") != 1e-20 and name != "adamsurf_gd_1.0_nb65"
 ]
 

@@ -518,7 +518,7 @@ def test_eval_params_of_schedule_free():
         )
 
 
-# ------------------------------------------------------------ ours inside those of optax
+# ----------------------------------------------------------- ours inside those of optax
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -275,9 +275,9 @@ def test_many_starts_in_one_program():
     low, high = jnp.asarray([-10.0, 2.5]), jnp.asarray([10.0, 22.5])
     shares = jax.random.uniform(jax.random.key(0), (20, 2))
     starts = low[None] + (high - low)[None] * shares
-    run = lambda start: solve(newton(), loss_fn, start, data)  # noqa: E731
+    run = lambda start: solve(newton(), loss_fn, start, data)
     lanes = jax.vmap(run)(starts)
-    flat_fn = lambda params: loss_fn(params, data)  # noqa: E731
+    flat_fn = lambda params: loss_fn(params, data)
     assert (lanes.status == STATUS.CONVERGED).all()
     assert np.abs(jax.vmap(jax.grad(flat_fn))(lanes.params)).max() <= 1e-10
     spectra = np.linalg.eigvalsh(jax.vmap(jax.hessian(flat_fn))(lanes.params))

@@ -175,9 +175,11 @@ def check_sampler(sampler: Sampler, data: Batch) -> None:
     Example:
       >>> import jax.numpy as jnp
       >>> from phihat import sampling
-      >>> sampling.check_sampler(sampling.minibatches(4), jnp.arange(3.0))
-      Traceback (most recent call last):
-      ValueError: minibatches: `batch_size` must be <= the number of rows, got 4 for 3 rows.
+      >>> try:
+      ...     sampling.check_sampler(sampling.minibatches(4), jnp.arange(3.0))
+      ... except ValueError as error:
+      ...     print(str(error)[:40])
+      minibatches: `batch_size` must be <= the
     """
     if not callable(sampler):
         raise TypeError(
