@@ -41,6 +41,7 @@ LAYOUT = [
     "_records",
     "_programs",
     "_step",
+    "_arguments",
     "_feed",
     "_loop",
     "fitting",
