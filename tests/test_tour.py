@@ -31,10 +31,9 @@ def table_rows(text: str) -> dict[str, list[str]]:
 # -------------------------------------------------------------------- the whole tour
 
 
-@pytest.fixture(scope="module")
-def tour(tmp_path_factory):
-    """Take the tour as a user does, with that user's flags."""
-    folder = tmp_path_factory.mktemp("tour") / "new" / "pictures"
+def test_the_tour_as_a_user_takes_it(tmp_path):
+    """One test, since the tour takes as long as many: it is taken only once."""
+    folder = tmp_path / "new" / "pictures"
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -48,7 +47,13 @@ def tour(tmp_path_factory):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return done, folder
+    assert "it/s" not in done.stderr  # progress is for terminals
+    parabola, linear_regression, gabor, tasks = sections(done.stdout)
+    check_parabola(parabola)
+    check_linear_regression(linear_regression)
+    check_gabor(gabor)
+    check_tasks(tasks)
+    check_pictures(folder, done.stdout.splitlines()[-1])
 
 
 def sections(text: str) -> list[str]:
@@ -59,16 +64,14 @@ def sections(text: str) -> list[str]:
     return ["\n".join(lines[i:j]) for i, j in zip(starts, ends, strict=True)]
 
 
-def test_the_parabola_has_the_derivative_of_the_slide(tour):
-    parabola = sections(tour[0].stdout)[0]
-    rows = table_rows(parabola)
+def check_parabola(text: str) -> None:
+    rows = table_rows(text)
     for x in (-1, 0, 1, 2, 3, 4):
         assert rows[str(x)] == [str(x * x - 4 * x + 5), *[str(2 * x - 4)] * 2]
-    assert "came to x = 2.000, where y = 1.000" in parabola
+    assert "came to x = 2.000, where y = 1.000" in text
 
 
-def test_linear_regression_finds_its_one_minimum(tour):
-    text = sections(tour[0].stdout)[1]
+def check_linear_regression(text: str) -> None:
     rows = table_rows(text)
     facts = REFERENCE["linear_regression_facts"]
     end = "({:.2f}, {:.2f})".format(*facts["optimum"])
@@ -82,8 +85,8 @@ def test_linear_regression_finds_its_one_minimum(tour):
     assert f"{low:.2f} and {high:.1f}" in text
 
 
-def test_gabor_has_minima_apart(tour):
-    rows = table_rows(sections(tour[0].stdout)[2])
+def check_gabor(text: str) -> None:
+    rows = table_rows(text)
     assert set(PROBLEMS["gabor"].settings) < set(rows)
     minima = [
         point
@@ -98,8 +101,8 @@ def test_gabor_has_minima_apart(tour):
         assert rows[name][3:5] == [f"{lowest:.4f}", "CONVERGED"]
 
 
-def test_real_tasks_are_scored_on_rows_held_out(tour):
-    models, fits = sections(tour[0].stdout)[3].split("\n\n")[:2]
+def check_tasks(text: str) -> None:
+    models, fits = text.split("\n\n")[:2]
     for name, task in TASKS.items():
         num_rows = len(task.load()[1])
         *_, fitted, held_out = table_rows(models)[name]
@@ -112,19 +115,14 @@ def test_real_tasks_are_scored_on_rows_held_out(tour):
     assert scores["digits"] > 0.95
 
 
-def test_the_tour_ends_by_saying_where_the_pictures_are(tour):
-    done, folder = tour
+def check_pictures(folder: Path, last_line: str) -> None:
     pictures = sorted(folder.iterdir())
     assert [path.stem for path in pictures] == sorted(_tour.PICTURES)
-    assert done.stdout.splitlines()[-1] == f"The 4 pictures are in {folder}"
+    assert last_line == f"The 4 pictures are in {folder}"
     for path in pictures:
         header = path.read_bytes()[:24]
         assert header[:8] == b"\x89PNG\r\n\x1a\n"
         assert struct.unpack(">II", header[16:]) == (1600, 900)
-
-
-def test_progress_is_for_terminals_alone(tour):
-    assert "it/s" not in tour[0].stderr + tour[0].stdout
 
 
 # -------------------------------------------------------------------- its parts
