@@ -1,6 +1,6 @@
 """What a fit costs, beside the same work by hand in JAX and optax, and in PyTorch.
 
-Run from the root by `python -m pytest benchmarks/bench_fitting.py -s`, or by
+Run from the root by `python -m pytest benchmarks/bench_fitting.py -s -n 0`, or by
 `python -m benchmarks.bench_fitting`; the results go to `docs/benchmarks`.
 """
 
@@ -423,4 +423,4 @@ def test_mapped_lanes(
 
 
 if __name__ == "__main__":
-    raise SystemExit(pytest.main([__file__, "-q", "-s"]))
+    raise SystemExit(pytest.main([__file__, "-q", "-s", "-n", "0"]))
