@@ -121,7 +121,7 @@ def _linear_regression(figure: "Figure", runs: Runs) -> None:
             intercept + slope * ends,
             color=shade,
             linewidth=3,
-            label=f"after {step} steps",
+            label=f"after {step} step" + "s" * (step != 1),
         )
     right.plot(x, y, "o", color="#D55E00", markersize=10, markeredgecolor="white")
     right.set_ylim(0.0, 2.0)
