@@ -144,13 +144,11 @@ def main(names):
     for name in names or PROBLEMS:
         loss_fn, starts = PROBLEMS[name]()
         gradients_of = jax.jit(jax.vmap(jax.grad(loss_fn)))
-        lowest_of = jax.jit(
-            jax.vmap(lambda p, f=loss_fn: jnp.linalg.eigvalsh(jax.hessian(f)(p)))
-        )
+        hessians_of = jax.jit(jax.vmap(jax.hessian(loss_fn)))
         for solver, run in solvers.items():
             params, steps, said = run(loss_fn, starts)
             slopes = np.max(np.abs(gradients_of(params)), axis=1)
-            spectra = np.asarray(lowest_of(params))
+            spectra = np.linalg.eigvalsh(hessians_of(params))
             is_bent = spectra[:, 0] < -1e-9 * np.abs(spectra).max(axis=1)
             flat = slopes <= TOLERANCE
             print(

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+import phihat
 from phihat import line_searches, losses, models
 from phihat.line_searches import (
     backtracking,
@@ -119,6 +120,22 @@ def test_trajectories_of_the_deck(name):
     np.testing.assert_allclose(rows, run["first10"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(states.learning_rate, run["alphas"][:10], atol=1e-9)
     np.testing.assert_array_equal(states.num_evaluations, 4 * states.num_iterations + 1)
+
+
+def test_a_fit_repeats_the_deck_and_records_the_steps():
+    run = RUNS["lin_gd_linesearch_nb62"]
+    optimizer = steepest_descent(bracketing(max_step=run["max_dist"]))
+    result = phihat.fit(
+        deck_problem("lin"),
+        jnp.asarray(run["start"]),
+        optimizer,
+        num_steps=10,
+        record=("params", "learning_rate"),
+    )
+    np.testing.assert_allclose(result.history["params"], run["first10"], atol=1e-9)
+    np.testing.assert_allclose(
+        result.history["learning_rate"], run["alphas"], atol=1e-9
+    )
 
 
 # -------------------------------------------------------------- what a search promises

@@ -19,6 +19,8 @@ from tests.cases import gabor_problem, rosenbrock
 EPS = float(np.finfo(float).eps)
 STATUS = phihat.Status
 
+minimize_model = jax.jit(_trust_region.minimize_model)
+
 
 def saddle(params):
     """Saddle at zero, minima at x = 0, y = -1 and 1, of value -1/4."""
@@ -57,11 +59,7 @@ def test_the_minimum_of_the_model_meets_the_conditions_of_optimality(kind, radiu
         curvatures[1], slopes[1] = curvatures[0], 0.0
     if kind == "no slope":
         slopes[:] = 0.0
-    step = np.asarray(
-        _trust_region.minimize_model(
-            jnp.asarray(curvatures), jnp.asarray(slopes), radius
-        )
-    )
+    step = np.asarray(minimize_model(curvatures, slopes, radius))
     norm = np.linalg.norm(step)
     assert norm <= radius * (1 + 4 * EPS)
     # (C + m) p = -s for one m >= max(0, -min c), and m = 0 unless p is on the edge.
@@ -239,9 +237,11 @@ def test_levenberg_marquardt_leaves_a_saddle_of_its_residuals(where):
 )
 def test_negative_curvature_is_told(make, loss_fn, is_negative):
     optimizer, point = make(), jnp.zeros(2)
-    _, state = optimizer.update(
-        jax.grad(loss_fn)(point), optimizer.init(point), point, value_fn=loss_fn
+    grad = jax.grad(loss_fn)(point)
+    update = jax.jit(
+        lambda state: optimizer.update(grad, state, point, value_fn=loss_fn)
     )
+    _, state = update(optimizer.init(point))
     assert bool(state.negative_curvature) == is_negative
 
 
@@ -283,7 +283,7 @@ def test_many_starts_in_one_program():
     spectra = np.linalg.eigvalsh(jax.vmap(jax.hessian(flat_fn))(lanes.params))
     # Beyond the box lies a plain, flat in every digit.
     assert (spectra[:, 0] > -EPS).all()
-    assert (spectra[:, 0] > 1.0).sum() >= 15
+    assert (spectra[:, 0] > 1e-2).sum() >= 15
     alone = run(starts[3])
     np.testing.assert_allclose(lanes.params[3], alone.params, atol=1e-8)
     assert lanes.num_steps[3] == alone.num_steps

@@ -206,8 +206,9 @@ def covariance(
       >>> from phihat import losses
       >>> loss_fn = losses.least_squares(lambda mean, x: mean + 0.0 * x)
       >>> data = (jnp.zeros(4), jnp.array([1.0, 2.0, 3.0, 4.0]))
-      >>> print(jnp.round(covariance(loss_fn, jnp.array(2.5), data), 4))
-      [[0.4167]]
+      >>> found = covariance(loss_fn, jnp.array(2.5), data)
+      >>> print(found.shape, round(float(found[0, 0]), 4))
+      (1, 1) 0.4167
     """
     params = result.params if hasattr(result, "status") else result
     _checks.check_float_leaves("covariance", "params", params)
