@@ -787,6 +787,20 @@ def test_python_floats_and_mixed_dtypes_serve_as_params():
     np.testing.assert_allclose(result.params["a"], 2.0, atol=0.05)
 
 
+@pytest.mark.parametrize("tree", ["no leaves", "empty leaf", "with None"])
+def test_trees_with_little_or_nothing_in_them(tree):
+    result = phihat.fit(
+        cases.tree_loss,
+        cases.PYTREES[tree],
+        phihat.gradient_descent(0.5),
+        num_steps=60,
+        tolerance=1e-6,
+    )
+    assert result.status == Status.CONVERGED
+    for leaf in jax.tree.leaves(result.params):
+        np.testing.assert_allclose(leaf, 2.0, rtol=1e-6)
+
+
 def test_reports_are_short_and_say_what_happened():
     result = phihat.fit(bowl, jnp.zeros(2), phihat.adam(0.1), num_steps=30)
     text = repr(result)

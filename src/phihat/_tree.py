@@ -356,6 +356,8 @@ def max_abs(tree: PyTree) -> Float[Array, ""]:
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
     """Tell whether every entry of every leaf is finite."""
     leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+    if not leaves:
+        return jnp.asarray(True)
     if sum(leaf.size for leaf in leaves) <= _FEW_ENTRIES:
         # One kernel for all leaves: a tiny fit spends its time on starting kernels.
         leaves = [jnp.concatenate([leaf.astype(default_float()) for leaf in leaves])]
