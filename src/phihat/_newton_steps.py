@@ -179,7 +179,8 @@ def levenberg_marquardt_update(
     slopes = 2 * singular * (left.T @ residuals)
     measure = jax.value_and_grad(flat_fn)
     here = Point(point, *measure(point))
-    radius = _first_radius(state, initial_radius, here, scale)
+    # Residuals are straight over longer ways than losses are round.
+    radius = _first_radius(state, initial_radius, here, scale, reach=10.0)
     gauss_newton = _spectral_proposal(
         2 * singular * singular, right.T, slopes, scale, is_rotated=True
     )
@@ -289,13 +290,8 @@ def _bends(
     Far out on a plain the Hessian is negative in the 100th digit: that is flat.
     """
     eps = float(jnp.finfo(lowest.dtype).eps)
-    fall = -lowest * jnp.sum(_own_size(here, scale) ** 2)
+    fall = -lowest * jnp.sum((scale * jnp.maximum(jnp.abs(here.params), 1.0)) ** 2)
     return is_clearly_negative(lowest, largest) & (fall > eps * jnp.abs(here.value))
-
-
-def _own_size(here: Point, scale: Vector) -> Vector:
-    """Return the scaled size of the params, that of a zero being one unscaled."""
-    return scale * jnp.where(here.params == 0, 1.0, here.params)
 
 
 def _is_flat(here: Point) -> Bool[Array, ""]:
@@ -331,14 +327,21 @@ def _visible(radius: Scalar, value: Scalar, lowest: Scalar) -> Scalar:
 
 
 def _first_radius(
-    state: TrustRegionState, initial_radius: Any, here: Point, scale: Vector
+    state: TrustRegionState,
+    initial_radius: Any,
+    here: Point,
+    scale: Vector,
+    *,
+    reach: float = 1.0,
 ) -> Scalar:
     if initial_radius is None:
         # A steepest-descent step where curvatures are one; and some of the params'
         # own size, for a start where the slope is nearly zero.
-        own_size = jnp.linalg.norm(_own_size(here, scale))
+        own_size = jnp.linalg.norm(
+            scale * jnp.where(here.params == 0, 1.0, here.params)
+        )
         slope = jnp.linalg.norm(here.gradient / scale)
-        first = jnp.maximum(slope, 0.01 * own_size)
+        first = reach * jnp.maximum(slope, 0.01 * own_size)
     else:
         first = _cast(initial_radius, state.radius.dtype)
     return jnp.where(state.step == 0, first, state.radius)

@@ -138,7 +138,7 @@ def take_step(
         is_sound &= jnp.all(jnp.isfinite(step)) & (predicted >= 0)
         # Below the rounding of the value its fall says nothing, and near it not much;
         # there the length of the gradient tells whether a step helps.
-        size = jnp.maximum(jnp.abs(here.value), jnp.abs(value))
+        size = jnp.abs(here.value)
         is_visible = predicted > 8 * eps * size
         is_close = jnp.maximum(predicted, jnp.abs(fall)) <= eps ** (2 / 3) * size
         flattens = jnp.linalg.norm(gradient / scale) < 0.999 * norm_here
