@@ -726,7 +726,7 @@ def test_projections_of_optax_serve():
             bowl,
             jnp.asarray([0.2, 0.8]),
             phihat.gradient_descent(0.1),
-            num_steps=50,
+            num_steps=300,
             projection=optax.projections.projection_simplex,
             record=("params",),
         )
