@@ -1,0 +1,589 @@
+"""A loss as a straight-line program of primitives over numbered values.
+
+The prover, the box certifier and the refuter all read the *value* of a loss, never its
+derivative rules. So the trace takes the jaxpr of the loss and flattens it:
+
+- calls (`jit`, `checkpoint`, `custom_jvp`, `custom_vjp`) are replaced by their bodies;
+  the derivative rules are never looked at;
+- `stop_gradient` is the identity, and is listed, for AD sees something else;
+- short scans and loops with a known number of rounds are unrolled, a `cond` becomes
+  its branch where the index is known and a select where it is not;
+- integers and booleans that depend on nothing are computed, since they are exact;
+- equal equations get one number (so two mentions of `x - y` are the same value);
+- functions of jax that stand for an ideal function (`logaddexp`, ...) stay whole, if
+  their bodies are those of the installed jax (`atoms.py`).
+
+Everything is traced in float64, with data and params widened exactly, so that the
+program is the same whatever `jax_enable_x64` says: a Python literal 0.1 is the float64
+nearest to 0.1, and a float32 number is read as the number it is.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> program = trace(lambda w: jnp.sum(jnp.exp(w) ** 2), jnp.zeros(3))
+  >>> [equation.primitive for equation in program.equations]
+  ['exp', 'integer_pow', 'reduce_sum']
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+
+from phihat.convexity import atoms
+from phihat.convexity.program import Equation, Program, Source
+from phihat.convexity.structure import STRUCTURAL, Unknown, move
+
+__all__ = ["Untraceable", "trace"]
+
+_MAX_EQUATIONS = 40_000
+"""A program longer than this is not unrolled further."""
+
+_MAX_FOLDED = 1 << 16
+"""Constants larger than this are not computed while tracing."""
+
+_ON_INTEGERS: dict[str, Callable[..., np.ndarray]] = {
+    "add": np.add,
+    "and": np.bitwise_and,
+    "eq": np.equal,
+    "ge": np.greater_equal,
+    "gt": np.greater,
+    "le": np.less_equal,
+    "lt": np.less,
+    "max": np.maximum,
+    "min": np.minimum,
+    "mul": np.multiply,
+    "ne": np.not_equal,
+    "neg": np.negative,
+    "not": np.invert,
+    "or": np.bitwise_or,
+    "select_n": lambda which, *cases: np.choose(which.astype(int), cases),
+    "sub": np.subtract,
+    "convert_element_type": np.asarray,
+}
+"""NumPy computes these without compiling; dtypes wrap as in jax."""
+
+_ALSO_EXACT = {
+    "abs",
+    "argmax",
+    "argmin",
+    "argsort",
+    "clamp",
+    "cumsum",
+    "div",
+    "integer_pow",
+    "reduce_and",
+    "reduce_max",
+    "reduce_min",
+    "reduce_or",
+    "reduce_prod",
+    "reduce_sum",
+    "rem",
+    "shift_left",
+    "shift_right_arithmetic",
+    "shift_right_logical",
+    "sign",
+    "sort",
+    "xor",
+}
+"""Exact on integers too, and computed by jax."""
+
+_CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "remat": "jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "custom_vjp_call_jaxpr": "fun_jaxpr",
+}
+"""Primitives that only call a body, and the name of its parameter."""
+
+_IDENTITIES = {"copy", "copy_p", "stop_gradient", "optimization_barrier"}
+_COMMUTATIVE = {"add", "add_any", "mul", "max", "min", "eq", "ne", "and", "or"}
+_COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
+
+
+class Untraceable(Exception):
+    """The program holds something that cannot be read; the sentence says what."""
+
+
+def trace(loss_fn: Callable[..., Any], params: Any, data: Any = None) -> Program:
+    """Trace `loss_fn(params, data)`, or `loss_fn(params)` where `data` is None.
+
+    Args:
+      loss_fn: a pure function with a real scalar value.
+      params: a pytree of arrays or numbers; only shapes and dtypes matter.
+      data: a pytree of arrays, or None.
+
+    Returns:
+      The program. The leaves of params and data are its inputs; nothing is known
+      of them but shape and dtype.
+
+    Raises:
+      ValueError: the value is not a scalar.
+      TypeError: the value is not a real floating-point number.
+      Untraceable: the program is too long to be unrolled.
+    """
+    with jax.enable_x64(True):
+        closed, num_params = _jaxpr_of(loss_fn, params, data)
+        _check_value(closed.out_avals)
+        flattener = _Flattener()
+        inputs = [
+            flattener.new_value(variable.aval) for variable in closed.jaxpr.invars
+        ]
+        outputs = flattener.inline(closed, inputs, Source("", 0, ""))
+        return flattener.program(inputs[:num_params], inputs[num_params:], outputs)
+
+
+def _jaxpr_of(loss_fn: Any, params: Any, data: Any) -> tuple[Any, int]:
+    """Trace with every float widened to float64; as given where that is refused."""
+    args = (params,) if data is None else (params, data)
+    num_params = len(jax.tree.leaves(params))
+    flat, tree = jax.tree.flatten(args)
+
+    def flat_loss(*leaves: Any) -> Any:
+        return loss_fn(*jax.tree.unflatten(tree, leaves))
+
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        try:
+            return jax.make_jaxpr(flat_loss)(*map(_widened, flat)), num_params
+        except Exception:
+            # A loss that insists on its own dtype (a float32 carry of a scan, say).
+            return jax.make_jaxpr(flat_loss)(*map(_abstract, flat)), num_params
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+
+
+def _widened(leaf: Any) -> jax.ShapeDtypeStruct:
+    given = _abstract(leaf)
+    if not jnp.issubdtype(given.dtype, jnp.floating):
+        return given
+    return jax.ShapeDtypeStruct(given.shape, jnp.float64)
+
+
+def _check_value(avals: Sequence[Any]) -> None:
+    if len(avals) != 1 or avals[0].shape != ():
+        shapes = ", ".join(str(aval.shape) for aval in avals)
+        raise ValueError(
+            "the value of `loss_fn` must be one scalar, got "
+            f"{len(avals)} array(s) of shape {shapes}; reduce it by a sum or a mean."
+        )
+    if not jnp.issubdtype(avals[0].dtype, jnp.floating):
+        raise TypeError(
+            "the value of `loss_fn` must be a real floating-point number, got dtype "
+            f"{avals[0].dtype}."
+        )
+
+
+class _Flattener:
+    """Inlines, unrolls, folds and numbers."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+        self.dtypes: list[Any] = []
+        self.constants: dict[int, np.ndarray] = {}
+        self.equations: list[Equation] = []
+        self.known: dict[Any, tuple[int, ...]] = {}
+        self.known_constants: dict[Any, int] = {}
+        self.bool_behind: dict[int, int] = {}
+        self.assumptions: dict[str, None] = {}
+        self.rules_of_ad: dict[str, None] = {}
+
+    # ------------------------------------------------------------------ values
+    def new_value(self, aval: Any) -> int:
+        self.shapes.append(tuple(aval.shape))
+        self.dtypes.append(aval.dtype)
+        return len(self.shapes) - 1
+
+    def constant(self, value: Any) -> int:
+        """Number a constant; small equal ones share a number."""
+        if jnp.issubdtype(getattr(value, "dtype", np.float64), jax.dtypes.extended):
+            return self.new_value(value)  # keys are opaque
+        array = np.asarray(value)
+        key = None
+        if array.size <= 16:
+            key = (array.shape, array.dtype.str, array.tobytes())
+            if key in self.known_constants:
+                return self.known_constants[key]
+        number = self.new_value(array)
+        self.constants[number] = array
+        if key is not None:
+            self.known_constants[key] = number
+        return number
+
+    def program(
+        self, params: list[int], data: list[int], outputs: list[int]
+    ) -> Program:
+        return Program(
+            self.shapes,
+            self.dtypes,
+            self.constants,
+            tuple(params),
+            tuple(data),
+            _live(self.equations, outputs),
+            tuple(outputs),
+            tuple(self.assumptions),
+            tuple(self.rules_of_ad),
+        )
+
+    # ------------------------------------------------------------------- jaxprs
+    def inline(self, closed: Any, inputs: Sequence[int], outer: Source) -> list[int]:
+        """Flatten a closed jaxpr on numbered inputs; return its outputs' numbers."""
+        jaxpr, consts = _open(closed)
+        numbers: dict[Any, int] = dict(zip(jaxpr.invars, inputs, strict=True))
+        for variable, value in zip(jaxpr.constvars, consts, strict=True):
+            numbers[variable] = self.constant(value)
+
+        def read(atom: Any) -> int:
+            return self.constant(atom.val) if hasattr(atom, "val") else numbers[atom]
+
+        for eqn in jaxpr.eqns:
+            read_inputs = tuple(read(atom) for atom in eqn.invars)
+            outputs = self.equation(eqn, read_inputs, outer)
+            numbers.update(zip(eqn.outvars, outputs, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def equation(self, eqn: Any, inputs: tuple[int, ...], outer: Source) -> list[int]:
+        name = eqn.primitive.name
+        source = _source(eqn, outer)
+        if name in _IDENTITIES:
+            if name == "stop_gradient":
+                self.rules_of_ad[f"{source} stop_gradient"] = None
+            return list(inputs)
+        if name == "convert_element_type":
+            aliased = self.cast(eqn, inputs[0], source)
+            if aliased is not None:
+                return [aliased]
+        if name in _CALLS:
+            return self.call(eqn, inputs, source)
+        if name == "cond":
+            return self.cond(eqn, inputs, source)
+        if name == "scan":
+            return self.scan(eqn, inputs, source)
+        if name == "while":
+            return self.loop(eqn, inputs, source)
+        return self.emit(eqn, name, inputs, source)
+
+    def emit(
+        self, eqn: Any, name: str, inputs: tuple[int, ...], source: Source
+    ) -> list[int]:
+        """Write one equation, unless it is known already or can be computed."""
+        ordered = inputs
+        if name in _COMMUTATIVE and self.shapes[inputs[0]] == self.shapes[inputs[1]]:
+            ordered = tuple(sorted(inputs))
+        key = (name, ordered, _hashable(eqn.params))
+        if key[-1] is not None and key in self.known:
+            return list(self.known[key])
+        outputs = self.fold(eqn, name, inputs, source)
+        if outputs is None:
+            outputs = [self.new_value(variable.aval) for variable in eqn.outvars]
+            self.append(
+                Equation(
+                    name,
+                    eqn.params,
+                    ordered,
+                    tuple(outputs),
+                    source,
+                    eqn.primitive.bind,
+                )
+            )
+        if key[-1] is not None:
+            self.known[key] = tuple(outputs)
+        return outputs
+
+    def append(self, equation: Equation) -> None:
+        if len(self.equations) >= _MAX_EQUATIONS:
+            raise Untraceable(
+                f"{equation.source}: the program has more than {_MAX_EQUATIONS} "
+                "equations when loops are unrolled"
+            )
+        self.equations.append(equation)
+
+    def make(
+        self, name: str, inputs: tuple[int, ...], aval: Any, source: Source, **params
+    ) -> int:
+        """Write an equation of our own (slices and stacks of unrolled scans)."""
+        number = self.new_value(aval)
+        self.append(Equation(name, params, inputs, (number,), source, None))
+        return number
+
+    def fold(
+        self, eqn: Any, name: str, inputs: tuple[int, ...], source: Source
+    ) -> list[int] | None:
+        """Compute what is exact: integers, booleans, comparisons, moved elements."""
+        if not all(number in self.constants for number in inputs):
+            return None
+        avals = [variable.aval for variable in eqn.outvars]
+        if sum(math.prod(aval.shape) for aval in avals) > _MAX_FOLDED:
+            return None
+        values = [self.constants[number] for number in inputs]
+        if name in STRUCTURAL:
+            equation = Equation(name, eqn.params, inputs, (), source, None)
+            try:
+                return [self.constant(moved) for moved in move(equation, values)]
+            except Unknown:
+                return None
+        if name == "iota":
+            axis, shape = eqn.params["dimension"], eqn.params["shape"]
+            places = np.indices(shape, sparse=True)[axis]
+            return [
+                self.constant(np.broadcast_to(places, shape).astype(avals[0].dtype))
+            ]
+        exact = all(_is_discrete(aval.dtype) for aval in avals)
+        discrete = all(_is_discrete(self.dtypes[number]) for number in inputs)
+        if not exact or not (discrete or name in _COMPARISONS):
+            return None
+        if name in _ON_INTEGERS:
+            return [self.constant(_ON_INTEGERS[name](*values).astype(avals[0].dtype))]
+        if name in _ALSO_EXACT:
+            results = eqn.primitive.bind(*map(jnp.asarray, values), **eqn.params)
+            results = results if eqn.primitive.multiple_results else [results]
+            return [self.constant(np.asarray(result)) for result in results]
+        return None
+
+    # -------------------------------------------------------------------- calls
+    def cast(self, eqn: Any, number: int, source: Source) -> int | None:
+        """Read a cast between real dtypes as the identity, where that is exact."""
+        old, new = self.dtypes[number], np.dtype(eqn.params["new_dtype"])
+        if old == new:
+            return number
+        if number in self.constants and _is_widening(old, new):
+            return self.constant(self.constants[number].astype(new))
+        if old == np.bool_ and jnp.issubdtype(new, jnp.integer):
+            folded = self.emit(eqn, "convert_element_type", (number,), source)[0]
+            self.bool_behind[folded] = number
+            return folded
+        if not (jnp.issubdtype(old, jnp.floating) and new in _READABLE):
+            return None
+        if old in _READABLE and not _is_widening(old, new):
+            self.assumptions[
+                f"{source}: a cast from {old} to {new} is read without its rounding"
+            ] = None
+        return number if old in _READABLE else None
+
+    def call(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
+        name = eqn.primitive.name
+        body = eqn.params[_CALLS[name]]
+        atom = atoms.recognise(eqn, body)
+        if atom is not None:
+            key = (atom, inputs)
+            if key not in self.known:
+                self.assumptions[
+                    f"`{atom}` stands for the ideal function, not for jax's body of it"
+                ] = None
+                aval = eqn.outvars[0].aval
+                self.known[key] = (self.make(atom, inputs, aval, source),)
+            return list(self.known[key])
+        if name.startswith("custom_"):
+            called = eqn.params.get("name") or getattr(body, "name", "")
+            self.rules_of_ad[f"{source} {name} {called}".rstrip()] = None
+        return self.inline(body, inputs, source)
+
+    def cond(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
+        """Inline the branch of a known index; else select among all of them."""
+        branches = eqn.params["branches"]
+        which, operands = inputs[0], inputs[1:]
+        if which in self.constants:
+            taken = int(np.clip(int(self.constants[which]), 0, len(branches) - 1))
+            return self.inline(branches[taken], operands, source)
+        results = [self.inline(branch, operands, source) for branch in branches]
+        which = self.bool_behind.get(which, which)
+        return [
+            self.make(
+                "select_n",
+                (which, *cases),
+                variable.aval,
+                source,
+            )
+            for variable, *cases in zip(eqn.outvars, *results, strict=True)
+        ]
+
+    def scan(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
+        """Unroll a scan; one that is too long stays whole, with its body flat."""
+        params = eqn.params
+        length, num_consts = params["length"], params["num_consts"]
+        num_carry = params["num_carry"]
+        body = params["jaxpr"]
+        cost = length * (_num_equations(body) + 2 * len(inputs))
+        if cost > _MAX_EQUATIONS // 4:
+            return self.long_scan(eqn, inputs, source)
+        consts = inputs[:num_consts]
+        carry = list(inputs[num_consts : num_consts + num_carry])
+        xs = inputs[num_consts + num_carry :]
+        rows: list[list[int]] = [[] for _ in eqn.outvars[num_carry:]]
+        order = range(length)
+        for step in reversed(order) if params["reverse"] else order:
+            elements = [self.row(x, step, source) for x in xs]
+            results = self.inline(body, [*consts, *carry, *elements], source)
+            carry = results[:num_carry]
+            for row, value in zip(rows, results[num_carry:], strict=True):
+                row.append(value)
+        stacked = [
+            self.make(
+                "stack",
+                tuple(reversed(row) if params["reverse"] else row),
+                variable.aval,
+                source,
+                axis=0,
+            )
+            if row
+            else self.constant(np.zeros(variable.aval.shape, variable.aval.dtype))
+            for row, variable in zip(rows, eqn.outvars[num_carry:], strict=True)
+        ]
+        return [*carry, *stacked]
+
+    def row(self, number: int, step: int, source: Source) -> int:
+        """Write `x[step]`, computed at once where x is an exact constant."""
+        if number in self.constants:
+            return self.constant(self.constants[number][step])
+        key = ("row", number, step)
+        if key not in self.known:
+            shape, dtype = self.shapes[number], self.dtypes[number]
+            aval = jax.ShapeDtypeStruct(shape[1:], dtype)
+            self.known[key] = (self.make("row", (number,), aval, source, row=step),)
+        return self.known[key][0]
+
+    def long_scan(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
+        body = _Flattener()
+        body_inputs = [
+            body.new_value(v.aval) for v in _open(eqn.params["jaxpr"])[0].invars
+        ]
+        outputs = body.inline(eqn.params["jaxpr"], body_inputs, source)
+        self.assumptions.update(body.assumptions)
+        self.rules_of_ad.update(body.rules_of_ad)
+        numbers = [self.new_value(variable.aval) for variable in eqn.outvars]
+        params = {
+            "body": body.program(body_inputs, [], outputs),
+            **{
+                key: eqn.params[key]
+                for key in ("length", "num_consts", "num_carry", "reverse")
+            },
+        }
+        self.append(Equation("scan", params, inputs, tuple(numbers), source, None))
+        return numbers
+
+    def loop(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
+        """Run a while loop whose condition can be computed; others stay unread."""
+        params = eqn.params
+        split = params["cond_nconsts"]
+        cond_consts = inputs[:split]
+        body_consts = inputs[split : split + params["body_nconsts"]]
+        start = list(inputs[split + params["body_nconsts"] :])
+        carry, before = start, len(self.equations)
+        for _ in range(_MAX_EQUATIONS):
+            (going,) = self.inline(params["cond_jaxpr"], [*cond_consts, *carry], source)
+            if going not in self.constants:
+                del self.equations[before:]
+                self.known.clear()
+                numbers = [self.new_value(variable.aval) for variable in eqn.outvars]
+                self.append(Equation("while", {}, inputs, tuple(numbers), source, None))
+                return numbers
+            if not bool(self.constants[going]):
+                return carry
+            carry = self.inline(params["body_jaxpr"], [*body_consts, *carry], source)
+        raise Untraceable(f"{source}: a while loop of more rounds than can be unrolled")
+
+
+_READABLE = tuple(map(np.dtype, (np.float64, np.float32, np.float16, jnp.bfloat16)))
+"""Real dtypes whose casts are read as the identity (narrowing: an assumption)."""
+
+
+_LIBRARIES = tuple(
+    os.path.dirname(module.__file__).replace("\\", "/") + "/"
+    for module in (jax, jaxlib)
+)
+_HERE = os.path.dirname(__file__).replace("\\", "/") + "/"
+"""Frames under these folders are not the user's."""
+
+
+def _is_discrete(dtype: Any) -> bool:
+    return dtype == np.bool_ or jnp.issubdtype(dtype, jnp.integer)
+
+
+def _is_widening(old: Any, new: Any) -> bool:
+    """Whether every number of the old dtype is one of the new."""
+    if old == np.bool_:
+        return True
+    if not jnp.issubdtype(old, jnp.floating):
+        return bool(np.can_cast(old, new, "safe"))
+    if old not in _READABLE or new not in _READABLE:
+        return False
+    one, two = jnp.finfo(old), jnp.finfo(new)
+    return two.nmant >= one.nmant and two.maxexp >= one.maxexp
+
+
+def _open(closed: Any) -> tuple[Any, Sequence[Any]]:
+    """Return the jaxpr and its constants, closed or not."""
+    if hasattr(closed, "jaxpr"):
+        return closed.jaxpr, closed.consts
+    return closed, ()
+
+
+def _num_equations(closed: Any) -> int:
+    """Count equations, those of bodies included, loops multiplied out."""
+    total = 0
+    for eqn in _open(closed)[0].eqns:
+        inner = sum(_num_equations(body) for body in _bodies(eqn.params))
+        total += 1 + inner * eqn.params.get("length", 1)
+    return total
+
+
+def _bodies(params: Mapping[str, Any]) -> Iterator[Any]:
+    for value in params.values():
+        entries = value if isinstance(value, (tuple, list)) else (value,)
+        yield from (e for e in entries if hasattr(e, "eqns") or hasattr(e, "jaxpr"))
+
+
+def _hashable(params: Mapping[str, Any]) -> Any:
+    """Return a key of the parameters, or None where they have none."""
+    try:
+        key = tuple(sorted((name, _typed(value)) for name, value in params.items()))
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _typed(value: Any) -> str:
+    """Tell 1, 1.0 and True apart; reprs are total, comparisons are not."""
+    if (
+        hasattr(value, "eqns")
+        or hasattr(value, "jaxpr")
+        or isinstance(value, np.ndarray)
+    ):
+        raise TypeError
+    return f"{type(value).__name__}:{value!r}"
+
+
+def _live(equations: list[Equation], outputs: Sequence[int]) -> list[Equation]:
+    """Keep the equations that the outputs need."""
+    needed = set(outputs)
+    kept = []
+    for equation in reversed(equations):
+        if not needed.isdisjoint(equation.outputs):
+            needed.update(equation.inputs)
+            kept.append(equation)
+    return kept[::-1]
+
+
+def _source(eqn: Any, outer: Source) -> Source:
+    """Return the innermost line outside jax that the equation stems from."""
+    traceback = getattr(eqn.source_info, "traceback", None)
+    for frame in getattr(traceback, "frames", None) or ():
+        path = frame.file_name.replace("\\", "/")
+        if path.startswith(_LIBRARIES):
+            continue
+        if path.startswith(_HERE):
+            break
+        return Source(path.rsplit("/", 1)[-1], frame.line_num, frame.function_name)
+    return outer
