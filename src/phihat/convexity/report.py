@@ -1,0 +1,211 @@
+"""What is claimed of a loss, and on what evidence.
+
+Example:
+  >>> from phihat.convexity import Verdict
+  >>> [verdict.name for verdict in Verdict if verdict.is_convex]
+  ['PROVED_CONVEX', 'PROVED_AFFINE', 'CERTIFIED_ON_BOX']
+"""
+
+import dataclasses
+import enum
+import textwrap
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+__all__ = ["Blame", "ConvexityReport", "Line", "Verdict", "Witness"]
+
+
+class Verdict(enum.Enum):
+    """The outcome; the report's `scope` says of where.
+
+    Example:
+      >>> Verdict.REFUTED.is_convex, Verdict.PROVED_AFFINE.is_convex
+      (False, True)
+    """
+
+    PROVED_CONVEX = "proved convex"
+    """By the rules of the prover, everywhere in the domain."""
+    PROVED_AFFINE = "proved affine"
+    """Both convex and concave, everywhere in the domain."""
+    PROVED_CONCAVE = "proved concave"
+    """By the rules of the prover, everywhere in the domain."""
+    CERTIFIED_ON_BOX = "certified convex on a box"
+    """The Hessian was enclosed on the whole box, and has no negative eigenvalue."""
+    REFUTED = "refuted"
+    """Not convex: the witness breaks a chord."""
+    UNDECIDED = "undecided"
+    """Neither proved nor refuted; the blame says what stood in the way."""
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether the loss is known to be convex on the scope."""
+        return self in (
+            Verdict.PROVED_CONVEX,
+            Verdict.PROVED_AFFINE,
+            Verdict.CERTIFIED_ON_BOX,
+        )
+
+
+class Witness(NamedTuple):
+    """Two points whose chord the function rises above, which no convex function does.
+
+    Attributes:
+      a: params at one end.
+      b: params at the other.
+      t: where between them, in (0, 1): at `(1 - t) a + t b`.
+      gap: how far the function lies above the chord there, at least, where rigorous;
+        else about.
+      rigorous: whether `gap > 0` holds for the real function, by interval arithmetic.
+      values: the function at `a`, between, and at `b`, as floats.
+    """
+
+    a: Any
+    b: Any
+    t: float
+    gap: float
+    rigorous: bool
+    values: tuple[float, float, float]
+
+
+class Blame(NamedTuple):
+    """Where a proof was lost.
+
+    Attributes:
+      source: the line, as `file.py:12`.
+      primitive: the primitive in that line.
+      reason: a sentence.
+    """
+
+    source: str
+    primitive: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Show as one sentence."""
+        return f"{self.source} `{self.primitive}`: {self.reason}"
+
+
+class Line(NamedTuple):
+    """One line of a certificate.
+
+    Attributes:
+      number: the position of the equation in the flat program.
+      primitive: what was applied.
+      source: where it was written.
+      rule: the rule by which its output is known.
+      inputs: what was known of the inputs, as text.
+      outputs: what is known of the outputs, as text.
+    """
+
+    number: int
+    primitive: str
+    source: str
+    rule: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvexityReport:
+    """A verdict with its evidence; printed, it fits on a slide.
+
+    Attributes:
+      verdict: the outcome.
+      scope: of where it holds: the whole space, or a box, and for which data.
+      reason: why, in one sentence.
+      mu: a certified lower bound of the Hessian's eigenvalues on the box, or None.
+      L: a certified upper bound of them, or None.
+      witness: the broken chord, where refuted.
+      assumptions: what was taken for granted.
+      constraints: conditions on the domain that the function itself implies.
+      blame: where the proof was lost, the most telling first.
+      lints: where automatic differentiation and the value disagree.
+      certificate: every step of the proof, for `replay`.
+      statement: a digest of the program, the domain and the data that was decided on.
+      seconds: how long it took.
+    """
+
+    verdict: Verdict
+    scope: str
+    reason: str = ""
+    mu: float | None = None
+    L: float | None = None
+    witness: Witness | None = None
+    assumptions: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    blame: tuple[Blame, ...] = ()
+    lints: tuple[str, ...] = ()
+    certificate: tuple[Line, ...] = ()
+    statement: str = ""
+    seconds: float = 0.0
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether the loss is known to be convex on the scope."""
+        return self.verdict.is_convex
+
+    def __bool__(self) -> bool:
+        """Refuse: three outcomes do not fit in a boolean."""
+        raise TypeError(
+            "a ConvexityReport is neither true nor false: ask `report.verdict`, or "
+            "`report.is_convex` for 'known to be convex'."
+        )
+
+    def __repr__(self) -> str:
+        """Show the verdict and its scope."""
+        return f"ConvexityReport({self.verdict.name}, scope={self.scope!r})"
+
+    def __str__(self) -> str:
+        """Write the slide."""
+        lines = [f"{self.verdict.name.replace('_', ' ')}  {self.scope}"]
+        if self.reason:
+            lines += _wrapped("because ", self.reason)
+        if self.mu is not None or self.L is not None:
+            ends = " .. ".join(
+                "?" if end is None else f"{end:.6g}" for end in (self.mu, self.L)
+            )
+            lines.append(f"  eigenvalues of the Hessian within {ends}")
+        if self.witness is not None:
+            lines += _witness_lines(self.witness)
+        for title, entries in (
+            ("where ", self.constraints),
+            ("assuming ", self.assumptions),
+            ("blame ", tuple(map(str, self.blame))),
+            ("note ", self.lints),
+        ):
+            lines += _entries(title, entries)
+        return "\n".join(lines)
+
+
+def _entries(title: str, entries: tuple[str, ...], shown: int = 3) -> list[str]:
+    lines = [line for entry in entries[:shown] for line in _wrapped(title, entry)]
+    if len(entries) > shown:
+        lines.append(f"  {title}... and {len(entries) - shown} more")
+    return lines
+
+
+def _wrapped(title: str, sentence: str) -> list[str]:
+    return textwrap.wrap(
+        title + sentence, 76, initial_indent="  ", subsequent_indent="    "
+    )
+
+
+def _witness_lines(witness: Witness) -> list[str]:
+    how = "rigorously" if witness.rigorous else "in floating point"
+    below, above, end = witness.values
+    return [
+        f"  a = {_short(witness.a)}   L(a) = {below:.6g}",
+        f"  b = {_short(witness.b)}   L(b) = {end:.6g}",
+        f"  at a + {witness.t:g} (b - a) the loss is {above:.6g}, {how} above the",
+        f"    chord by {witness.gap:.3g}",
+    ]
+
+
+def _short(params: Any) -> str:
+    """Show a point in at most six numbers."""
+    leaves = [np.asarray(leaf).reshape(-1) for leaf in jax.tree.leaves(params)]
+    flat = np.concatenate(leaves) if leaves else np.zeros(0)
+    shown = ", ".join(f"{number:.5g}" for number in flat[:6])
+    return f"[{shown}{', ...' if flat.size > 6 else ''}]"
