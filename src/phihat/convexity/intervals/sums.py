@@ -1,4 +1,4 @@
-r"""Sums of products of intervals: matrix products by BLAS, its rounding bounded.
+r"""Sums, products, and matrix products by BLAS with a bound on its rounding.
 
 Whatever the order in which K products of floats are added, with or without fused
 operations, the result errs by at most $\gamma \sum |a||b|$ with
@@ -7,9 +7,10 @@ section 3.1; a BLAS that multiplies matrices by Strassen's method would break th
 none in use does).
 
 Example:
-  >>> from phihat.convexity import contraction
-  >>> from phihat.convexity.intervals import Interval
-  >>> contraction.matmul(np.ones((1, 2)), Interval([0.0, 1.0], [1.0, np.inf]))
+  >>> from phihat.convexity.intervals import Interval, matmul, reduce_sum
+  >>> reduce_sum([0.25, 0.5, 1e16])
+  Interval(low=1e+16, high=1.0000000000000002e+16)
+  >>> matmul(np.ones((1, 2)), Interval([0.0, 1.0], [1.0, np.inf]))
   Interval(low=array([1.]), high=array([inf]))
 
 References:
@@ -18,27 +19,78 @@ References:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from phihat.convexity import _rounding
-from phihat.convexity.intervals import (
+from phihat.convexity.intervals import rounding
+from phihat.convexity.intervals.core import (
     Interval,
     add,
     as_interval,
-    maximum,
     mul,
     neg,
     rearrange,
-    reduce_sum,
     sub,
 )
+from phihat.convexity.intervals.order import maximum
 
-__all__ = ["dot_general", "matmul"]
+__all__ = ["cumsum", "dot_general", "matmul", "reduce_prod", "reduce_sum"]
 
-_silent = np.errstate(all="ignore")
+
+def reduce_sum(x: Any, axes: int | Sequence[int] | None = None) -> Interval:
+    """Sum over axes, as a balanced tree of `add`: about log2 of the count roundings."""
+    return _fold(add, 0.0, x, axes)
+
+
+def reduce_prod(x: Any, axes: int | Sequence[int] | None = None) -> Interval:
+    """Multiply over axes, as a balanced tree of `mul`."""
+    return _fold(mul, 1.0, x, axes)
+
+
+def cumsum(x: Any, axis: int = 0, *, reverse: bool = False) -> Interval:
+    """Sum up along an axis by doubling strides: each entry a balanced tree of `add`.
+
+    After the step of stride s, entry i holds the sum of the 2s entries up to it.
+    """
+    x = rearrange(lambda end: np.moveaxis(end, axis, 0), as_interval(x))
+    x = x[::-1] if reverse else x
+    stride = 1
+    while stride < x.shape[0]:
+        later = add(x[stride:], x[:-stride])
+        x = rearrange(lambda a, b: np.concatenate([a, b]), x[:stride], later)
+        stride *= 2
+    x = x[::-1] if reverse else x
+    return rearrange(lambda end: np.moveaxis(end, 0, axis), x)
+
+
+def _fold(
+    operation: Callable[..., Interval], start: float, x: Any, axes: Any
+) -> Interval:
+    """Combine the entries over axes in a balanced tree."""
+    x = as_interval(x)
+    axes = _axes(x, axes)
+    kept = [axis for axis in range(x.ndim) if axis not in axes]
+    shape = tuple(x.shape[axis] for axis in kept)
+    x = x.transpose((*axes, *kept)).reshape((-1, *shape)) if axes else x[None]
+    if not x.shape[0]:
+        return Interval(empty := np.full(shape, start), empty)
+    while (count := x.shape[0]) > 1:
+        half = operation(x[: count // 2], x[count // 2 : count // 2 * 2])
+        rest = x[count // 2 * 2 :]
+        x = rearrange(lambda a, b: np.concatenate([a, b]), half, rest)
+    return x[0]
+
+
+def _axes(x: Interval, axes: int | Sequence[int] | None) -> tuple[int, ...]:
+    if axes is None:
+        return tuple(range(x.ndim))
+    axes = (axes,) if isinstance(axes, int) else axes
+    return tuple(axis % x.ndim for axis in axes)
+
+
+# ---------------------------------------------------------------------- contractions
 
 
 def matmul(x: Any, y: Any) -> Interval:
@@ -90,7 +142,7 @@ def dot_general(
 _FEW_PRODUCTS = 2048
 
 
-@_silent
+@np.errstate(all="ignore")  # what overflows is bounded by infinity
 def _matmul(x: Interval, y: Interval) -> Interval:
     """Multiply stacks of matrices; few products one by one, exactly where possible."""
     if x.size * y.shape[-1] <= _FEW_PRODUCTS:
@@ -152,7 +204,7 @@ def _below(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Bound from below the product of finite matrices that are nowhere negative."""
     if not (x.any() and y.any()):
         return _zeros(x, y)
-    value = np.minimum(np.matmul(x, y), _rounding.LARGEST)
+    value = np.minimum(np.matmul(x, y), rounding.LARGEST)
     radius = value * _relative_error(x.shape[-1]) + _underflow(x, y)
     return np.maximum(np.nextafter(value - radius, -np.inf), 0.0)
 
@@ -196,7 +248,7 @@ def _is_whole(x: np.ndarray) -> bool:
 
 def _relative_error(count: int) -> float:
     r"""Bound $\gamma / (1 - \gamma) = Ku / (1 - 2Ku)$, own rounding included."""
-    unit = (count + 2) * _rounding.UNIT
+    unit = (count + 2) * rounding.UNIT
     return unit / (1 - 4 * unit)
 
 
@@ -205,4 +257,4 @@ def _underflow(x: np.ndarray, y: np.ndarray) -> float:
     least = [np.min(np.abs(z), where=z != 0, initial=np.inf) for z in (x, y)]
     if least[0] * least[1] >= 2.0**-1022:
         return 0.0
-    return x.shape[-1] * _rounding.TINIEST
+    return x.shape[-1] * rounding.TINIEST
