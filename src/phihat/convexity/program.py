@@ -45,6 +45,7 @@ class Equation(NamedTuple):
       outputs: numbers of the values written.
       source: the line of the user's program that it stems from.
       bind: applies the primitive to concrete arrays; None for atoms.
+      dtype: of the first output; integers divide, invert and overflow otherwise.
     """
 
     primitive: str
@@ -53,6 +54,7 @@ class Equation(NamedTuple):
     outputs: tuple[int, ...]
     source: Source
     bind: Callable[..., Any] | None
+    dtype: Any = None
 
 
 @dataclasses.dataclass(frozen=True)

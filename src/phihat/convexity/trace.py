@@ -295,6 +295,7 @@ class _Flattener:
                     tuple(outputs),
                     source,
                     eqn.primitive.bind,
+                    self.dtypes[outputs[0]] if outputs else None,
                 )
             )
         if key[-1] is not None:
@@ -314,7 +315,9 @@ class _Flattener:
     ) -> int:
         """Write an equation of our own (slices and stacks of unrolled scans)."""
         number = self.new_value(aval)
-        self.append(Equation(name, params, inputs, (number,), source, None))
+        self.append(
+            Equation(name, params, inputs, (number,), source, None, aval.dtype)
+        )
         return number
 
     def fold(
