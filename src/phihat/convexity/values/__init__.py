@@ -1,0 +1,1 @@
+"""The rules by which values are enclosed, one for each primitive."""
