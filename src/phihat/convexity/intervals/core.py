@@ -7,18 +7,21 @@ Example:
 """
 
 import fractions
+import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from phihat.convexity.intervals import rounding
+from phihat.convexity.intervals import ends, rounding
 
 __all__ = [
     "Interval",
     "add",
     "as_interval",
+    "blockwise",
     "div",
     "div_is_defined",
     "everything",
@@ -62,9 +65,10 @@ class Interval:
                 f"{list(low.shape)} and {list(high.shape)}."
             )
         if not _is_sound(low, high):
+            wrong = ~((low <= high) & (low < np.inf) & (high > -np.inf))
             raise ValueError(
                 "Interval: `low` must not lie above `high`, and a finite number must "
-                f"lie between them, got low={low} and high={high}."
+                f"lie between them, got low={low[wrong][0]} and high={high[wrong][0]}."
             )
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
@@ -202,6 +206,26 @@ def rearrange(fn: Callable[..., np.ndarray], *intervals: Any) -> Interval:
     return Interval(low, low if is_point else fn(*(x.high for x in xs)))
 
 
+def blockwise(fn: Callable[..., Interval]) -> Callable[..., Interval]:
+    """Evaluate an elementwise function of intervals in blocks that fit the cache."""
+
+    @functools.wraps(fn)
+    def evaluate(*xs: Any) -> Interval:
+        intervals = [as_interval(x) for x in xs]
+        counts = [1 if x.is_point else 2 for x in intervals]
+
+        def bounds(*pieces: Any) -> tuple[Any, Any]:
+            rest = iter(pieces)
+            pairs = ([next(rest) for _ in range(count)] for count in counts)
+            low, high = fn(*(Interval(pair[0], pair[-1]) for pair in pairs))
+            return low, high
+
+        arrays = (list(x)[:count] for x, count in zip(intervals, counts, strict=True))
+        return _evaluate(bounds, *itertools.chain.from_iterable(arrays))
+
+    return evaluate
+
+
 # ---------------------------------------------------------------------- from numbers
 
 
@@ -277,19 +301,8 @@ def add(x: Any, y: Any) -> Interval:
     """Add: rounded outward by the sign of the exact error (TwoSum)."""
     x, y = as_interval(x), as_interval(y)
     if x.is_point and y.is_point:
-        return Interval(*rounding.in_blocks(_sum_of_points, x.low, y.low))
-    return Interval(*rounding.in_blocks(_sum, x.low, x.high, y.low, y.high))
-
-
-def _sum_of_points(x: Any, y: Any) -> tuple[Any, Any]:
-    return rounding.enclose(*rounding.two_sum(x, y))
-
-
-def _sum(x_low: Any, x_high: Any, y_low: Any, y_high: Any) -> tuple[Any, Any]:
-    return (
-        rounding.round_down(*rounding.two_sum(x_low, y_low)),
-        rounding.round_up(*rounding.two_sum(x_high, y_high)),
-    )
+        return _evaluate(ends.sum_of_points, x.low, y.low)
+    return _evaluate(ends.sum_between, *x, *y)
 
 
 def neg(x: Any) -> Interval:
@@ -314,30 +327,10 @@ def mul(x: Any, y: Any) -> Interval:
     if y.is_point:
         x, y = y, x
     if x.is_point and y.is_point:
-        return Interval(*rounding.in_blocks(_product_of_points, x.low, y.low))
+        return _evaluate(ends.product_of_points, x.low, y.low)
     if x.is_point:
-        return Interval(*rounding.in_blocks(_scaled, x.low, y.low, y.high))
-    return Interval(*rounding.in_blocks(_product, x.low, x.high, y.low, y.high))
-
-
-def _product_of_points(x: Any, y: Any) -> tuple[Any, Any]:
-    return rounding.enclose(*rounding.two_product(x, y))
-
-
-def _scaled(x: Any, y_low: Any, y_high: Any) -> tuple[Any, Any]:
-    is_turned = x < 0
-    return (
-        rounding.round_down(*rounding.two_product(x, _if(is_turned, y_high, y_low))),
-        rounding.round_up(*rounding.two_product(x, _if(is_turned, y_low, y_high))),
-    )
-
-
-def _product(x_low: Any, x_high: Any, y_low: Any, y_high: Any) -> tuple[Any, Any]:
-    low_low, low_high = _scaled(x_low, y_low, y_high)
-    high_low, high_high = _scaled(x_high, y_low, y_high)
-    return _if(low_low < high_low, low_low, high_low), _if(
-        low_high > high_high, low_high, high_high
-    )
+        return _evaluate(ends.product_with_point, x.low, *y)
+    return _evaluate(ends.product_between, *x, *y)
 
 
 def div(x: Any, y: Any) -> Interval:
@@ -348,30 +341,8 @@ def div(x: Any, y: Any) -> Interval:
     """
     x, y = as_interval(x), as_interval(y)
     if x.is_point and y.is_point and (y.low != 0).all():
-        return Interval(*rounding.in_blocks(_quotient_of_points, x.low, y.low))
-    return Interval(*rounding.in_blocks(_quotient, x.low, x.high, y.low, y.high))
-
-
-def _quotient_of_points(x: Any, y: Any) -> tuple[Any, Any]:
-    return rounding.enclose(*rounding.two_quotient(x, y))
-
-
-def _quotient(x_low: Any, x_high: Any, y_low: Any, y_high: Any) -> tuple[Any, Any]:
-    """Turn signs so that y >= 0; then the low end of x bounds from below.
-
-    It is divided by the y that leads farthest down: the large one if x is positive,
-    the small one if negative. 0 / y is 0, whatever y.
-    """
-    unknown = ((y_low < 0) & (y_high > 0)) | ((y_low == 0) & (y_high == 0))
-    is_turned = y_low < 0
-    x_low, x_high = _if(is_turned, -x_high, x_low), _if(is_turned, -x_low, x_high)
-    # A negative zero would turn the sign of an infinite quotient.
-    least, most = abs(_if(is_turned, y_high, y_low)), _if(is_turned, -y_low, y_high)
-    divisor_low = _if(x_low == 0, 1.0, _if(x_low > 0, most, least))
-    divisor_high = _if(x_high == 0, 1.0, _if(x_high < 0, most, least))
-    low = rounding.round_down(*rounding.two_quotient(x_low, divisor_low))
-    high = rounding.round_up(*rounding.two_quotient(x_high, divisor_high))
-    return _if(unknown, -np.inf, low), _if(unknown, np.inf, high)
+        return _evaluate(ends.quotient_of_points, x.low, y.low)
+    return _evaluate(ends.quotient_between, *x, *y)
 
 
 def div_is_defined(x: Any, y: Any) -> np.ndarray:
@@ -384,11 +355,8 @@ def div_is_defined(x: Any, y: Any) -> np.ndarray:
 # ---------------------------------------------------------------------- helpers
 
 
-def _if(condition: Any, yes: Any, no: Any) -> Any:
-    """Choose, entry by entry; `np.where` is slow on scalars."""
-    if isinstance(condition, np.ndarray):
-        return np.where(condition, yes, no)
-    return yes if condition else no
+def _evaluate(bounds: Callable[..., tuple[Any, Any]], *ends: np.ndarray) -> Interval:
+    return Interval(*rounding.in_blocks(bounds, *ends))
 
 
 def _point(value: Any) -> Interval:

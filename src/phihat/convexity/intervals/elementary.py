@@ -8,6 +8,7 @@ Example:
   False
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from phihat.convexity.intervals.core import (
     Interval,
     add,
     as_interval,
+    blockwise,
     div,
     neg,
     sub,
@@ -109,11 +111,16 @@ def _monotone(name: str, x: Any) -> Interval:
     x = as_interval(x)
 
     def at(end: Any) -> tuple[Any, Any]:
-        low, high = trusted.enclose(name, np.clip(end, *entry.domain))
-        low, high = np.maximum(low, entry.range[0]), np.minimum(high, entry.range[1])
+        if entry.domain != _LINE:
+            end = np.minimum(np.maximum(end, entry.domain[0]), entry.domain[1])
+        low, high = trusted.enclose(name, end)
+        if entry.range != _LINE:
+            low = np.maximum(low, entry.range[0])
+            high = np.minimum(high, entry.range[1])
         for argument, value in entry.exact:
             is_exact = end == argument
-            low, high = (np.where(is_exact, value, bound) for bound in (low, high))
+            low = rounding.choose(is_exact, value, low)
+            high = rounding.choose(is_exact, value, high)
         return low, high
 
     def between(least: Any, most: Any) -> tuple[Any, Any]:
@@ -241,16 +248,19 @@ def atan(x: Any) -> Interval:
 # ---------------------------------------------------------------------- combinations
 
 
+@blockwise
 def logistic(x: Any) -> Interval:
     """Take 1 / (1 + exp(-x)), which grows; it never attains 0 or 1."""
     return from_ends(_logistic_at, x, range=(0.0, 1.0))
 
 
+@blockwise
 def softplus(x: Any) -> Interval:
     """Take log(1 + exp(x)), which grows; it never attains 0."""
     return from_ends(_softplus_at, x, range=(0.0, np.inf))
 
 
+@blockwise
 def logaddexp(x: Any, y: Any) -> Interval:
     """Take log(exp(x) + exp(y)), which grows with x and with y."""
     return from_ends(_logaddexp_at, x, y)
@@ -260,7 +270,7 @@ def _logistic_at(x: Interval) -> Interval:
     """Take 1 / (1 + t) or t / (1 + t), with t = exp(-|x|) <= 1."""
     small = exp(neg(absolute(x)))
     total = add(1.0, small)
-    return where(x.low >= 0, div(1.0, total), div(small, total))
+    return div(where(x.low >= 0, 1.0, small), total)
 
 
 def _softplus_at(x: Interval) -> Interval:
@@ -290,8 +300,8 @@ def from_ends(
       is_increasing: in each argument; else it falls in each, and there is but one.
     """
     xs = tuple(as_interval(x) for x in xs)
-    low_open = np.logical_and.reduce([np.isinf(x.low) for x in xs])
-    high_open = np.logical_or.reduce([np.isinf(x.high) for x in xs])
+    low_open = functools.reduce(np.logical_and, (np.isinf(x.low) for x in xs))
+    high_open = functools.reduce(np.logical_or, (np.isinf(x.high) for x in xs))
     ends = [[_finite(x.low) for x in xs]]
     if not all(x.is_point for x in xs):
         ends.append([_finite(x.high) for x in xs])
@@ -306,6 +316,6 @@ def from_ends(
     )
 
 
-def _finite(end: np.ndarray) -> Interval:
+def _finite(end: Any) -> Interval:
     end = np.clip(end, -rounding.LARGEST, rounding.LARGEST)
     return Interval(end, end)

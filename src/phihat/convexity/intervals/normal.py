@@ -27,6 +27,7 @@ from phihat.convexity.intervals import rounding
 from phihat.convexity.intervals.core import (
     Interval,
     add,
+    blockwise,
     div,
     from_decimal,
     mul,
@@ -44,16 +45,19 @@ _INVERSE_ROOT_TAU = from_decimal("0.39894228040143267793994605993438186847")
 _HALF_LOG_TAU = from_decimal("0.91893853320467274178032973640561763986")
 
 
+@blockwise
 def ndtr(x: Any) -> Interval:
     """Take the normal distribution function, which grows; 0 and 1 are not attained."""
     return from_ends(_ndtr_at, x, range=(0.0, 1.0))
 
 
+@blockwise
 def log_ndtr(x: Any) -> Interval:
     """Take the logarithm of the normal distribution function, which grows."""
     return from_ends(_log_ndtr_at, x, range=(-np.inf, 0.0))
 
 
+@blockwise
 def mills_ratio(x: Any) -> Interval:
     r"""Take $(1 - \Phi(x)) / \varphi(x)$, which falls; 0 is not attained.
 
@@ -62,11 +66,13 @@ def mills_ratio(x: Any) -> Interval:
     return from_ends(_mills_at, x, range=(0.0, np.inf), is_increasing=False)
 
 
+@blockwise
 def erf(x: Any) -> Interval:
     r"""Take the error function $2\Phi(x\sqrt2) - 1$, which grows."""
     return from_ends(_erf_at, mul(_ROOT_TWO, x), range=(-1.0, 1.0))
 
 
+@blockwise
 def erfc(x: Any) -> Interval:
     r"""Take its complement $2\Phi(-x\sqrt2)$, which falls; 0 is not attained."""
     return mul(2.0, ndtr(neg(mul(_ROOT_TWO, x))))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity.intervals import rounding, trusted
+from phihat.convexity.intervals import ends, rounding, trusted
 from phihat.convexity.intervals.core import Interval, as_interval, div, mul
 from phihat.convexity.intervals.order import absolute
 
@@ -34,14 +34,7 @@ def square(x: Any) -> Interval:
     x = absolute(x)
     if x.is_point:
         return mul(x, x)
-    return Interval(*rounding.in_blocks(_square_between, x.low, x.high))
-
-
-def _square_between(low: Any, high: Any) -> tuple[Any, Any]:
-    return (
-        rounding.round_down(*rounding.two_product(low, low)),
-        rounding.round_up(*rounding.two_product(high, high)),
-    )
+    return Interval(*rounding.in_blocks(ends.square_between, x.low, x.high))
 
 
 def integer_power(x: Any, n: int) -> Interval:
@@ -96,22 +89,11 @@ def sqrt(x: Any) -> Interval:
     """
     x = as_interval(x)
     if x.is_point and (x.low >= 0).all():
-        return Interval(*rounding.in_blocks(_root_of_points, x.low))
+        return Interval(*rounding.in_blocks(ends.root_of_points, x.low))
     low, high = rounding.in_blocks(
-        _root, np.maximum(x.low, 0.0), np.maximum(x.high, 0.0)
+        ends.root_between, np.maximum(x.low, 0.0), np.maximum(x.high, 0.0)
     )
     return Interval(low, np.where(x.high < 0, np.inf, high))
-
-
-def _root_of_points(x: Any) -> tuple[Any, Any]:
-    return rounding.enclose(*rounding.two_root(x))
-
-
-def _root(low: Any, high: Any) -> tuple[Any, Any]:
-    return (
-        rounding.round_down(*rounding.two_root(low)),
-        rounding.round_up(*rounding.two_root(high)),
-    )
 
 
 def sqrt_is_defined(x: Any) -> np.ndarray:

@@ -30,6 +30,7 @@ __all__ = [
     "LARGEST",
     "TINIEST",
     "UNIT",
+    "choose",
     "enclose",
     "in_blocks",
     "inflate",
@@ -185,6 +186,13 @@ def _split(x: Any) -> tuple[Any, Any]:
 # ---------------------------------------------------------------------- evaluation
 
 
+def choose(condition: Any, yes: Any, no: Any) -> Any:
+    """Choose entry by entry, as `np.where`, which is slow on scalars."""
+    if isinstance(condition, np.ndarray):
+        return np.where(condition, yes, no)
+    return yes if condition else no
+
+
 @np.errstate(all="ignore")  # overflow and 0 * inf are handled, so nobody is warned
 def in_blocks(fn: Callable[..., tuple[Any, Any]], *arrays: np.ndarray) -> Any:
     """Apply an elementwise `(*arrays) -> (low, high)` in blocks that fit the cache.
@@ -196,11 +204,14 @@ def in_blocks(fn: Callable[..., tuple[Any, Any]], *arrays: np.ndarray) -> Any:
     if shapes == {()}:
         return fn(*(array[()] for array in arrays))
     if math.prod(np.broadcast_shapes(*shapes)) <= _BLOCK:
-        return fn(*arrays)
-    blocks = np.nditer(
-        (*arrays, None, None),
+        return fn(*(np.broadcast_arrays(*arrays) if len(shapes) > 1 else arrays))
+    blocks: Any = np.nditer(  # pyright: ignore[reportCallIssue]
+        [*arrays, None, None],
         flags=["buffered", "external_loop"],
-        op_flags=[["readonly"]] * len(arrays) + [["writeonly", "allocate"]] * 2,  # pyright: ignore[reportArgumentType]
+        op_flags=[  # pyright: ignore[reportArgumentType]
+            *[["readonly"]] * len(arrays),
+            *[["writeonly", "allocate"]] * 2,
+        ],
         op_dtypes=[np.float64] * (len(arrays) + 2),
         buffersize=_BLOCK,
     )

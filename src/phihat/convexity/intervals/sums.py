@@ -20,7 +20,7 @@ References:
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def cumsum(x: Any, axis: int = 0, *, reverse: bool = False) -> Interval:
     stride = 1
     while stride < x.shape[0]:
         later = add(x[stride:], x[:-stride])
-        x = rearrange(lambda a, b: np.concatenate([a, b]), x[:stride], later)
+        x = rearrange(_concatenate, x[:stride], later)
         stride *= 2
     x = x[::-1] if reverse else x
     return rearrange(lambda end: np.moveaxis(end, 0, axis), x)
@@ -72,15 +72,23 @@ def _fold(
     x = as_interval(x)
     axes = _axes(x, axes)
     kept = [axis for axis in range(x.ndim) if axis not in axes]
-    shape = tuple(x.shape[axis] for axis in kept)
-    x = x.transpose((*axes, *kept)).reshape((-1, *shape)) if axes else x[None]
-    if not x.shape[0]:
-        return Interval(empty := np.full(shape, start), empty)
-    while (count := x.shape[0]) > 1:
-        half = operation(x[: count // 2], x[count // 2 : count // 2 * 2])
-        rest = x[count // 2 * 2 :]
-        x = rearrange(lambda a, b: np.concatenate([a, b]), half, rest)
+    shape = [x.shape[axis] for axis in kept]
+    count = math.prod(x.shape[axis] for axis in axes)
+    if not count:
+        empty = np.full(shape, start)
+        return Interval(empty, empty)
+    x = x.transpose((*axes, *kept)).reshape((count, *shape))
+    while count > 1:
+        half = count // 2
+        folded = operation(x[:half], x[half : 2 * half])
+        if count % 2:
+            folded = rearrange(_concatenate, folded, x[2 * half :])
+        x, count = folded, count - half
     return x[0]
+
+
+def _concatenate(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.concatenate([one, other])
 
 
 def _axes(x: Interval, axes: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -160,101 +168,119 @@ def _matmul_of_points(x: np.ndarray, y: np.ndarray) -> Interval:
     """
     value = np.matmul(x, y)
     size = np.matmul(np.abs(x), np.abs(y))
-    if np.all(size < 2.0**53) and _is_whole(x) and _is_whole(y):
+    if (size < 2.0**53).all() and _is_whole(x) and _is_whole(y):
         return Interval(value, value)
-    radius = size * _relative_error(x.shape[-1]) + _underflow(x, y)
-    low, high = (
-        np.nextafter(value - radius, -np.inf),
-        np.nextafter(value + radius, np.inf),
-    )
-    is_exact = radius == 0
-    known = np.isfinite(value) & np.isfinite(radius)
-    return Interval(
-        np.where(known, np.where(is_exact, value, low), -np.inf),
-        np.where(known, np.where(is_exact, value, high), np.inf),
-    )
+    radius = _radius(size, x.shape[-1])
+    low = np.nextafter(value - radius, -np.inf)
+    high = np.nextafter(value + radius, np.inf)
+    is_zero = _is_zero(size, x != 0, y != 0)
+    unknown = ~(np.isfinite(value) & np.isfinite(radius))
+    low = np.where(is_zero, 0.0, np.where(unknown, -np.inf, low))
+    return Interval(low, np.where(is_zero, 0.0, np.where(unknown, np.inf, high)))
 
 
 def _matmul_by_signs(x: Interval, y: Interval) -> Interval:
     r"""Split each number into its positive and negative part, $a = a^+ - a^-$.
 
-    Then $ab = a^+b^+ + a^-b^- - a^+b^- - a^-b^+$, where each factor is at least zero,
-    so that the bounds are products of ends. They are sharp unless both factors straddle
-    zero, and then too wide by a factor of two at most.
+    Then $ab = a^+b^+ + a^-b^- - a^+b^- - a^-b^+$, where no factor is negative, so that
+    the bounds of each product are products of ends. They are sharp unless both factors
+    straddle zero, and then too wide by a factor of two at most.
     """
-    (x_plus, x_minus), (y_plus, y_minus) = (
-        (maximum(z, 0.0), maximum(neg(z), 0.0)) for z in (x, y)
+    x_plus, x_minus, y_plus, y_minus = (_part(z) for z in (x, neg(x), y, neg(y)))
+    zero = np.zeros(
+        (
+            *np.broadcast_shapes(x.shape[:-2], y.shape[:-2]),
+            x.shape[-2],
+            y.shape[-1],
+        )
     )
-    agreeing = ((x_plus, y_plus), (x_minus, y_minus))
-    opposed = ((x_plus, y_minus), (x_minus, y_plus))
-    positive, negative = _sum_of(agreeing), _sum_of(opposed)
-    return sub(positive, negative)
+    total = Interval(zero, zero)
+    for sign, a, b in (
+        (add, x_plus, y_plus),
+        (add, x_minus, y_minus),
+        (sub, x_plus, y_minus),
+        (sub, x_minus, y_plus),
+    ):
+        if a is not None and b is not None:
+            total = sign(total, _matmul_of_parts(a, b))
+    return total
 
 
-def _sum_of(pairs: tuple[tuple[Interval, Interval], ...]) -> Interval:
-    """Add the products of pairs of matrices that are nowhere negative."""
-    (a, b), (c, d) = pairs
-    return add(
-        Interval(_below(a.low, b.low), _above(a.high, b.high)),
-        Interval(_below(c.low, d.low), _above(c.high, d.high)),
-    )
+class _Part(NamedTuple):
+    """A matrix of intervals that are nowhere negative.
 
-
-def _below(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Bound from below the product of finite matrices that are nowhere negative."""
-    if not (x.any() and y.any()):
-        return _zeros(x, y)
-    value = np.minimum(np.matmul(x, y), rounding.LARGEST)
-    radius = value * _relative_error(x.shape[-1]) + _underflow(x, y)
-    return np.maximum(np.nextafter(value - radius, -np.inf), 0.0)
-
-
-def _above(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Bound from above the product of matrices that are nowhere negative.
-
-    An infinite end makes an entry infinite if it meets a factor that is not zero. An
-    entry whose products all are zero is zero, underflow or not.
+    Attributes:
+      low: the lower ends.
+      high: the upper ends, where finite, else 0.
+      is_open: where the upper ends are infinite.
     """
-    if not (x.any() and y.any()):
-        return _zeros(x, y)
-    x_open, y_open = np.isinf(x), np.isinf(y)
-    x_finite, y_finite = np.where(x_open, 0.0, x), np.where(y_open, 0.0, y)
-    value = np.matmul(x_finite, y_finite)
-    underflow = _underflow(x_finite, y_finite)
-    radius = value * _relative_error(x.shape[-1]) + underflow
-    is_zero = (value == 0) & (
-        _meet(x_finite > 0, y_finite > 0) == 0 if underflow else True
-    )
-    bound = np.where(is_zero, 0.0, np.nextafter(value + radius, np.inf))
-    if x_open.any() or y_open.any():
-        meets = _meet(x_open, y > 0) + _meet(x > 0, y_open) > 0
-        bound = np.where(meets, np.inf, bound)
-    return bound
+
+    low: np.ndarray
+    high: np.ndarray
+    is_open: np.ndarray | None
+
+
+def _part(x: Interval) -> _Part | None:
+    """Take the positive part of each number; None if all are zero."""
+    x = maximum(x, 0.0)
+    if not x.high.any():
+        return None
+    if x.is_point:
+        return _Part(x.low, x.low, None)
+    is_open = np.isinf(x.high)
+    if not is_open.any():
+        return _Part(x.low, x.high, None)
+    return _Part(x.low, np.where(is_open, 0.0, x.high), is_open)
+
+
+def _matmul_of_parts(x: _Part, y: _Part) -> Interval:
+    """Multiply the lower ends and the upper ends; an error is relative to its result.
+
+    An infinite end makes an entry infinite if it meets a factor that is not zero.
+    """
+    count = x.low.shape[-1]
+    is_point = x.low is x.high and y.low is y.high
+    least = np.matmul(x.low, y.low)
+    most = least if is_point else np.matmul(x.high, y.high)
+    least = np.minimum(least, rounding.LARGEST)
+    low = np.nextafter(least - _radius(least, count), -np.inf)
+    high = np.nextafter(most + _radius(most, count), np.inf)
+    high = np.where(_is_zero(most, x.high > 0, y.high > 0), 0.0, high)
+    if x.is_open is not None:
+        high = np.where(_meet(x.is_open, _is_positive(y)), np.inf, high)
+    if y.is_open is not None:
+        high = np.where(_meet(_is_positive(x), y.is_open), np.inf, high)
+    return Interval(np.maximum(low, 0.0), high)
+
+
+def _is_positive(x: _Part) -> np.ndarray:
+    return x.high > 0 if x.is_open is None else (x.high > 0) | x.is_open
+
+
+def _is_zero(size: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Tell which sums hold no product of two factors other than zero.
+
+    Asked only where the computed sum of sizes is zero: it may have underflowed.
+    """
+    is_zero = size == 0
+    return is_zero & ~_meet(x, y) if is_zero.any() else is_zero
 
 
 def _meet(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Count the products of two true factors; floats, since those BLAS multiplies."""
-    return np.matmul(x.astype(np.float64), y.astype(np.float64))
+    """Tell which sums hold a product of two that are true; BLAS multiplies floats."""
+    return np.matmul(x.astype(np.float64), y.astype(np.float64)) > 0
 
 
-def _zeros(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
-    return np.zeros((*batch, x.shape[-2], y.shape[-1]))
+def _radius(size: np.ndarray, count: int) -> np.ndarray:
+    r"""Bound the error of sums of `count` products from the computed sum of sizes.
+
+    That sum errs itself: the factor is $\gamma / (1 - \gamma)$, and some units to spare
+    for the roundings here.
+    """
+    unit = (count + 2) * rounding.UNIT
+    return size * (unit / (1 - 4 * unit)) + count * rounding.TINIEST
 
 
 def _is_whole(x: np.ndarray) -> bool:
-    return bool(np.all(x == np.rint(x)))
-
-
-def _relative_error(count: int) -> float:
-    r"""Bound $\gamma / (1 - \gamma) = Ku / (1 - 2Ku)$, own rounding included."""
-    unit = (count + 2) * rounding.UNIT
-    return unit / (1 - 4 * unit)
-
-
-def _underflow(x: np.ndarray, y: np.ndarray) -> float:
-    """Bound what underflow adds; zero if no product of nonzero entries is so small."""
-    least = [np.min(np.abs(z), where=z != 0, initial=np.inf) for z in (x, y)]
-    if least[0] * least[1] >= 2.0**-1022:
-        return 0.0
-    return x.shape[-1] * rounding.TINIEST
+    first = x[(0,) * (x.ndim - 1)]  # settles most cases at once
+    return bool((first == np.rint(first)).all() and (x == np.rint(x)).all())

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity.intervals import rounding, trusted
+from phihat.convexity.intervals import trusted
 from phihat.convexity.intervals.core import (
     Interval,
     as_interval,
+    blockwise,
     div,
     from_decimal,
     mul,
@@ -28,11 +29,13 @@ PI = from_decimal("3.14159265358979323846264338327950288419")
 r"""The two floats around $\pi$."""
 
 
+@blockwise
 def sin(x: Any) -> Interval:
     """Take the sine: 1 where x may hold some (2k + 1/2) pi, -1 at (2k + 3/2) pi."""
     return _wave(_sin_at, x, 0.5)
 
 
+@blockwise
 def cos(x: Any) -> Interval:
     """Take the cosine: 1 where x may hold some 2k pi, -1 at (2k + 1) pi."""
     return _wave(_cos_at, x, 0.0)
@@ -45,9 +48,9 @@ def _wave(at: Callable[..., tuple[Any, Any]], x: Any, peak: float) -> Interval:
     intervals, so that none is missed. Far out the bound is [-1, 1].
     """
     x = as_interval(x)
-    low, high = rounding.in_blocks(at, _near(x.low))
+    low, high = at(_near(x.low))
     if not x.is_point:
-        other_low, other_high = rounding.in_blocks(at, _near(x.high))
+        other_low, other_high = at(_near(x.high))
         low, high = np.minimum(low, other_low), np.maximum(high, other_high)
     turns = sub(mul(div(x, PI), 0.5), peak / 2)
     is_far = x.magnitude > trusted.WAVE_LIMIT
@@ -77,6 +80,7 @@ def _may_hold_whole(x: Interval) -> np.ndarray:
     return np.floor(x.high) >= np.ceil(x.low)
 
 
+@blockwise
 def tan(x: Any) -> Interval:
     """Take the tangent: it grows between poles, and is sin / cos at the ends.
 
@@ -98,13 +102,14 @@ def tan_is_defined(x: Any) -> np.ndarray:
     return is_near & ~_may_hold_whole(sub(div(x, PI), 0.5))
 
 
+@blockwise
 def atan2(y: Any, x: Any) -> Interval:
     """Take the angle of (x, y): extremal at a corner, as its level sets are rays.
 
     A box across the cut, the negative x axis, is given [-pi, pi].
     """
     y, x = as_interval(y), as_interval(x)
-    corners = [rounding.in_blocks(_angle_at, b, a) for a in x for b in y]
+    corners = [_angle_at(b, a) for a in x for b in y]
     low = functools.reduce(np.minimum, (corner[0] for corner in corners))
     high = functools.reduce(np.maximum, (corner[1] for corner in corners))
     is_cut = (y.low < 0) & (y.high >= 0) & (x.low < 0)
