@@ -65,7 +65,8 @@ class Monotone(NamedTuple):
     Attributes:
       domain: the closed hull of the numbers at which it is defined.
       range: the closed hull of its values, to which its bounds are clipped.
-      exact: arguments and their results, where both are floats.
+      exact: arguments and their results, where both are floats: they bound the values
+        on either side, and so keep signs.
       is_increasing: else it falls.
     """
 
@@ -118,9 +119,11 @@ def _monotone(name: str, x: Any) -> Interval:
             low = np.maximum(low, entry.range[0])
             high = np.minimum(high, entry.range[1])
         for argument, value in entry.exact:
-            is_exact = end == argument
-            low = rounding.choose(is_exact, value, low)
-            high = rounding.choose(is_exact, value, high)
+            above, below = end >= argument, end <= argument
+            if not entry.is_increasing:
+                above, below = below, above
+            low = rounding.choose(above, np.maximum(low, value), low)
+            high = rounding.choose(below, np.minimum(high, value), high)
         return low, high
 
     def between(least: Any, most: Any) -> tuple[Any, Any]:

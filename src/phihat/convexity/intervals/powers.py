@@ -103,7 +103,9 @@ def sqrt_is_defined(x: Any) -> np.ndarray:
 
 def rsqrt(x: Any) -> Interval:
     """Take 1 / sqrt(x), defined as `log` is; it never attains 0."""
-    return div(1.0, sqrt(x))
+    root = sqrt(x)
+    low, high = div(1.0, root)
+    return Interval(np.maximum(low, 0.0), high)
 
 
 def power(x: Any, y: Any) -> Interval:

@@ -129,8 +129,9 @@ def two_product(x: Any, y: Any) -> tuple[Any, Any]:
 
     It holds where every partial product is finite and a multiple of $2^{-1074}$: for
     $2^{-960} \le |xy| \le 2^{1000}$. A factor above $2^{996}$ overflows in the split
-    and gives NaN by itself. A factor of zero gives zero, times infinity too, since an
-    infinite end is never attained.
+    and gives NaN by itself. A product that underflows to zero keeps the sign of its
+    truth. A factor of zero gives zero, times infinity too, since an infinite end is
+    never attained.
     """
     product = x * y
     x_head, x_tail = _split(x)
@@ -142,12 +143,15 @@ def two_product(x: Any, y: Any) -> tuple[Any, Any]:
     if isinstance(size, float):
         if _SAFE_LOW <= size <= _SAFE_HIGH:
             return product, error
-        return (0.0, 0.0) if x == 0 or y == 0 else (product, math.nan)
+        if x == 0 or y == 0:
+            return 0.0, 0.0
+        return product, math.copysign(1.0, product) if size == 0 else math.nan
     is_safe = (size >= _SAFE_LOW) & (size <= _SAFE_HIGH)
     if is_safe.all():
         return product, error
+    unsafe = np.where(size == 0, np.copysign(1.0, product), np.nan)
     is_zero = (x == 0) | (y == 0)
-    error = np.where(is_safe, error, np.where(is_zero, 0.0, np.nan))
+    error = np.where(is_safe, error, np.where(is_zero, 0.0, unsafe))
     return np.where(is_zero, 0.0, product), error
 
 

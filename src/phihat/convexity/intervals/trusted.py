@@ -64,5 +64,5 @@ def enclose_wave(name: str, x: Any) -> tuple[Any, Any]:
     cost relative accuracy near the zeros, where only absolute accuracy is left.
     """
     low, high = enclose(name, x)
-    slack = np.where(np.abs(x) <= 1.0, 0.0, ULPS[name] * 2 * rounding.UNIT)
+    slack = np.where(np.abs(x) <= 1.0, 0.0, (ULPS[name] + 1) * 2 * rounding.UNIT)
     return low - slack, high + slack
