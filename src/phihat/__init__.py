@@ -23,6 +23,7 @@ from phihat import (
     products,
     sampling,
     second_order,
+    sweeps,
 )
 from phihat._records import Recorder
 from phihat._types import Box, Status
@@ -57,6 +58,7 @@ from phihat.products import hvp
 from phihat.results import FitError, FitResult, FitState, StepInfo, raise_for_status
 from phihat.sampling import from_indices, full_batch, minibatches
 from phihat.second_order import covariance, levenberg_marquardt, newton, newton_cg
+from phihat.sweeps import SweepResult, sweep
 
 __version__ = "0.1.0"
 
@@ -69,6 +71,7 @@ __all__ = [
     "Recorder",
     "Status",
     "StepInfo",
+    "SweepResult",
     "Tolerance",
     "adam",
     "backtracking",
@@ -109,4 +112,6 @@ __all__ = [
     "sharpness",
     "spectral_density",
     "steepest_descent",
+    "sweep",
+    "sweeps",
 ]
