@@ -416,6 +416,7 @@ def test_functions_are_tight(name):
     x = np.random.default_rng(3).uniform(max(low, -5.0), min(high, 8.0), 300)
     result = OURS[name](x)
     usual = np.minimum(np.abs(result.low), np.abs(result.high)) > 0.05
+    usual &= (result.magnitude < 20.0) | (name != "tan")  # away from its poles
     assert usual.mean() > 0.2
     assert np.all((result.width / result.magnitude)[usual] < WIDTHS[name])
 
