@@ -18,7 +18,7 @@ import numpy as np
 
 from phihat import _checks, _tree
 from phihat._types import Box
-from phihat.convexity.intervals import Interval, from_array, hull_of
+from phihat.convexity.intervals import Interval, from_array
 from phihat.convexity.program import Program
 from phihat.convexity.trace import trace
 
@@ -256,7 +256,7 @@ def _domain(
                 f"{call}: `params` must lie within `domain`, got "
                 f"{_checks.brief(leaf)}{at}."
             )
-        ranges.append(hull_of(low, high))
+        ranges.append(Interval(low, high))
     return ranges
 
 
@@ -301,7 +301,9 @@ def _data_range(low: Any, high: Any) -> Interval | None:
             return None
         return from_array(ends[0])
     shape = np.broadcast_shapes(*(end.shape for end in ends))
-    return hull_of(*(np.array(np.broadcast_to(end, shape), np.float64) for end in ends))
+    return Interval(
+        *(np.array(np.broadcast_to(end, shape), np.float64) for end in ends)
+    )
 
 
 def _settings(params: Any) -> str:
