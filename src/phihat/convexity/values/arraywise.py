@@ -357,11 +357,13 @@ def _running(accumulate: Callable[..., np.ndarray]) -> Rule:
 
 
 def _dot_general(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+    x, y = inputs
     numbers = equation.params["dimension_numbers"]
-    if any(isinstance(x, Extended) for x in inputs):
-        shapes = [np.zeros(x.shape) for x in inputs]
-        return [unknown(iv.dot_general(*shapes, numbers).shape)]
-    return [wrapped(iv.dot_general(*inputs, numbers), equation.dtype)]
+    if any(isinstance(z, Extended) for z in inputs):
+        return [
+            unknown(iv.dot_general(np.zeros(x.shape), np.zeros(y.shape), numbers).shape)
+        ]
+    return [wrapped(iv.dot_general(x, y, numbers), equation.dtype)]
 
 
 def _convolution(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:

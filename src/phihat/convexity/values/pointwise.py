@@ -43,6 +43,8 @@ __all__ = ["RULES", "Rule", "is_known"]
 Rule = Callable[[Equation, list[Interval]], list[Interval] | None]
 """`(equation, ranges of the inputs) -> ranges of the outputs`, or None: no rule."""
 
+_Total = Callable[[Equation, list[Interval]], list[Interval]]
+
 _BITS = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 
 
@@ -83,7 +85,7 @@ def _function(
     enclose: Callable[..., Interval],
     ieee: Callable[..., Any] | None = None,
     marks: Callable[..., np.ndarray | None] | None = None,
-) -> Rule:
+) -> _Total:
     """Make a rule of a function of intervals.
 
     Args:
