@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from phihat.convexity import loops, products, reductions, rescues, shifts
@@ -124,6 +125,7 @@ class Interpreter:
         self.assumptions: list[str] = [] if outer is None else outer.assumptions
         self.rescuer = rescues.Rescuer(self)
         self.current: Equation | None = None
+        self.reserved: dict[int, np.ndarray] = {}
         for number, value in program.constants.items():
             self.values[number] = _literal(value)
 
@@ -135,6 +137,7 @@ class Interpreter:
             outputs, how = self.apply(equation, inputs)
             outputs, how = self.rescuer.rescue(equation, inputs, outputs, how)
             for number, output in zip(equation.outputs, outputs, strict=True):
+                output.number_as(self.reserved.get(number))
                 self.values[number] = output
                 self.producers[number] = equation
             self.lines.append(
@@ -156,6 +159,10 @@ class Interpreter:
         if constants is not None:
             return constants, "constant"
         plain, how = self.plain(equation, inputs)
+        plain = [
+            _wrapped(array, self.program.dtypes[number])
+            for array, number in zip(plain, equation.outputs, strict=True)
+        ]
         return [shifts.follow(self, equation, inputs, plain[0]), *plain[1:]], how
 
     def computed(
@@ -181,6 +188,8 @@ class Interpreter:
         if name in STRUCTURAL:
             shapes = [self.program.shapes[number] for number in equation.outputs]
             return moved(equation, inputs, shapes), "moved"
+        if name in _BITWISE and equation.dtype != np.bool_:
+            raise Undecided(f"no rule for the primitive `{name}` on integers")
         if name in RULES:
             return self.element_by_element(equation, inputs)
         raise Undecided(f"no rule for the primitive `{name}`")
@@ -221,6 +230,28 @@ class Interpreter:
         if name in ("max", "min") and not result.is_constant:
             result.is_anchor = True
         return [result], name
+
+    def numbers_of_maximum(self, number: int) -> np.ndarray | None:
+        """Return the numbers of `max(z, 0)`, z being a value, if the program has it.
+
+        It may come later; then its elements get the numbers that are given out now.
+        """
+        for equation in self.program.equations:
+            if equation.primitive != "max" or number not in equation.inputs:
+                continue
+            (other,) = [n for n in equation.inputs if n != number] or [number]
+            output = equation.outputs[0]
+            shape = self.program.shapes[output]
+            if not _is_zero(self.values.get(other)) or (
+                shape != self.program.shapes[number]
+            ):
+                continue
+            if output in self.values:
+                return self.values[output].numbers
+            if output not in self.reserved:
+                self.reserved[output] = Array.of(TOP, shape).numbers
+            return self.reserved[output]
+        return None
 
     # ------------------------------------------------------------------- blame
     def blame_of_stop(self, error: Undecided) -> Blame:
@@ -314,6 +345,32 @@ def _literal(value: np.ndarray) -> Array:
             return Array.of(TOP.replace(constant=True), reals.shape)
         return Array.literal(reals)
     return Array.known(from_array(reals))
+
+
+def _is_zero(array: Array | None) -> bool:
+    return array is not None and all(
+        f.constant and f.is_point and f.low == 0.0 for f in array.classes
+    )
+
+
+_BITWISE = {"and", "or", "xor", "not"}
+"""Logic on booleans; on integers they work bit by bit."""
+
+
+def _wrapped(array: Array, dtype: Any) -> Array:
+    """Widen the range of integers that may overflow: they come out anywhere."""
+    if not jnp.issubdtype(dtype, jnp.integer):
+        return array
+    low, high = float(jnp.iinfo(dtype).min), float(jnp.iinfo(dtype).max)
+
+    def function(x: Facts) -> Facts:
+        if low <= x.low and x.high <= high:
+            return x
+        return Facts(low, high, total=x.total, constant=x.constant)
+
+    if all(function(facts) is facts for facts in array.classes):
+        return array
+    return array.with_classes(function)
 
 
 def _is_passed_on(array: Array, inputs: Sequence[Array], result: Array) -> bool:

@@ -313,6 +313,8 @@ def _cumulative(
 
 
 def _sums(terms: list[tuple[Facts, int]], hull: Facts, reach: Interval) -> Facts:
+    if any(facts.is_infinite for facts, _ in terms):
+        return Facts(total=False)
     total = intervals.mul(reach, hull.range)
     return closed(
         weighted_sum(terms).replace(
@@ -326,15 +328,11 @@ def _sums(terms: list[tuple[Facts, int]], hull: Facts, reach: Interval) -> Facts
 
 _PREFIXES: dict[str, Callable[..., Facts]] = {
     "cumsum": _sums,
-    "cummax": lambda terms, hull, _: closed(
-        _largest(terms).replace(
-            low=hull.low, high=hull.high, p=None, q=None, positive=hull.positive
-        )
+    "cummax": lambda _, hull, __: closed(
+        hull.replace(concave=hull.constant, q=None)
     ),
-    "cummin": lambda terms, hull, _: closed(
-        _smallest(terms).replace(
-            low=hull.low, high=hull.high, p=None, q=None, negative=hull.negative
-        )
+    "cummin": lambda _, hull, __: closed(
+        hull.replace(convex=hull.constant, p=None)
     ),
     "cumlogsumexp": lambda _, hull, __: closed(
         Facts(hull.low, convex=hull.convex, total=hull.total)
