@@ -1,1 +1,37 @@
-"""Proofs and refutations of convexity."""
+"""Convexity: proved, certified on a box, or refuted with a witness.
+
+A test of points can refute convexity and never prove it. Here three parts read the flat
+program of a loss: a prover that knows which operations keep convexity (`prover`), a
+certifier that encloses the Hessian on a whole box (`boxes`), and a refuter that looks
+for two points whose chord the loss rises above (`refuter`).
+
+Read in this order: `trace`, `lattice`, `rules`, `arrays`, `prover`, `rescues`;
+`intervals`, `jets`, `eigenvalue_bounds`, `boxes`; `refuter`; `report`, `api`.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> from phihat.convexity import check_convexity
+  >>> check_convexity(lambda w: jnp.sum(jnp.sqrt(1.0 + w**2)), jnp.zeros(2))
+  ConvexityReport(PROVED_CONVEX, scope='on all of R^2')
+"""
+
+from phihat.convexity.api import (
+    check_convexity,
+    convex_blocks,
+    prove_convexity,
+    replay,
+)
+from phihat.convexity.refuter import refute_convexity
+from phihat.convexity.report import Blame, ConvexityReport, Verdict, Witness
+
+__all__ = [
+    "Blame",
+    "ConvexityReport",
+    "Verdict",
+    "Witness",
+    "check_convexity",
+    "convex_blocks",
+    "prove_convexity",
+    "refute_convexity",
+    "replay",
+]

@@ -201,6 +201,11 @@ class Array:
             self._numbers = np.arange(start, start + self.size).reshape(self.shape)
         return self._numbers
 
+    def number_as(self, numbers: np.ndarray | None) -> None:
+        """Take numbers that were given out before the array was known."""
+        if numbers is not None and self._numbers is None:
+            self._numbers = numbers
+
     def ranges(self) -> Interval:
         """The range of each element."""
         if self.interval is not None:

@@ -162,7 +162,7 @@ class Rescuer:
             if not all(f.curved for f in z.classes):
                 continue
             found = self._shapes(number, root, inside, output, z)
-            if found is not None:
+            if found is not None and all(f.curved for f in found.classes):
                 return found
         return None
 

@@ -25,9 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity.arrays import Array, Shift, meet_arrays
+from phihat.convexity.arrays import Array, Shift, elementwise, meet_arrays
+from phihat.convexity.intervals import from_array
+from phihat.convexity.lattice import ZERO
 from phihat.convexity.program import Equation
-from phihat.convexity.rules import Undecided
+from phihat.convexity.rules import RULES, Undecided
 
 __all__ = ["follow"]
 
@@ -47,7 +49,8 @@ def follow(
     """
     follower = _FOLLOWERS.get(equation.primitive)
     has_views = any(array.shift is not None for array in inputs)
-    opens = equation.primitive == "sub" and inputs[1].is_anchor
+    opens = equation.primitive in _OPENING and any(a.is_anchor for a in inputs)
+    opens = opens or equation.primitive == "log1p"
     passed_on = plain.shift is not None
     if follower is None or plain.is_constant or passed_on or not (has_views or opens):
         return plain
@@ -107,10 +110,7 @@ def _add(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> Shift
         for array in inputs
     ]
     if views[0] is None and views[1] is None:
-        if sign < 0 and y.is_anchor and not x.is_constant:
-            terms: Terms = ((Fraction(-1), np.broadcast_to(y.numbers, shape)),)
-            return Shift(_spread(x, shape), terms, is_factor=False)
-        return None
+        return _opened(interpreter, equation, inputs, sign)
     hidden, terms_of = [], []
     for array, view, other in ((x, views[0], views[1]), (y, views[1], views[0])):
         if view is not None:
@@ -126,6 +126,43 @@ def _add(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> Shift
     return Shift(_hidden(interpreter, equation, hidden), terms, is_factor=False)
 
 
+def _opened(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array], sign: int
+) -> Shift | None:
+    """Take a maximum that is added or subtracted for a symbol."""
+    x, y = inputs
+    shape = interpreter.shape(equation)
+    if y.is_anchor and not x.is_constant:
+        terms: Terms = ((Fraction(sign), np.broadcast_to(y.numbers, shape)),)
+        return Shift(_spread(x, shape), terms, is_factor=False)
+    if x.is_anchor and not y.is_constant:
+        terms = ((Fraction(1), np.broadcast_to(x.numbers, shape)),)
+        rest = _hidden(interpreter, equation, [_zeros(x.shape), y])
+        return Shift(rest, terms, is_factor=False)
+    return None
+
+
+def _softplus(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> Shift | None:
+    """log(1 + exp(-|z|)) = log(1 + exp(z)) - max(z, 0), the latter for a symbol."""
+    producers, values = interpreter.producers, interpreter.values
+    number = equation.inputs[0]
+    for primitive in ("exp", "neg", "abs"):
+        source = producers.get(number)
+        if source is None or source.primitive != primitive:
+            return None
+        number = source.inputs[0]
+    symbol = interpreter.numbers_of_maximum(number)
+    if symbol is None or values[number].shape != inputs[0].shape:
+        return None
+    rule, call = RULES["logaddexp"], interpreter.call(equation)
+    hidden = elementwise(
+        lambda z: rule(call, z, ZERO), [values[number]], interpreter.shape(equation)
+    )
+    return Shift(hidden, ((Fraction(-1), symbol),), is_factor=False)
+
+
 def _spread(array: Array, shape: tuple[int, ...]) -> Array:
     if array.shape == shape:
         return array
@@ -133,8 +170,6 @@ def _spread(array: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _zeros(shape: tuple[int, ...]) -> Array:
-    from phihat.convexity.intervals import from_array
-
     return Array.known(from_array(np.broadcast_to(0.0, shape)))
 
 
@@ -288,6 +323,7 @@ def _select(
     return Shift(result, _merged(shape, (1, view.terms)), view.is_factor)
 
 
+_OPENING = {"add", "add_any", "sub"}
 _FOLLOWERS: dict[str, Callable[..., Shift | None]] = {
     "abs": _absolute,
     "add": _add,
@@ -295,6 +331,7 @@ _FOLLOWERS: dict[str, Callable[..., Shift | None]] = {
     "div": _multiply,
     "exp": _exponential,
     "log": _logarithm,
+    "log1p": _softplus,
     "max": _extreme,
     "min": _extreme,
     "mul": _multiply,

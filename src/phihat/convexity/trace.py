@@ -193,6 +193,7 @@ class _Flattener:
         self.dtypes: list[Any] = []
         self.constants: dict[int, np.ndarray] = {}
         self.equations: list[Equation] = []
+        self.writers: dict[int, Equation] = {}
         self.known: dict[Any, tuple[int, ...]] = {}
         self.known_constants: dict[Any, int] = {}
         self.bool_behind: dict[int, int] = {}
@@ -257,7 +258,7 @@ class _Flattener:
         name = eqn.primitive.name
         source = _source(eqn, outer)
         if name in _IDENTITIES:
-            if name == "stop_gradient":
+            if name == "stop_gradient" and not self.is_maximum(inputs[0]):
                 self.rules_of_ad[f"{source} stop_gradient"] = None
             return list(inputs)
         if name == "convert_element_type":
@@ -309,15 +310,14 @@ class _Flattener:
                 "equations when loops are unrolled"
             )
         self.equations.append(equation)
+        self.writers.update(dict.fromkeys(equation.outputs, equation))
 
     def make(
         self, name: str, inputs: tuple[int, ...], aval: Any, source: Source, **params
     ) -> int:
         """Write an equation of our own (slices and stacks of unrolled scans)."""
         number = self.new_value(aval)
-        self.append(
-            Equation(name, params, inputs, (number,), source, None, aval.dtype)
-        )
+        self.append(Equation(name, params, inputs, (number,), source, None, aval.dtype))
         return number
 
     def fold(
@@ -387,10 +387,26 @@ class _Flattener:
                 aval = eqn.outvars[0].aval
                 self.known[key] = (self.make(atom, inputs, aval, source),)
             return list(self.known[key])
-        if name.startswith("custom_"):
+        if name.startswith("custom_") and not _is_of_jax(body):
             called = eqn.params.get("name") or getattr(body, "name", "")
             self.rules_of_ad[f"{source} {name} {called}".rstrip()] = None
         return self.inline(body, inputs, source)
+
+    def is_maximum(self, number: int) -> bool:
+        """Whether a value is a maximum, which stable forms subtract and add again."""
+        for _ in range(8):
+            equation = self.writers.get(number)
+            if equation is None:
+                return False
+            if equation.primitive in ("max", "reduce_max", "cummax"):
+                return True
+            if (
+                equation.primitive not in STRUCTURAL
+                and equation.primitive != "select_n"
+            ):
+                return False
+            number = equation.inputs[-1 if equation.primitive == "select_n" else 0]
+        return False
 
     def cond(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
         """Inline the branch of a known index; else select among all of them."""
@@ -577,6 +593,13 @@ def _live(equations: list[Equation], outputs: Sequence[int]) -> list[Equation]:
             needed.update(equation.inputs)
             kept.append(equation)
     return kept[::-1]
+
+
+def _is_of_jax(body: Any) -> bool:
+    """Whether a function with a derivative rule of its own is one of jax's."""
+    debug = getattr(_open(body)[0], "debug_info", None)
+    place = str(getattr(debug, "func_src_info", ""))
+    return any(library in place.replace("\\", "/") for library in _LIBRARIES)
 
 
 def _source(eqn: Any, outer: Source) -> Source:

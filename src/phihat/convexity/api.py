@@ -1,0 +1,353 @@
+"""The calls: decide whether a loss is convex, or prove it, with the evidence.
+
+Example:
+  >>> import jax, jax.numpy as jnp
+  >>> loss_fn = lambda w: jnp.sum(jax.nn.softplus(w)) + 0.1 * w @ w
+  >>> check_convexity(loss_fn, jnp.zeros(3)).verdict.name
+  'PROVED_CONVEX'
+  >>> check_convexity(lambda w: jnp.sum(jnp.sin(w)), jnp.zeros(3)).verdict.name
+  'REFUTED'
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from phihat import _checks
+from phihat._types import Box
+from phihat.convexity import refuter
+from phihat.convexity.evaluate import Undefined, Unreadable, evaluate
+from phihat.convexity.intervals import from_array
+from phihat.convexity.problem import Problem, pose
+from phihat.convexity.prover import Proof, prove
+from phihat.convexity.report import ConvexityReport, Verdict
+from phihat.convexity.trace import Untraceable
+
+__all__ = ["check_convexity", "convex_blocks", "prove_convexity", "replay"]
+
+
+def check_convexity(
+    loss_fn: Callable[..., Any],
+    params: Any,
+    data: Any = None,
+    *,
+    domain: Box | None = None,
+    wrt: Any = None,
+    budget: float = 10.0,
+) -> ConvexityReport:
+    r"""Decide whether a loss is convex: prove it, else refute it, else enclose it.
+
+    Convex means $L((1-t)a + tb) \le (1-t)L(a) + tL(b)$ for all a, b in the domain and
+    t in [0, 1]. What is decided on is the real function that the program denotes, by
+    its values and not by its derivative rules; rounding and overflow are ignored.
+
+    Args:
+      loss_fn: `loss_fn(params, data) -> []`, or `loss_fn(params) -> []` where data is
+        None.
+      params: a pytree of floating-point arrays; gives the shapes, the values of leaves
+        that are held, and a point at which the loss must be finite.
+      data: a pytree of arrays, or a `Box` of two trees like the data: then the verdict
+        holds for every data set in the range.
+      domain: None for the whole space, or a `Box` in which params vary.
+      wrt: None for all leaves; else the tree path (or key) of the leaves that vary, one
+        or several; the others are held at their values.
+      budget: seconds for the search for a witness and for the boxes, >= 0; the proof
+        itself is not cut short.
+
+    Returns:
+      The report. `report.verdict` is one of `Verdict`; `print(report)` is a slide.
+
+    Raises:
+      TypeError: params are no floats; the loss is no real number.
+      ValueError: the loss is no scalar; the domain does not match params.
+
+    Example:
+      >>> from phihat import losses, models
+      >>> from phihat.datasets import linear_regression
+      >>> loss_fn = losses.least_squares(models.linear)
+      >>> start = {"weight": 0.0, "bias": 0.0}
+      >>> report = check_convexity(loss_fn, start, linear_regression())
+      >>> print(report)
+      PROVED CONVEX  on all of R^2
+        because every step follows a rule that keeps convexity
+
+    References:
+      Grant, Boyd, Ye, *Disciplined Convex Programming*, 2006.
+    """
+    begin = time.monotonic()
+    _check_budget("check_convexity", budget)
+    problem, report = _posed(
+        "check_convexity", loss_fn, params, data, domain=domain, wrt=wrt
+    )
+    if problem is None:
+        return _timed(report, begin)
+    report = _proved(problem)
+    if report.verdict is Verdict.UNDECIDED and budget > 0.0:
+        report = _searched(problem, report, begin + budget)
+    if problem.program.rules_of_ad or not report.is_convex:
+        report = dataclasses.replace(report, lints=refuter.lints(problem))
+    return _timed(report, begin)
+
+
+def prove_convexity(
+    loss_fn: Callable[..., Any],
+    params: Any,
+    data: Any = None,
+    *,
+    domain: Box | None = None,
+    wrt: Any = None,
+    budget: float = 10.0,
+) -> ConvexityReport:
+    """Prove a loss convex, affine or concave by rules, or say what stands in the way.
+
+    Args:
+      loss_fn: as in `check_convexity`.
+      params: as in `check_convexity`.
+      data: as in `check_convexity`.
+      domain: as in `check_convexity`.
+      wrt: as in `check_convexity`.
+      budget: accepted for symmetry; a proof takes milliseconds.
+
+    Returns:
+      A report whose verdict is PROVED_CONVEX, PROVED_AFFINE, PROVED_CONCAVE or
+      UNDECIDED.
+
+    Raises:
+      TypeError: as `check_convexity`.
+      ValueError: as `check_convexity`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> report = prove_convexity(lambda x: jnp.sqrt(1.0 + x**2), 0.0)
+      >>> report.verdict.name
+      'PROVED_CONVEX'
+    """
+    begin = time.monotonic()
+    _check_budget("prove_convexity", budget)
+    problem, report = _posed(
+        "prove_convexity", loss_fn, params, data, domain=domain, wrt=wrt
+    )
+    if problem is not None:
+        report = _proved(problem)
+    return _timed(report, begin)
+
+
+def convex_blocks(
+    loss_fn: Callable[..., Any],
+    params: Any,
+    data: Any = None,
+    *,
+    domain: Box | None = None,
+    held: str = "all",
+) -> list[tuple[str, ...]]:
+    """Find maximal groups of leaves in which a loss is convex, the others held.
+
+    Args:
+      loss_fn: as in `check_convexity`.
+      params: a pytree of at most 12 leaves.
+      data: as in `check_convexity`.
+      domain: as in `check_convexity`.
+      held: "all": convex whatever the values of the leaves that are held; "given":
+        at their values in params.
+
+    Returns:
+      The groups of tree paths, largest first; none contains another. Each is proved;
+      a larger one may be convex without being proved.
+
+    Raises:
+      TypeError: as `check_convexity`.
+      ValueError: as `check_convexity`; more than 12 leaves; `held` is unknown.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> loss_fn = lambda p: jnp.sum((p["u"] @ p["v"] - 1.0) ** 2)
+      >>> convex_blocks(loss_fn, {"u": jnp.ones((2, 1)), "v": jnp.ones((1, 2))})
+      [("['u']",), ("['v']",)]
+    """
+    _checks.check_choice("convex_blocks", "held", held, ("all", "given"))
+    problem, report = _posed("convex_blocks", loss_fn, params, data, domain=domain)
+    if problem is None:
+        raise ValueError(f"convex_blocks: {report.reason}.")
+    labels, count = problem.labels, len(problem.labels)
+    if count > _MAX_LEAVES:
+        raise ValueError(
+            f"convex_blocks: `params` must have at most {_MAX_LEAVES} leaves, got "
+            f"{count}; group them."
+        )
+    found: list[int] = []
+    by_size = sorted(range(1, 1 << count), key=lambda m: (-m.bit_count(), m))
+    for mask in by_size:
+        if any(mask & larger == mask for larger in found):
+            continue
+        if _proved(_restricted(problem, mask, held)).verdict.is_convex:
+            found.append(mask)
+    return [
+        tuple(label for k, label in enumerate(labels) if mask >> k & 1)
+        for mask in found
+    ]
+
+
+_MAX_LEAVES = 12
+
+
+def replay(
+    report: ConvexityReport,
+    loss_fn: Callable[..., Any],
+    params: Any,
+    data: Any = None,
+    *,
+    domain: Box | None = None,
+    wrt: Any = None,
+) -> bool:
+    """Check a proof's certificate: trace anew, and derive every line again.
+
+    Args:
+      report: what `prove_convexity` or `check_convexity` returned.
+      loss_fn: the loss it speaks of.
+      params: as then.
+      data: as then.
+      domain: as then.
+      wrt: as then.
+
+    Returns:
+      Whether the statement is the one that was proved (program, domain, data, versions)
+      and every line of the certificate, the assumptions, the conditions on the domain
+      and the verdict are what the rules give. False for a report without a proof.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> loss_fn = lambda w: jnp.sum(w**2)
+      >>> report = prove_convexity(loss_fn, jnp.ones(2))
+      >>> replay(report, loss_fn, jnp.ones(2))
+      True
+    """
+    if report.verdict not in _PROVED:
+        return False
+    problem, _ = _posed("replay", loss_fn, params, data, domain=domain, wrt=wrt)
+    if problem is None:
+        return False
+    again = _proved(problem)
+    return all(
+        getattr(again, name) == getattr(report, name)
+        for name in (
+            "statement",
+            "certificate",
+            "verdict",
+            "scope",
+            "assumptions",
+            "constraints",
+        )
+    )
+
+
+_PROVED = (Verdict.PROVED_CONVEX, Verdict.PROVED_AFFINE, Verdict.PROVED_CONCAVE)
+
+
+def _check_budget(call: str, budget: float) -> None:
+    _checks.check_range(call, "budget", budget, 0.0)
+
+
+def _posed(
+    call: str, loss_fn: Any, params: Any, data: Any, **options: Any
+) -> tuple[Problem | None, ConvexityReport]:
+    """Pose the problem; a program that cannot be read is undecided."""
+    try:
+        return pose(call, loss_fn, params, data, **options), ConvexityReport(
+            Verdict.UNDECIDED, ""
+        )
+    except Untraceable as error:
+        return None, ConvexityReport(Verdict.UNDECIDED, "", reason=str(error))
+
+
+def _timed(report: ConvexityReport, begin: float) -> ConvexityReport:
+    return dataclasses.replace(report, seconds=time.monotonic() - begin)
+
+
+def _proved(problem: Problem) -> ConvexityReport:
+    """Run the prover; a proof counts only where the loss is finite at params."""
+    proof = prove(problem)
+    verdict, reason = _verdict(problem, proof)
+    return ConvexityReport(
+        verdict,
+        problem.scope,
+        reason=reason,
+        assumptions=(*problem.program.assumptions, *proof.assumptions),
+        constraints=proof.constraints,
+        blame=() if verdict in _PROVED else proof.blame,
+        certificate=proof.lines if verdict in _PROVED else (),
+        statement=problem.digest() if verdict in _PROVED else "",
+    )
+
+
+def _verdict(problem: Problem, proof: Proof) -> tuple[Verdict, str]:
+    facts = proof.facts
+    if not facts.curved:
+        return Verdict.UNDECIDED, "the rules do not settle it"
+    if not _is_finite_at_start(problem):
+        return Verdict.UNDECIDED, "the loss at params is not a finite number"
+    if facts.affine:
+        return Verdict.PROVED_AFFINE, "every step follows a rule that keeps it affine"
+    if facts.convex:
+        return (
+            Verdict.PROVED_CONVEX,
+            "every step follows a rule that keeps convexity",
+        )
+    return Verdict.PROVED_CONCAVE, "every step follows a rule that keeps concavity"
+
+
+def _is_finite_at_start(problem: Problem) -> bool:
+    """Evaluate at params: a proof on an empty domain would be vacuous."""
+    program = problem.program
+    ranges = [from_array(leaf) for leaf in problem.start]
+    inputs = dict(
+        zip((*program.params, *program.data), (*ranges, *problem.data), strict=True)
+    )
+    try:
+        evaluate(program, {n: r for n, r in inputs.items() if r is not None})
+    except Undefined:
+        return False
+    except Unreadable:
+        return bool(np.isfinite(problem.value(problem.start)))
+    return True
+
+
+def _searched(
+    problem: Problem, report: ConvexityReport, deadline: float
+) -> ConvexityReport:
+    """Look for a broken chord, then enclose the Hessian on a bounded box."""
+    witness = refuter.refute(problem, deadline)
+    if witness is not None:
+        return dataclasses.replace(
+            report,
+            verdict=Verdict.REFUTED,
+            reason="the function rises above one of its chords",
+            witness=witness,
+        )
+    if problem.is_box and all(
+        np.isfinite(end).all() for leaf in problem.domain for end in leaf
+    ):
+        from phihat.convexity import boxes
+
+        enclosed = boxes.certify(problem, deadline)
+        if enclosed.verdict is Verdict.CERTIFIED_ON_BOX:
+            return enclosed
+    return report
+
+
+def _restricted(problem: Problem, mask: int, held: str) -> Problem:
+    """Let some leaves vary; the others are numbers: given ones, or any at all."""
+    varied = tuple(bool(mask >> k & 1) for k in range(len(problem.labels)))
+    if held == "all":
+        # A constant of any value is a range of data.
+        domain = problem.domain
+    else:
+        domain = tuple(
+            interval if varies else from_array(leaf)
+            for interval, varies, leaf in zip(
+                problem.domain, varied, problem.start, strict=True
+            )
+        )
+    return dataclasses.replace(problem, varied=varied, domain=domain)
