@@ -10,6 +10,9 @@ Example:
   0.1999
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from phihat import (
     critical_points,
     curvature,
@@ -58,12 +61,34 @@ from phihat.products import hvp
 from phihat.results import FitError, FitResult, FitState, StepInfo, raise_for_status
 from phihat.sampling import from_indices, full_batch, minibatches
 from phihat.second_order import covariance, levenberg_marquardt, newton, newton_cg
-from phihat.sweeps import SweepResult, sweep
+from phihat.sweeps import (
+    SweepResult,
+    basins,
+    learning_rate_range,
+    multistart,
+    sweep,
+)
+
+if TYPE_CHECKING:
+    from phihat import convexity
+    from phihat.convexity import (
+        ConvexityReport,
+        Verdict,
+        certified_radius,
+        certify_convexity,
+        check_convexity,
+        convex_blocks,
+        curvature_floor,
+        minimal_ridge,
+        prove_convexity,
+        refute_convexity,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Box",
+    "ConvexityReport",
     "CriticalPointKind",
     "FitError",
     "FitResult",
@@ -73,13 +98,21 @@ __all__ = [
     "StepInfo",
     "SweepResult",
     "Tolerance",
+    "Verdict",
     "adam",
     "backtracking",
+    "basins",
     "bracketing",
+    "certified_radius",
+    "certify_convexity",
+    "check_convexity",
     "classify_critical_point",
+    "convex_blocks",
+    "convexity",
     "covariance",
     "critical_points",
     "curvature",
+    "curvature_floor",
     "datasets",
     "eigenvalues",
     "eval_params",
@@ -93,12 +126,15 @@ __all__ = [
     "hessian",
     "hessian_trace",
     "hvp",
+    "learning_rate_range",
     "levenberg_marquardt",
     "line_searches",
     "losses",
     "minibatches",
+    "minimal_ridge",
     "models",
     "momentum",
+    "multistart",
     "nesterov",
     "newton",
     "newton_cg",
@@ -106,7 +142,9 @@ __all__ = [
     "optimizers",
     "problems",
     "products",
+    "prove_convexity",
     "raise_for_status",
+    "refute_convexity",
     "sampling",
     "second_order",
     "sharpness",
@@ -115,3 +153,11 @@ __all__ = [
     "sweep",
     "sweeps",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the prover when it is first asked for: it is large, and fits need it not."""
+    if name not in __all__:
+        raise AttributeError(f"module 'phihat' has no attribute {name!r}")
+    convexity = importlib.import_module("phihat.convexity")
+    return convexity if name == "convexity" else getattr(convexity, name)

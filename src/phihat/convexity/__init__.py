@@ -21,6 +21,12 @@ from phihat.convexity.api import (
     prove_convexity,
     replay,
 )
+from phihat.convexity.boxes import (
+    certified_radius,
+    certify_convexity,
+    curvature_floor,
+    minimal_ridge,
+)
 from phihat.convexity.refuter import refute_convexity
 from phihat.convexity.report import Blame, ConvexityReport, Verdict, Witness
 
@@ -29,8 +35,12 @@ __all__ = [
     "ConvexityReport",
     "Verdict",
     "Witness",
+    "certified_radius",
+    "certify_convexity",
     "check_convexity",
     "convex_blocks",
+    "curvature_floor",
+    "minimal_ridge",
     "prove_convexity",
     "refute_convexity",
     "replay",

@@ -18,7 +18,7 @@ import numpy as np
 
 from phihat import _checks
 from phihat._types import Box
-from phihat.convexity import refuter
+from phihat.convexity import boxes, refuter
 from phihat.convexity.evaluate import Undefined, Unreadable, evaluate
 from phihat.convexity.intervals import from_array
 from phihat.convexity.problem import Problem, pose
@@ -329,9 +329,8 @@ def _searched(
     if problem.is_box and all(
         np.isfinite(end).all() for leaf in problem.domain for end in leaf
     ):
-        from phihat.convexity import boxes
-
-        enclosed = boxes.certify(problem, deadline)
+        rest = max(deadline - time.monotonic(), 0.0)
+        enclosed = boxes.certify_problem(problem, budget=rest)
         if enclosed.verdict is Verdict.CERTIFIED_ON_BOX:
             return enclosed
     return report

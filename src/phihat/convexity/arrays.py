@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _MAX_CLASSES = 256
-"""More classes than this are joined, by what the rules ask about: sign and curvature."""
+"""More classes than this are joined: those that differ in range alone."""
 
 _MAX_DISTINCT = 64
 """Constants with more distinct values than this are told apart by sign alone."""

@@ -94,12 +94,12 @@ def _complement_of_ratio(
         return None
     for one, rest in (below.inputs, below.inputs[::-1]):
         e = values[rest]
-        if _is_one(values[one]) and e.shape == shape and not e.is_constant:
-            if all(f.positive for f in e.classes):
-                other = elementwise(
-                    lambda x, y: divide(call, x, y), [e, values[ratio.inputs[1]]], shape
-                )
-                return _met(call, "sub", inputs, other, shape)
+        if not _is_one(values[one]) or e.shape != shape or e.is_constant:
+            continue
+        if all(f.positive for f in e.classes):
+            sides = [e, values[ratio.inputs[1]]]
+            other = elementwise(lambda x, y: divide(call, x, y), sides, shape)
+            return _met(call, "sub", inputs, other, shape)
     return None
 
 
@@ -117,13 +117,11 @@ def _entropy(
         if source is not None and source.inputs[0] == x:
             return elementwise(lambda f: z_log_z(call, f), [values[x]], shape)
         y = _divisor(interpreter, logged, x)
-        if y is not None and values[y].shape == shape:
-            if all(f.affine for f in values[y].classes):
-                return elementwise(
-                    lambda f, g: relative_entropy(call, f, g),
-                    [values[x], values[y]],
-                    shape,
-                )
+        if y is None or values[y].shape != shape:
+            continue
+        if all(f.affine for f in values[y].classes):
+            sides = [values[x], values[y]]
+            return elementwise(lambda f, g: relative_entropy(call, f, g), sides, shape)
     return None
 
 

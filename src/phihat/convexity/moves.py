@@ -40,8 +40,9 @@ def moved(
       Undecided: an index may lie out of range, or is not known where it must be.
     """
     where = INDEXED.get(equation.primitive, lambda _: range(0))(len(inputs))
-    indices = {k: inputs[k].point for k in where}
-    if any(index is None for index in indices.values()):
+    points = {k: inputs[k].point for k in where}
+    indices = {k: p.astype(np.int64) for k, p in points.items() if p is not None}
+    if len(indices) < len(points):
         return [_anywhere(equation, inputs, list(where), shapes[0])]
     arrays = [array for k, array in enumerate(inputs) if k not in indices]
 
@@ -50,7 +51,7 @@ def moved(
         return move(
             equation,
             [
-                indices[k].astype(np.int64) if k in indices else next(given)
+                indices[k] if k in indices else next(given)
                 for k in range(len(inputs))
             ],
         )
@@ -70,9 +71,10 @@ def assembled(
     shapes: Sequence[tuple[int, ...]], arrays: Sequence[Array], go: Moves
 ) -> list[Array]:
     """Move elements of several arrays into others; classes and numbers go along."""
-    if all(array.interval is not None for array in arrays):
-        lows = go([array.interval.low for array in arrays])
-        highs = go([array.interval.high for array in arrays])
+    known = [array.interval for array in arrays if array.interval is not None]
+    if len(known) == len(arrays):
+        lows = go([interval.low for interval in known])
+        highs = go([interval.high for interval in known])
         return [
             Array.known(Interval(low, low if np.array_equal(low, high) else high))
             for low, high in zip(lows, highs, strict=True)

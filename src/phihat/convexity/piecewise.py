@@ -13,6 +13,7 @@ Example:
   Shape(convex=True, concave=False, rising=False, falling=False, lowest=Fraction(0, 1))
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -317,7 +318,7 @@ def _exact(end: float) -> Fraction | None:
 def _ends(x: Piecewise) -> list[tuple[Any, Any]]:
     """Return the ends of each piece; None at infinity."""
     marks = [None, *x.breaks, None]
-    return list(zip(marks[:-1], marks[1:], strict=True))
+    return list(itertools.pairwise(marks))
 
 
 def _refined(x: Piecewise, breaks: Sequence[Fraction]) -> Piecewise:
@@ -357,8 +358,9 @@ def _restricted(x: Piecewise, low: float, high: float) -> Piecewise:
     there from inside.
     """
     for k, (mark, value) in enumerate(zip(x.breaks, x.values, strict=True)):
-        inside = {low: x.pieces[k + 1], high: x.pieces[k]}.get(mark)
-        if inside is not None and _at(inside, mark) != value:
+        if mark == low and _at(x.pieces[k + 1], mark) != value:
+            raise Unsupported
+        if mark == high and _at(x.pieces[k], mark) != value:
             raise Unsupported
     kept = [k for k, mark in enumerate(x.breaks) if low < mark < high]
     if not kept:

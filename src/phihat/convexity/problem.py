@@ -296,7 +296,7 @@ def _data_range(low: Any, high: Any) -> Interval | None:
         return None
     if any(np.isnan(end.astype(np.float64)).any() for end in ends):
         return None
-    if low is high or np.array_equal(*ends):
+    if low is high or np.array_equal(ends[0], ends[1]):
         if not np.isfinite(ends[0].astype(np.float64)).all():
             return None
         return from_array(ends[0])

@@ -24,6 +24,7 @@ from phihat.convexity import loops, products, reductions, rescues, shifts
 from phihat.convexity.arrays import Array, elementwise, same_elements
 from phihat.convexity.evaluate import VALUE_RULES, Undefined, Unreadable
 from phihat.convexity.identities import identity
+from phihat.convexity.intervals import from_array
 from phihat.convexity.lattice import TOP, Facts, closed, join
 from phihat.convexity.moves import moved
 from phihat.convexity.problem import Problem
@@ -135,7 +136,7 @@ class Interpreter:
             self.current = equation
             inputs = [self.values[number] for number in equation.inputs]
             outputs, how = self.apply(equation, inputs)
-            outputs, how = self.rescuer.rescue(equation, inputs, outputs, how)
+            outputs, how = self.rescuer.rescue(equation, outputs, how)
             for number, output in zip(equation.outputs, outputs, strict=True):
                 output.number_as(self.reserved.get(number))
                 self.values[number] = output
@@ -169,9 +170,9 @@ class Interpreter:
         self, equation: Equation, inputs: Sequence[Array]
     ) -> list[Array] | None:
         """Compute an equation on constants in intervals; None where that fails."""
-        intervals = [array.interval for array in inputs]
+        intervals = [a.interval for a in inputs if a.interval is not None]
         rule = VALUE_RULES.get(equation.primitive)
-        if rule is None or any(interval is None for interval in intervals):
+        if rule is None or len(intervals) < len(inputs):
             return None
         try:
             return [Array.known(value) for value in rule(equation, intervals)]
@@ -334,11 +335,9 @@ def _words(facts: Facts) -> str:
 
 def _literal(value: np.ndarray) -> Array:
     """Return the array of a constant of the program."""
-    from phihat.convexity.intervals import from_array
-
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
-        if "float" not in str(getattr(value, "dtype", "")):
-            return Array.of(TOP.replace(constant=True), np.shape(value))
+    kind = str(getattr(value, "dtype", ""))
+    if not kind.startswith(("float", "bfloat", "int", "uint", "bool")):
+        return Array.of(TOP.replace(constant=True), np.shape(value))
     reals = value.astype(np.float64) if value.dtype.kind not in "fiub" else value
     if reals.dtype.kind == "f" and not np.isfinite(reals).all():
         if np.isnan(reals).any():

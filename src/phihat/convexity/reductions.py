@@ -328,12 +328,8 @@ def _sums(terms: list[tuple[Facts, int]], hull: Facts, reach: Interval) -> Facts
 
 _PREFIXES: dict[str, Callable[..., Facts]] = {
     "cumsum": _sums,
-    "cummax": lambda _, hull, __: closed(
-        hull.replace(concave=hull.constant, q=None)
-    ),
-    "cummin": lambda _, hull, __: closed(
-        hull.replace(convex=hull.constant, p=None)
-    ),
+    "cummax": lambda _, hull, __: closed(hull.replace(concave=hull.constant, q=None)),
+    "cummin": lambda _, hull, __: closed(hull.replace(convex=hull.constant, p=None)),
     "cumlogsumexp": lambda _, hull, __: closed(
         Facts(hull.low, convex=hull.convex, total=hull.total)
     ),

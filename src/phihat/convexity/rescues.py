@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from phihat.convexity import piecewise, polynomials, tails
-from phihat.convexity.arrays import Array, elementwise, meet_arrays
-from phihat.convexity.lattice import Facts, closed, meet
+from phihat.convexity.arrays import Array, meet_arrays
+from phihat.convexity.lattice import Facts, closed
 from phihat.convexity.piecewise import Piecewise, Shape, Unsupported
 from phihat.convexity.program import Equation
 from phihat.convexity.rules import weighted_sum
@@ -52,7 +52,6 @@ class Rescuer:
     def rescue(
         self,
         equation: Equation,
-        inputs: Sequence[Array],
         outputs: list[Array],
         how: str,
     ) -> tuple[list[Array], str]:
@@ -339,7 +338,7 @@ def _mul(_: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
     return piecewise.combine(piecewise.multiply, x, y)
 
 
-def _div(equation: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
+def _div(_: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
     if y.breaks or len(y.pieces[0]) != 1:
         raise Unsupported
     return piecewise.scaled(1 / y.pieces[0][0], x)
@@ -389,7 +388,7 @@ def _not(equation: Equation, x: Piecewise) -> Piecewise:
     return _sub(equation, piecewise.constant(Fraction(1)), x)
 
 
-def _cast(equation: Equation, x: Piecewise) -> Piecewise:
+def _cast(_: Equation, x: Piecewise) -> Piecewise:
     """From booleans to numbers; any other cast has steps."""
     if any(len(piece) > 1 for piece in x.pieces):
         raise Unsupported
@@ -445,4 +444,3 @@ _POLYNOMIAL = {
     "square",
     "sub",
 }
-_ = (elementwise, meet)

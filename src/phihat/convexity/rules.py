@@ -137,10 +137,10 @@ def weighted_sum(terms: Sequence[tuple[Facts, int]]) -> Facts:
     moving = [z for z in facts if not z.constant]
     p = q = None
     if nonnegative and moving:
-        if all(z.p is not None and z.p <= 1 for z in moving):
-            p = max(z.p for z in moving)
-        if all(z.q is not None and z.q >= 1 for z in moving):
-            q = min(z.q for z in moving)
+        ps = [z.p for z in moving if z.p is not None and z.p <= 1]
+        qs = [z.q for z in moving if z.q is not None and z.q >= 1]
+        p = max(ps) if len(ps) == len(moving) else None
+        q = min(qs) if len(qs) == len(moving) else None
     return ranged(
         total,
         convex=all(z.convex for z in facts),
@@ -292,7 +292,7 @@ def _difference(p: Fraction, q: Fraction | float) -> Fraction | None:
     """1 / (1/p - 1/q) for q > p, with p = 0 and q = inf by their limits."""
     if q == _INF or p == 0:
         return p
-    return 1 / (1 / p - 1 / q) if q > p else None
+    return 1 / (1 / p - 1 / Fraction(q)) if q > p else None
 
 
 def _reciprocal_of_constant(y: Facts) -> Facts:
@@ -463,8 +463,8 @@ def maximum(call: Call, x: Facts, y: Facts) -> Facts:
     moving = [z for z in (x, y) if not z.constant]
     p = None
     if x.nonnegative and y.nonnegative and moving:
-        ps = [z.p for z in moving]
-        p = None if None in ps else max(ps)
+        ps = [z.p for z in moving if z.p is not None]
+        p = max(ps) if len(ps) == len(moving) else None
     return ranged(
         intervals.maximum(x.range, y.range),
         convex=x.convex and y.convex,
@@ -483,8 +483,8 @@ def minimum(call: Call, x: Facts, y: Facts) -> Facts:
     if not (x.nonnegative and y.nonnegative):
         return turned
     moving = [z for z in (x, y) if not z.constant]
-    qs = [z.q for z in moving]
-    if not moving or None in qs or turned.is_infinite:
+    qs = [z.q for z in moving if z.q is not None]
+    if not moving or len(qs) < len(moving) or turned.is_infinite:
         return turned
     q = min(qs)
     if turned.q is not None:
@@ -797,9 +797,8 @@ def digamma(call: Call, x: Facts) -> Facts:
 @rule("xlogy")
 def x_log_y(call: Call, x: Facts, y: Facts) -> Facts:
     """C log y for a constant c; y > 0 must be proved, as xlogy(0, -1) is finite."""
-    if not y.positive:
-        if not (x.constant and (x.positive or x.negative)):
-            raise Undecided("the second argument of xlogy is not proved positive")
+    if not y.positive and not (x.constant and (x.positive or x.negative)):
+        raise Undecided("the second argument of xlogy is not proved positive")
     return multiply(call, x, logarithm(call, y))
 
 

@@ -62,10 +62,9 @@ def follow(
         return plain
     if not view.terms:
         return meet_arrays(plain, view.hidden)
-    result = Array(
+    return Array(
         plain.shape, plain.classes, plain.places, shift=view, is_anchor=plain.is_anchor
     )
-    return result
 
 
 def _hidden(interpreter: Any, equation: Equation, arrays: Sequence[Array]) -> Array:

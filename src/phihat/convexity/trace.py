@@ -518,7 +518,7 @@ _READABLE = tuple(map(np.dtype, (np.float64, np.float32, np.float16, jnp.bfloat1
 
 
 _LIBRARIES = tuple(
-    os.path.dirname(module.__file__).replace("\\", "/") + "/"
+    os.path.dirname(str(module.__file__)).replace("\\", "/") + "/"
     for module in (jax, jaxlib)
 )
 _HERE = os.path.dirname(__file__).replace("\\", "/") + "/"

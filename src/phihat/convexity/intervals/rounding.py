@@ -159,15 +159,12 @@ def two_quotient(x: Any, y: Any) -> tuple[Any, Any]:
     r"""Divide by $y \ne 0$; the sign is that of the remainder, $(x - qy) / y$.
 
     With $qy = p + e$ exactly, $x - p$ is exact since p is within a factor of two of x
-    (Sterbenz), and one last rounding keeps the sign. Dividing by infinity gives zero,
-    a bound that the quotients by finite numbers approach and never cross.
+    (Sterbenz), and one last rounding keeps the sign. Dividing by infinity gives zero
+    and the sign of the quotients by finite numbers, which approach it.
     """
     quotient = x / y
     product, product_error = two_product(quotient, y)
-    error = ((x - product) - product_error) * np.sign(y)
-    if isinstance(error, float):
-        return quotient, 0.0 if math.isinf(y) else error
-    return quotient, np.where(np.isinf(y), 0.0, error)
+    return quotient, ((x - product) - product_error) * np.sign(y)
 
 
 def two_root(x: Any) -> tuple[Any, Any]:

@@ -201,6 +201,13 @@ def _scatter(
     return rule
 
 
+def _scatter_sub(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+    operand, indices, updates = inputs
+    if isinstance(updates, Extended):
+        return None
+    return _scatter(iv.add)(equation, [operand, indices, iv.neg(updates)])
+
+
 def _merged(
     places: np.ndarray, values: Interval, combine: Callable[..., Interval]
 ) -> tuple[np.ndarray, Interval]:
@@ -386,7 +393,7 @@ def _convolution(equation: Equation, inputs: list[Interval]) -> list[Interval] |
             params["lhs_dilation"],
             params["rhs_dilation"],
             dimension_numbers=numbers,
-            precision="highest",
+            precision=jax.lax.Precision.HIGHEST,
         )
     spec = numbers.out_spec
     places = np.rint(np.asarray(read).transpose(spec)).astype(np.int64)
@@ -567,10 +574,7 @@ RULES: dict[str, Rule] = {
     "scatter-max": _scatter(iv.maximum),
     "scatter-min": _scatter(iv.minimum),
     "scatter-mul": _scatter(iv.mul),
-    "scatter_add": _scatter(iv.add),
-    "scatter_max": _scatter(iv.maximum),
-    "scatter_min": _scatter(iv.minimum),
-    "scatter_mul": _scatter(iv.mul),
+    "scatter-sub": _scatter_sub,
     "select_n": _select_n,
     "sort": _sort,
     "top_k": _top_k,
