@@ -116,24 +116,25 @@ class Outline:
         unit = np.eye(self.size)
         self._new_scalars(Interval(unit, unit), _zeros((self.size,)))
         start = 0
-        for number, leaf, varies in zip(
-            problem.program.params, problem.start, problem.varied, strict=True
+        for number, held, varies in zip(
+            problem.program.params, problem.domain, problem.varied, strict=True
         ):
             if varies:
-                self.affine[number] = _scalars(start, leaf.size)
-                start += leaf.size
+                self.affine[number] = _scalars(start, held.size)
+                start += held.size
             else:
-                self.constants[number] = iv.from_array(leaf)
+                self.constants[number] = held
         for number, interval in zip(problem.program.data, problem.data, strict=True):
             if interval is not None:
                 self.constants[number] = interval
 
     def _read(self, equation: Equation) -> None:
         constants = [self.constant(number) for number in equation.inputs]
-        if all(constant is not None for constant in constants):
+        known = [constant for constant in constants if constant is not None]
+        if len(known) == len(constants):
             if equation.primitive not in VALUE_RULES:
                 raise Unreadable(equation.primitive, equation.source)
-            results = VALUE_RULES[equation.primitive](equation, constants)
+            results = VALUE_RULES[equation.primitive](equation, known)
             self.constants.update(zip(equation.outputs, results, strict=True))
             return
         inputs = [self._operand(number) for number in equation.inputs]
@@ -217,7 +218,8 @@ class Outline:
         one, other = inputs
         if (one.rows >= 0).any() and (other.rows >= 0).any():
             return None
-        places = paired_places(*shapes, equation.params["dimension_numbers"])
+        numbers = equation.params["dimension_numbers"]
+        places = paired_places(shapes[0], shapes[1], numbers)
         shape = places[0].shape
         one, other = (
             operand.take(place.reshape(-1))

@@ -1,6 +1,6 @@
 r"""Branch and bound: a box is cut until the curvature is bounded on every part of it.
 
-`Curvature` bounds the eigenvalues of the Hessian on many boxes at once. `certify` cuts
+`Curvature` bounds the eigenvalues of the Hessian on many boxes at once. `cover` cuts
 the boxes whose bound is negative, deepest first; `refine` cuts those whose bound is
 farthest from what the Hessian has at points. Boxes are closed and share their faces;
 bounds hold on a neighbourhood of each (`jets`), so they hold on the whole.
@@ -30,7 +30,7 @@ from phihat.convexity.places import TooLarge
 from phihat.convexity.problem import Problem
 from phihat.convexity.report import Blame
 
-__all__ = ["Cells", "Curvature", "Outcome", "Refined", "certify", "refine"]
+__all__ = ["Cells", "Curvature", "Outcome", "Refined", "cover", "refine"]
 
 _Pair = tuple[np.ndarray, np.ndarray]
 
@@ -114,10 +114,8 @@ class Curvature:
         self.batch = min(max(_ENTRIES_A_PASS // (16 * scalars), 1), 64)
         self.weights = self._weights()
 
-    def bounds(
-        self, low: np.ndarray, high: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return mu and L for each box `[C, n]`; -inf and inf where nothing is known."""
+    def bounds(self, low: np.ndarray, high: np.ndarray) -> _Pair:
+        """Return mu and L for each box `[C, n]`; infinite where nothing is known."""
         self.num_boxes += low.shape[0]
         return _joined([self._bounds(*ends) for ends in self._batches(low, high)])
 
@@ -151,9 +149,7 @@ class Curvature:
             self.blame = known.blame
         return known
 
-    def _bounds(
-        self, low: np.ndarray, high: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _bounds(self, low: np.ndarray, high: np.ndarray) -> _Pair:
         try:
             known = self._derivatives(low, high)
         except TooLarge:
@@ -194,7 +190,7 @@ class Curvature:
         return low, high
 
 
-def certify(
+def cover(
     curvature: Curvature, low: np.ndarray, high: np.ndarray, deadline: float
 ) -> Outcome:
     """Prove that no eigenvalue is negative on a box, or give up with a reason.
@@ -321,7 +317,8 @@ def _joined(parts: list[_Pair]) -> _Pair:
 def _quotient(matrix: Interval, which: int) -> Interval:
     """Enclose v'Mv / v'v for the eigenvector of the middle's extreme eigenvalue."""
     middle = matrix.middle
-    known = (np.isfinite(matrix.low) & np.isfinite(matrix.high)).all((-2, -1))
+    known = np.isfinite(matrix.low) & np.isfinite(matrix.high)
+    known = np.asarray(known.all((-2, -1)))
     middle = np.where(known[..., None, None], middle, 0.0)
     v = np.linalg.eigh(middle)[1][..., which]
     image = iv.mul(iv.mul(v[..., :, None], matrix), v[..., None, :])

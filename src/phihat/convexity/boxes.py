@@ -28,7 +28,7 @@ from jaxtyping import PyTree
 from phihat import _checks, _tree
 from phihat._types import Box, Params
 from phihat.convexity import intervals as iv
-from phihat.convexity.box_search import Curvature, Outcome, certify, refine
+from phihat.convexity.box_search import Curvature, Outcome, cover, refine
 from phihat.convexity.evaluate import Undefined, Unreadable
 from phihat.convexity.hessians import Blocked
 from phihat.convexity.places import TooLarge
@@ -39,8 +39,8 @@ from phihat.convexity.trace import Untraceable
 __all__ = [
     "RidgeBracket",
     "certified_radius",
+    "certify",
     "certify_convexity",
-    "certify_problem",
     "curvature_floor",
     "minimal_ridge",
 ]
@@ -96,22 +96,19 @@ def certify_convexity(
     problem, blame = _posed("certify_convexity", loss_fn, box, data)
     if problem is None:
         return _undecided("on the box given", str(blame), begin, blame)
-    return certify_problem(problem, budget=budget)
+    return certify(problem, begin + budget)
 
 
-def certify_problem(
-    problem: Problem,
-    *,
-    convex_values: frozenset[int] = frozenset(),
-    budget: float = 10.0,
+def certify(
+    problem: Problem, deadline: float, *, convex_values: frozenset[int] = frozenset()
 ) -> ConvexityReport:
     """Certify a problem that is already posed, on its own domain.
 
     Args:
       problem: the question; its domain is bounded.
+      deadline: when to give up, by `time.monotonic`.
       convex_values: numbers of values that are proved convex on the domain and enter
         the loss as summands with a coefficient >= 0, and nowhere else.
-      budget: the seconds it may take.
 
     Returns:
       As `certify_convexity`.
@@ -119,12 +116,12 @@ def certify_problem(
     begin = time.monotonic()
     low, high = _ends(problem)
     blame: Blame | None = None
-    if budget <= 0:
-        outcome = Outcome(False, -np.inf, np.inf, 0, "the budget of 0 s leaves no time")
+    if deadline <= begin:
+        outcome = Outcome(False, -np.inf, np.inf, 0, "the budget leaves no time")
     else:
         try:
             curvature = Curvature(problem, convex_values)
-            outcome = certify(curvature, low, high, begin + budget)
+            outcome = cover(curvature, low, high, deadline)
             blame = outcome.blame
         except _UNREADABLE as error:
             blame = getattr(error, "blame", None)
@@ -288,7 +285,7 @@ def _largest(
         least, _ = curvature.extremes(np.stack([middle, low, high]))
         if least.min() < 0:
             return False
-        return certify(curvature, low, high, now + (deadline - now) / 3).is_certified
+        return cover(curvature, low, high, now + (deadline - now) / 3).is_certified
 
     good, bad, radius = 0.0, np.inf, 0.125
     while 1e-9 < radius < 1e9 and (good == 0 or bad == np.inf):

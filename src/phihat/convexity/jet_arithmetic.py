@@ -32,11 +32,13 @@ def total(x: Ridge | Jet, y: Ridge | Jet, slopes: Interval) -> Ridge | Jet:
     """Add: derivatives add, and so do bounds."""
     f, g = pair(x, y, slopes)
     value = add(f.value, g.value)
-    if isinstance(f, Ridge) or isinstance(g, Ridge):
+    if isinstance(f, Ridge) and isinstance(g, Ridge):
         if f.rows is None and g.rows is None:
             return Ridge(None, value)
         first, second = _plus(f.first, g.first), _plus(f.second, g.second)
         return Ridge(joined_rows(f, g), value, first, second)
+    assert isinstance(f, Jet)
+    assert isinstance(g, Jet)
     lower = add(f.lower, g.lower)
     is_smooth = f.lower is f.upper and g.lower is g.upper
     return Jet(
@@ -69,7 +71,7 @@ def product(x: Ridge | Jet, y: Ridge | Jet, slopes: Interval) -> Ridge | Jet:
             return _multiple(hull_of_parts(factor.value), other)
     f, g = pair(x, y, slopes)
     value = mul(f.value, g.value)
-    if isinstance(f, Ridge) or isinstance(g, Ridge):
+    if isinstance(f, Ridge) and isinstance(g, Ridge):
         if f.rows is None and g.rows is None:
             return Ridge(None, value)
         first = _plus(_times(f.first, g.value), _times(g.first, f.value))
@@ -77,6 +79,8 @@ def product(x: Ridge | Jet, y: Ridge | Jet, slopes: Interval) -> Ridge | Jet:
         if f.first is not None and g.first is not None:
             second = add(second, mul(mul(2.0, f.first), g.first))
         return Ridge(joined_rows(f, g), value, first, second)
+    assert isinstance(f, Jet)
+    assert isinstance(g, Jet)
     cross = _outer(f.grad, g.grad)
     cross = add(cross, cross.transpose(0, 1, 3, 2))
     one_lower, one_upper = _bounds_times(g.value, f)
@@ -154,13 +158,15 @@ def maximum(x: Ridge | Jet, y: Ridge | Jet, slopes: Interval) -> Ridge | Jet:
         ties, wins = (m.reshape(*m.shape, *[1] * axes) for m in (tie, first_wins))
         return iv.where(ties, iv.hull(one, other), iv.where(wins, one, other))
 
-    if isinstance(f, Ridge) or isinstance(g, Ridge):
+    if isinstance(f, Ridge) and isinstance(g, Ridge):
         if f.rows is None and g.rows is None:
             return Ridge(None, value)
         first = either(_or_zero(f.first), _or_zero(g.first))
         second = either(_or_zero(f.second), _or_zero(g.second))
         kinked = Interval(second.low, np.where(tie, np.inf, second.high))
         return Ridge(joined_rows(f, g), value, first, kinked)
+    assert isinstance(f, Jet)
+    assert isinstance(g, Jet)
     upper = either(f.upper, g.upper, 2)
     unbounded = iv.everything(upper.shape)
     return Jet(

@@ -181,8 +181,8 @@ def sum_groups(x: Ridge | Jet, places: np.ndarray, slopes: Interval) -> Ridge | 
         _sum(x.grad, places),
         lower,
         lower if x.lower is x.upper else _sum(x.upper, places),
-        x.is_convex[:, places].all(2),
-        x.is_concave[:, places].all(2),
+        np.asarray(x.is_convex[:, places].all(2)),
+        np.asarray(x.is_concave[:, places].all(2)),
     )
 
 
@@ -300,8 +300,8 @@ def _sum_of_ridges(x: Ridge, places: np.ndarray, slopes: Interval) -> Jet:
         grad.reshape(cells, groups, size),
         _gram(reached, second.low),
         _gram(reached, second.high),
-        (second.low >= 0).all(-1),
-        (second.high <= 0).all(-1),
+        np.asarray((second.low >= 0).all(-1)),
+        np.asarray((second.high <= 0).all(-1)),
     )
 
 
@@ -317,7 +317,7 @@ def _gram(slopes: Interval, weights: np.ndarray) -> Interval:
       weights: `[C, G, E]`.
     """
     count = weights.shape[-1]
-    is_bounded = np.isfinite(weights).all(-1)[..., None, None]
+    is_bounded = np.asarray(np.isfinite(weights).all(-1))[..., None, None]
     weights = np.where(is_bounded[..., 0], weights, 0.0)[..., None]
     middle = slopes.middle
     reach = np.abs(middle)

@@ -107,7 +107,7 @@ def moved_places(
     arrays, start = [], 0
     for position, (shape, constant) in enumerate(zip(shapes, constants, strict=True)):
         if position in indexed:
-            if constant is None or not np.array_equal(*constant):
+            if constant is None or not np.array_equal(constant.low, constant.high):
                 return None
             arrays.append(constant.low.astype(np.int64))
         else:
