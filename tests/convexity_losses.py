@@ -1,7 +1,7 @@
 """The losses on which proofs and refutations of convexity are tried.
 
-`LOSSES[name]` is `(loss_fn, params, data, domain, verdict)`. The verdict is the truth
-and how hard it is: "P" convex and provable, "U" convex and hard to prove, "R" not convex.
+`LOSSES[name]` is `(loss_fn, params, data, domain, verdict)`. The verdict is the truth:
+"P" convex and provable, "U" convex and hard to prove, "R" not convex.
 """
 
 from typing import Any, NamedTuple

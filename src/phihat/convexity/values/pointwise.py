@@ -483,6 +483,7 @@ def _poles(x: Interval) -> np.ndarray | None:
 
 def _polygamma(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Take the nth derivative of digamma, for one known n and x > 0."""
+    del equation
     order, x = inputs
     shape = np.broadcast_shapes(order.shape, x.shape)
     if not is_known(order) or isinstance(x, Extended) or not order.size:
