@@ -24,6 +24,7 @@ from phihat.convexity.program import Equation
 from phihat.convexity.rules import (
     RULES,
     Call,
+    Undecided,
     divide,
     logistic,
     negative,
@@ -39,9 +40,14 @@ def identity(
 ) -> tuple[list[Array], str] | None:
     """Return the output by an identity that applies, and its name; else None."""
     for name, find in _IDENTITIES.get(equation.primitive, ()):
-        array = find(interpreter, equation, inputs, call)
+        mark = len(call.constraints)
+        try:
+            array = find(interpreter, equation, inputs, call)
+        except Undecided:  # its premise fails; the rule may still hold
+            array = None
         if array is not None:
             return [array], name
+        del call.constraints[mark:]
     return None
 
 

@@ -260,7 +260,8 @@ def _slope_at(piece: Coefficients, end: Any, *, left: bool) -> Any:
         return _at(slope, end)
     if len(slope) <= 1:
         return slope[0] if slope else Fraction(0)
-    return _towards(slope, -1 if left else 1) * math.inf
+    far = _towards(slope, -1 if left else 1)
+    return math.inf if far > 0 else -math.inf
 
 
 def _lowest(x: Piecewise, ends: list[tuple[Any, Any]]) -> Fraction | None:
@@ -283,10 +284,14 @@ def _lowest(x: Piecewise, ends: list[tuple[Any, Any]]) -> Fraction | None:
                 return None
         else:
             found.append(piece[0] if piece else Fraction(0))
-    return min(found)
+    lowest = min(found)
+    return lowest if abs(lowest) < _LARGEST else None
 
 
 # --------------------------------------------------------------------------- helpers
+
+_LARGEST = Fraction(2) ** 1000
+"""A least value beyond this has no float."""
 
 
 def _trimmed(x: Coefficients) -> Coefficients:

@@ -189,7 +189,7 @@ class Interpreter:
         if name in STRUCTURAL:
             shapes = [self.program.shapes[number] for number in equation.outputs]
             return moved(equation, inputs, shapes), "moved"
-        if name in _BITWISE and equation.dtype != np.bool_:
+        if name in _OTHER_ON_INTEGERS and _is_integral(equation.dtype):
             raise Undecided(f"no rule for the primitive `{name}` on integers")
         if name in RULES:
             return self.element_by_element(equation, inputs)
@@ -226,7 +226,7 @@ class Interpreter:
                 return [_on_same(name, rule, call, inputs, shape, same)], f"{name} same"
         result = elementwise(lambda *facts: rule(call, *facts), inputs, shape)
         for array in inputs:  # max(-inf, z) is z itself, elements and all
-            if name in ("max", "min") and _is_passed_on(array, inputs, result):
+            if name in ("max", "min") and _is_passed_on(name, array, inputs, result):
                 return [array], name
         if name in ("max", "min") and not result.is_constant:
             result.is_anchor = True
@@ -352,13 +352,17 @@ def _is_zero(array: Array | None) -> bool:
     )
 
 
-_BITWISE = {"and", "or", "xor", "not"}
-"""Logic on booleans; on integers they work bit by bit."""
+_OTHER_ON_INTEGERS = {"and", "or", "xor", "not", "div"}
+"""On integers these work bit by bit, and division truncates."""
+
+
+def _is_integral(dtype: Any) -> bool:
+    return dtype is not None and jnp.issubdtype(dtype, jnp.integer)
 
 
 def _wrapped(array: Array, dtype: Any) -> Array:
     """Widen the range of integers that may overflow: they come out anywhere."""
-    if not jnp.issubdtype(dtype, jnp.integer):
+    if not _is_integral(dtype):
         return array
     low, high = float(jnp.iinfo(dtype).min), float(jnp.iinfo(dtype).max)
 
@@ -372,13 +376,17 @@ def _wrapped(array: Array, dtype: Any) -> Array:
     return array.with_classes(function)
 
 
-def _is_passed_on(array: Array, inputs: Sequence[Array], result: Array) -> bool:
-    """Whether a max or min with an infinite literal is the other operand."""
+def _is_passed_on(
+    name: str, array: Array, inputs: Sequence[Array], result: Array
+) -> bool:
+    """Whether a max with the literal -inf, or a min with inf, is the other operand."""
+    neutral = -np.inf if name == "max" else np.inf
     return (
         array.shape == result.shape
         and not array.is_constant
         and all(
-            other is array or all(f.is_infinite for f in other.classes)
+            other is array
+            or all(f.is_infinite and f.low == neutral for f in other.classes)
             for other in inputs
         )
     )

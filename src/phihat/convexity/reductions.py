@@ -152,14 +152,14 @@ _MAX_FACTORS = 64
 def _all(terms: list[tuple[Facts, int]]) -> Facts:
     call = Call()
     return functools.reduce(
-        lambda x, y: RULES["and"](call, x, y), [f for f, _ in terms], ONE
+        lambda x, y: RULES["and"](call, x, y), [f for f, n in terms if n], ONE
     )
 
 
 def _any(terms: list[tuple[Facts, int]]) -> Facts:
     call = Call()
     return functools.reduce(
-        lambda x, y: RULES["or"](call, x, y), [f for f, _ in terms], ZERO
+        lambda x, y: RULES["or"](call, x, y), [f for f, n in terms if n], ZERO
     )
 
 

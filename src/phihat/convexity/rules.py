@@ -60,8 +60,11 @@ class Call:
         """Restrict the domain to where `x > 0` (or `>= 0`), which must be convex.
 
         The set where a concave function is positive is convex, so that the domain
-        stays so. Nothing else is excused: the whole verdict is then undecided.
+        stays so. Nothing else is excused, nor a condition that holds nowhere: the
+        whole verdict is then undecided.
         """
+        if x.high < 0.0 or (relation == "> 0" and x.high <= 0.0):
+            raise Undecided(f"the argument of {where} is nowhere {relation}")
         if not x.concave:
             raise Undecided(
                 f"the argument of {where} is not proved {relation}, nor proved "
@@ -174,8 +177,11 @@ def subtract(call: Call, x: Facts, y: Facts) -> Facts:
 def scaled(call: Call, c: Facts, z: Facts) -> Facts:
     """C z with c >= 0 keeps the curvature, c <= 0 turns it; affine stays affine.
 
-    log(c z) = log c + log z for c > 0, so that p and q are kept.
+    log(c z) = log c + log z for c > 0, so that p and q are kept. A constant that may be
+    NaN or infinite (it lacks even the curvature of constants) leaves nothing.
     """
+    if not c.affine and not c.is_infinite:
+        return TOP
     if c.is_point and c.low == 0.0:
         if z.is_infinite:
             return TOP
@@ -188,7 +194,7 @@ def scaled(call: Call, c: Facts, z: Facts) -> Facts:
         return TOP
     if c.nonpositive and not c.nonnegative:
         return negative(call, scaled(call, negative(call, c), z))
-    known = {"total": z.total, "constant": z.constant}
+    known = {"total": c.total and z.total, "constant": z.constant}
     total = intervals.mul(c.range, z.range)
     if not c.nonnegative:
         return ranged(total, convex=z.affine, concave=z.affine, **known)
@@ -1035,19 +1041,21 @@ def rounded(call: Call, x: Facts) -> Facts:
 
 @rule("convert_element_type")
 def cast(call: Call, x: Facts) -> Facts:
-    """To an integer: a staircase. From integers and booleans: the number itself."""
+    """To an integer: a staircase; to a boolean: z != 0; of integers: the number itself.
+
+    Floats become other floats in `trace.py`, where that is read as the identity.
+    """
     kind = call.params["new_dtype"]
-    if not _is_integral(kind):
-        if call.params.get("from_integers"):
-            return x
-        raise Undecided(f"a cast to {kind}")
-    if call.params.get("from_integers"):
+    if str(kind) == "bool":
+        return not_equal(call, x, ZERO)
+    if call.params.get("from_integers") and str(kind) in _READABLE:
         return x
+    if "int" not in str(kind):
+        raise Undecided(f"a cast to {kind}")
     return _stairs(intervals.truncate)(call, x)
 
 
-def _is_integral(dtype: Any) -> bool:
-    return "int" in str(dtype) or str(dtype) == "bool"
+_READABLE = {"float64", "float32", "float16", "bfloat16"}
 
 
 _LOG_2 = constant(0.693147180559945, 0.693147180559946)
