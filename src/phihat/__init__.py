@@ -64,6 +64,7 @@ from phihat.second_order import covariance, levenberg_marquardt, newton, newton_
 from phihat.sweeps import (
     SweepResult,
     basins,
+    compare,
     learning_rate_range,
     multistart,
     sweep,
@@ -107,6 +108,7 @@ __all__ = [
     "certify_convexity",
     "check_convexity",
     "classify_critical_point",
+    "compare",
     "convex_blocks",
     "convexity",
     "covariance",
@@ -156,7 +158,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the prover when it is first asked for: it is large, and fits need it not."""
+    """Import the prover when it is first asked for: fits do not need it."""
     if name not in __all__:
         raise AttributeError(f"module 'phihat' has no attribute {name!r}")
     convexity = importlib.import_module("phihat.convexity")

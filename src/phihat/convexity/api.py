@@ -286,7 +286,7 @@ def _verdict(problem: Problem, proof: Proof) -> tuple[Verdict, str]:
     facts = proof.facts
     if not facts.curved:
         return Verdict.UNDECIDED, "the rules do not settle it"
-    if not _is_finite_at_start(problem):
+    if not facts.total and not _is_finite_at_start(problem):
         return Verdict.UNDECIDED, "the loss at params is not a finite number"
     if facts.affine:
         return Verdict.PROVED_AFFINE, "every step follows a rule that keeps it affine"

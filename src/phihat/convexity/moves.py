@@ -50,10 +50,7 @@ def moved(
         given = iter(parts)
         return move(
             equation,
-            [
-                indices[k] if k in indices else next(given)
-                for k in range(len(inputs))
-            ],
+            [indices[k] if k in indices else next(given) for k in range(len(inputs))],
         )
 
     try:

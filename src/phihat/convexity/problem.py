@@ -94,7 +94,7 @@ class Problem:
 
     def digest(self) -> str:
         """Hash the whole statement: program, domain, data, what is held, versions."""
-        digest = hashlib.sha256()
+        digest = hashlib.blake2b(digest_size=32)
         for part in (
             jax.__version__,
             [
@@ -110,8 +110,10 @@ class Problem:
             digest.update(np.ascontiguousarray(array).tobytes())
         for interval in (*self.domain, *self.data):
             if interval is not None:
-                for end in (interval.low, interval.high):
-                    digest.update(np.ascontiguousarray(end).tobytes())
+                ends = (interval.low,) if interval.is_point else tuple(interval)
+                for end in ends:
+                    digest.update(repr((end.shape, len(ends))).encode())
+                    digest.update(np.ascontiguousarray(end).data)
         return digest.hexdigest()
 
 
@@ -289,21 +291,25 @@ def _data_range(low: Any, high: Any) -> Interval | None:
     """Return the range of one leaf; None where it holds no finite real numbers."""
     if _tree.is_key(low):
         return None
-    ends = [np.asarray(end) for end in (low, high)]
-    if any(
-        end.dtype.kind not in "fiub" and "float" not in str(end.dtype) for end in ends
-    ):
+    one = np.asarray(low)
+    other = one if low is high else np.asarray(high)
+    if not (_is_real(one) and _is_real(other)):
         return None
-    if any(np.isnan(end.astype(np.float64)).any() for end in ends):
-        return None
-    if low is high or np.array_equal(ends[0], ends[1]):
-        if not np.isfinite(ends[0].astype(np.float64)).all():
-            return None
-        return from_array(ends[0])
-    shape = np.broadcast_shapes(*(end.shape for end in ends))
+    if low is high or np.array_equal(one, other):
+        ends = (np.min(one, initial=0), np.max(one, initial=0))
+        return from_array(one) if np.isfinite(ends).all() else None
+    shape = np.broadcast_shapes(one.shape, other.shape)
     return Interval(
-        *(np.array(np.broadcast_to(end, shape), np.float64) for end in ends)
+        *(np.array(np.broadcast_to(end, shape), np.float64) for end in (one, other))
     )
+
+
+def _is_real(array: np.ndarray) -> bool:
+    """Whether an array holds real numbers, none of which is NaN."""
+    name = str(array.dtype)
+    if not name.startswith(("float", "bfloat", "int", "uint", "bool")):
+        return False
+    return not np.isnan(np.min(array, initial=0))
 
 
 def _settings(params: Any) -> str:
