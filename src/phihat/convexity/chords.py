@@ -1,8 +1,8 @@
 """Chords to try: triples of points whose middle is exact in floats.
 
-A chord is a middle m and a step s, both on one dyadic grid, so that m - s, m + s and
-their mean m are floats without any rounding. Chords keep to the domain, and leaves that
-are held do not move.
+A chord is a middle m and a step s, in each coordinate on one dyadic grid: so m - s,
+m + s and their mean m are floats without any rounding. Chords keep to the domain, and
+leaves that are held do not move.
 
 Example:
   >>> space = Space(np.zeros(1), np.array([0.0]), np.array([np.inf]), (slice(0, 1),))
@@ -57,11 +57,13 @@ def snapped(
       Middles and steps; coordinates that cannot move have the step 0.
     """
     low, high = space.low, space.high
-    middle = np.clip(middle, low, high)
-    step = np.where(low < high, step, 0.0)
+    with np.errstate(over="ignore"):
+        widest = (high - low) / 2
+    step = np.clip(step, -widest, widest)
+    middle = np.clip(middle, low + np.abs(step), high - np.abs(step))
     # Whole numbers of grid points stay below 2^50, so sums of them are exact.
-    size = np.abs(step).max(axis=1, keepdims=True)
-    reach = np.abs(middle).max(axis=1, keepdims=True) + size
+    size = np.abs(step)
+    reach = np.abs(middle) + size
     bits = np.maximum(_exponent(size) - _BITS, _exponent(reach) - 48)
     grid = np.ldexp(1.0, np.clip(bits, -900, 900))
     on_grid = np.rint(middle / grid) * grid

@@ -376,6 +376,8 @@ class _Hunt:
         steps = np.concatenate([axes, axes[i] + axes[j], axes[i] - axes[j]])
         points = np.concatenate([centre[None], centre + steps, centre - steps])
         values = self.values(points, data)
+        if not np.isfinite(values).all():
+            return []
         bends = values[1 : 1 + len(steps)] + values[1 + len(steps) :] - 2 * values[0]
         alone, plus, minus = np.split(bends, [len(axes), len(axes) + len(i)])
         hessian = np.diag(alone)
