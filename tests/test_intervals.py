@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phihat.convexity import intervals as iv
-from phihat.convexity.intervals import Interval, normal, rounding, trusted
+from phihat.convexity.intervals import Interval, gamma, normal, rounding, trusted
 from phihat.convexity.intervals.elementary import MONOTONE
 
 INF = math.inf
@@ -22,6 +22,7 @@ EDGES = [
     *(0.0, 1.0, 0.1, 1 / 3, 2.0, 3.0, 1e16, 2.0**53 + 2, 134217729.0),
     *(1 + 2 * UNIT, 1 - UNIT, TINIEST, 3 * TINIEST, 2.0**-1022, 2.0**-1022 - TINIEST),
     *(1.3e-154, 1.3e154, 2.0**-500, 2.0**-480, 2.0**996, 2.0**1000, LARGEST),
+    2.0**512 * (1 - UNIT),  # its square is finite, that of its rounded head is not
 ]
 EDGES = [sign * edge for edge in EDGES for sign in (1.0, -1.0)]
 
@@ -270,6 +271,9 @@ def test_large_arrays_and_views_agree_with_small_ones():
         assert np.array_equal(whole.low[0], part.low[0])
         assert np.array_equal(whole.high[0], part.high[0])
     assert iv.add(np.round(x), np.round(x)).is_point
+    tail = np.concatenate([x.ravel(), np.zeros(x.size)])  # the last block is exact
+    assert not iv.add(tail, 0.1 * tail).is_point
+    assert iv.div(np.ones(3), Interval(-1.0, 1.0)).shape == (3,)
 
 
 def test_the_step_reaches_the_neighbour():
@@ -495,7 +499,9 @@ def test_extrema_are_exact():
     assert iv.cos(Interval(3.0, 3.2)).low == -1.0
     assert iv.cos(Interval(-0.1, 0.1)).high == 1.0
     assert iv.cos(Interval(-0.1, 0.1)).low > 0.99
-    assert tuple(iv.sin(1e300)) == (-1.0, 1.0)
+    for far in (2.0**20 + 1.0, 2e6, 1e9, 1e300):
+        assert tuple(iv.sin(far)) == (-1.0, 1.0)
+        assert tuple(iv.tan(Interval(far, far + 0.1))) == (-INF, INF)
     wave = iv.lgamma(Interval(1.0, 3.0))
     assert -0.1214862906 < wave.low < -0.12148629
     assert 0.69314718 < wave.high < 0.69314719
@@ -578,6 +584,7 @@ def test_outside_the_domain_the_rest_counts_or_the_range():
     assert iv.log(Interval(-1.0, 1.0)).high == 0.0
     assert tuple(iv.log(Interval(-2.0, -1.0))) == (-INF, INF)
     assert tuple(iv.power(Interval(-2.0, -1.0), 0.5)) == (0.0, INF)
+    assert tuple(iv.power(Interval(-0.0, 1.0), -1.0)) == (1.0, INF)
     assert tuple(iv.acosh(Interval(0.0, 1.0))) == (0.0, 0.0)
     assert tuple(iv.lgamma(Interval(-1.0, 3.0))) == (-INF, INF)
 
@@ -659,6 +666,18 @@ def test_series_of_the_normal_distribution_leave_out_what_is_said():
         Fraction(4) ** k / math.prod(range(1, 2 * k + 2, 2)) for k in range(terms, 99)
     )
     assert left_out < Fraction(1, 2**60)
+
+
+@pytest.mark.parametrize("z", [1.5, 2.0, 3.0])
+def test_remainder_of_stirlings_series(z):
+    """Where the series is poor, and its remainder counts."""
+    terms = [b / (2 * k * (2 * k - 1)) for k, b in enumerate(gamma._BERNOULLI, 1)]
+    for last in range(2, len(terms) + 1):
+        rest = gamma._in_inverse_squares(terms[:last], iv.from_array(z))
+        with mpmath.workprec(200):
+            leading = (mpmath.mpf(z) - 0.5) * mpmath.log(z) - z
+            leading += mpmath.log(2 * mpmath.pi) / 2
+            holds(rest, [z * (mpmath.loggamma(z) - leading)])
 
 
 # ---------------------------------------------------------------------- reductions

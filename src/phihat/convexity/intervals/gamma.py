@@ -110,10 +110,8 @@ def _polygamma(n: int, x: Interval) -> Interval:
         range=(0.0, np.inf) if n else (-np.inf, np.inf),
         is_increasing=False,
     )
-    falling = Interval(
-        np.where(x.low < 0, -np.inf, falling.low),
-        np.where(x.low <= 0, np.inf, falling.high),
-    )
+    # At an end below zero the bound above is infinite already: the pole is near.
+    falling = Interval(np.where(x.low < 0, -np.inf, falling.low), falling.high)
     return falling if n % 2 else neg(falling)
 
 
