@@ -318,7 +318,12 @@ def _searched(
     problem: Problem, report: ConvexityReport, deadline: float
 ) -> ConvexityReport:
     """Look for a broken chord, then enclose the Hessian on a bounded box."""
-    witness = refuter.refute(problem, deadline)
+    bounded = problem.is_box and all(
+        np.isfinite(end).all() for leaf in problem.domain for end in leaf
+    )
+    now = time.monotonic()
+    search_until = now + (deadline - now) / 2 if bounded else deadline
+    witness = refuter.refute(problem, search_until)
     if witness is not None:
         return dataclasses.replace(
             report,
@@ -326,11 +331,8 @@ def _searched(
             reason="the function rises above one of its chords",
             witness=witness,
         )
-    if problem.is_box and all(
-        np.isfinite(end).all() for leaf in problem.domain for end in leaf
-    ):
-        rest = max(deadline - time.monotonic(), 0.0)
-        enclosed = boxes.certify_problem(problem, budget=rest)
+    if bounded:
+        enclosed = boxes.certify(problem, deadline)
         if enclosed.verdict is Verdict.CERTIFIED_ON_BOX:
             return enclosed
     return report
