@@ -25,7 +25,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from phihat.convexity.intervals import Interval
-from phihat.convexity.lattice import Facts, closed, constant, infinite, join, meet
+from phihat.convexity.lattice import (
+    TOP,
+    Facts,
+    closed,
+    constant,
+    infinite,
+    join,
+    meet,
+)
+from phihat.convexity.values.extended import (
+    FINITE,
+    MINUS_INFINITY,
+    PLUS_INFINITY,
+    Extended,
+    rearranged,
+)
 
 __all__ = [
     "Array",
@@ -92,7 +107,7 @@ class Array:
       shape: the shape of the value.
       classes: the distinct facts.
       places: the class of each element, or None where there is one class.
-      interval: the values of a constant, or None.
+      interval: the values of a constant, `Extended` where some are infinite, or None.
       shift: a second view, or None.
       is_anchor: whether it may serve as the symbol of a shift (a maximum).
       order: of a sorted array, what it sorts, or None.
@@ -143,17 +158,6 @@ class Array:
     def known(cls, interval: Interval) -> "Array":
         """Return a constant."""
         return cls(interval.shape, interval=interval)
-
-    @classmethod
-    def literal(cls, values: np.ndarray) -> "Array":
-        """Return a constant of known numbers, some of which may be infinite."""
-        flat = values.astype(np.float64)
-        distinct, places = np.unique(flat, return_inverse=True)
-        facts = [
-            infinite(value) if math.isinf(value) else constant(value)
-            for value in distinct
-        ]
-        return cls(values.shape, facts, places.reshape(values.shape))
 
     @property
     def size(self) -> int:
@@ -230,9 +234,7 @@ class Array:
     ) -> "Array":
         """Apply a structural primitive of one input; numbers and views go along."""
         if self.interval is not None:
-            low = move(self.interval.low)
-            high = low if self.interval.is_point else move(self.interval.high)
-            return Array.known(Interval(low, high))
+            return Array.known(rearranged(move, self.interval))
         shift = None
         if self.shift is not None:
             shift = Shift(
@@ -289,6 +291,8 @@ class Array:
 
 def _classes_of(interval: Interval) -> tuple[tuple[Facts, ...], np.ndarray | None]:
     """Tell constants apart: by value where they are few, else by sign."""
+    if isinstance(interval, Extended):
+        return _classes_of_marked(interval)
     low, high = interval.low, interval.high
     if low.size == 1:
         return (constant(float(low.reshape(-1)[0]), float(high.reshape(-1)[0])),), None
@@ -322,6 +326,22 @@ def _classes_of(interval: Interval) -> tuple[tuple[Facts, ...], np.ndarray | Non
     if len(classes) == 1:
         return tuple(classes), None
     return tuple(classes), renamed[signs]
+
+
+def _classes_of_marked(
+    interval: Extended,
+) -> tuple[tuple[Facts, ...], np.ndarray | None]:
+    """Tell constants apart some of which are infinite, or may be no numbers."""
+    kind = interval.kind
+    ends = (np.where(kind == FINITE, end, 0.0) for end in interval)
+    classes, places = _classes_of(Interval(*ends))
+    places = np.zeros(kind.shape, np.intp) if places is None else np.array(places)
+    known = {PLUS_INFINITY: infinite(1.0), MINUS_INFINITY: infinite(-1.0)}
+    for mark in set(kind[kind != FINITE].tolist()):
+        places[kind == mark] = len(classes)
+        classes = (*classes, known.get(mark, TOP.replace(constant=True)))
+    marked = Array(kind.shape, classes, places).pruned()
+    return marked.classes, marked.places
 
 
 def from_ranges(template: Facts, ranges: Interval) -> Array:

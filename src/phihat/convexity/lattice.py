@@ -109,7 +109,9 @@ class Facts:
 
     @property
     def range(self) -> Interval:
-        """The range as an interval."""
+        """The range as an interval; of a literal inf, which has none, all reals."""
+        if self.is_infinite:
+            return Interval(np.float64(-_INF), np.float64(_INF))
         low = np.float64(self.low)
         return Interval(low, low if self.low == self.high else np.float64(self.high))
 

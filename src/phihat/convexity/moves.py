@@ -20,6 +20,7 @@ from phihat.convexity.lattice import Facts, closed, join
 from phihat.convexity.program import Equation
 from phihat.convexity.rules import Undecided, weighted_sum
 from phihat.convexity.structure import INDEXED, Unknown, group_of_updates, move
+from phihat.convexity.values.extended import rearranged
 
 __all__ = ["assembled", "moved", "scattered_sum"]
 
@@ -70,11 +71,9 @@ def assembled(
     """Move elements of several arrays into others; classes and numbers go along."""
     known = [array.interval for array in arrays if array.interval is not None]
     if len(known) == len(arrays):
-        lows = go([interval.low for interval in known])
-        highs = go([interval.high for interval in known])
         return [
-            Array.known(Interval(low, low if np.array_equal(low, high) else high))
-            for low, high in zip(lows, highs, strict=True)
+            Array.known(rearranged(lambda *parts, k=k: go(parts)[k], *known))
+            for k in range(len(shapes))
         ]
     classes: dict[Facts, int] = {}
     parts = []

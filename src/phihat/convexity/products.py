@@ -40,7 +40,7 @@ def dot_general(
     """Sums of products: affine where one side is constant and the other affine."""
     shape = interpreter.shape(equation)
     for constant, varying in (inputs, inputs[::-1]):
-        if constant.interval is None:
+        if constant.interval is None or not all(f.total for f in constant.classes):
             continue
         facts = varying.classes
         if all(f.affine for f in facts):

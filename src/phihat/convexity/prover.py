@@ -24,7 +24,6 @@ from phihat.convexity import loops, products, reductions, rescues, shifts
 from phihat.convexity.arrays import Array, elementwise, same_elements
 from phihat.convexity.evaluate import VALUE_RULES, Undefined, Unreadable
 from phihat.convexity.identities import identity
-from phihat.convexity.intervals import from_array
 from phihat.convexity.lattice import TOP, Facts, closed, join
 from phihat.convexity.moves import moved
 from phihat.convexity.problem import Problem
@@ -32,6 +31,7 @@ from phihat.convexity.program import Equation, Program
 from phihat.convexity.report import Blame, Line
 from phihat.convexity.rules import RULES, Call, Undecided, square
 from phihat.convexity.structure import STRUCTURAL, Unknown
+from phihat.convexity.values.extended import from_constant
 
 __all__ = ["Interpreter", "Proof", "prove"]
 
@@ -164,6 +164,11 @@ class Interpreter:
             _wrapped(array, self.program.dtypes[number])
             for array, number in zip(plain, equation.outputs, strict=True)
         ]
+        if all(array.is_constant for array in inputs):
+            plain = [
+                array if array.is_constant else array.with_classes(_constant)
+                for array in plain
+            ]
         return [shifts.follow(self, equation, inputs, plain[0]), *plain[1:]], how
 
     def computed(
@@ -338,12 +343,13 @@ def _literal(value: np.ndarray) -> Array:
     kind = str(getattr(value, "dtype", ""))
     if not kind.startswith(("float", "bfloat", "int", "uint", "bool")):
         return Array.of(TOP.replace(constant=True), np.shape(value))
-    reals = value.astype(np.float64) if value.dtype.kind not in "fiub" else value
-    if reals.dtype.kind == "f" and not np.isfinite(reals).all():
-        if np.isnan(reals).any():
-            return Array.of(TOP.replace(constant=True), reals.shape)
-        return Array.literal(reals)
-    return Array.known(from_array(reals))
+    return Array.known(from_constant(value))
+
+
+def _constant(facts: Facts) -> Facts:
+    """Note that what is computed from constants is one."""
+    known = facts.replace(constant=True)
+    return closed(known) if facts.total else known
 
 
 def _is_zero(array: Array | None) -> bool:

@@ -47,7 +47,8 @@ def move(equation: Equation, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
       One array for each output; views wherever possible.
 
     Raises:
-      Unknown: an index lies out of range, or two updates meet in one place.
+      Unknown: an index lies out of range, two updates meet in one place, or the old
+        elements are not replaced but changed.
     """
     result = STRUCTURAL[equation.primitive](equation, *arrays)
     return list(result) if isinstance(result, (list, tuple)) else [result]
@@ -213,6 +214,9 @@ def _gather(
 def _scatter(
     equation: Equation, array: np.ndarray, indices: np.ndarray, updates: np.ndarray
 ) -> np.ndarray:
+    update = equation.params["update_jaxpr"]
+    if update is not None and (update.eqns or update.outvars[0] != update.invars[-1]):
+        raise Unknown("a scatter that applies a function to what it meets")
     targets = group_of_updates(equation, array.shape, indices, updates.shape)
     kept = targets.reshape(-1) >= 0
     places = targets.reshape(-1)[kept]
