@@ -38,7 +38,7 @@ from phihat.convexity.trace import Untraceable
 
 __all__ = ["lints", "refute", "refute_convexity"]
 
-_NUM_ROUNDS = 12
+_NUM_CHORDS = 3072
 _CHORDS_A_ROUND = 256
 _ENTRIES = 1 << 22
 """At most so many numbers are in flight for one value of the program."""
@@ -217,6 +217,7 @@ class _Hunt:
         self.value_fn: Any = None
         self.values_fn: Any = None
         self.product_fn: Any = None
+        self.on_device: Any = None
         varying = problem.program.dependents(problem.program.params)
         widest = max(math.prod(problem.program.shapes[number]) for number in varying)
         widest = max(widest, len(self.space.start))
@@ -260,7 +261,7 @@ class _Hunt:
             except Exception as error:  # a program that cannot be batched, say
                 self.values_fn, self.failure = None, str(error).split("\n")[0]
 
-    def values(self, points: np.ndarray, data: Sequence[Any]) -> np.ndarray:
+    def values(self, points: np.ndarray) -> np.ndarray:
         """Evaluate at points `[K, N]`, in batches of one size; NaN when time is up."""
         size = 3 * self.batch
         found = np.full(len(points), np.nan)
@@ -269,19 +270,17 @@ class _Hunt:
                 break
             part = points[first : first + size]
             filler = np.broadcast_to(part[:1], (size - len(part), part.shape[1]))
-            values = self.values_fn(np.concatenate([part, filler]), data)
+            values = self.values_fn(np.concatenate([part, filler]), self.on_device)
             found[first : first + size] = np.asarray(values)[: len(part)]
         return found
 
-    def measured(
-        self, data: Sequence[Any], middle: np.ndarray, step: np.ndarray
-    ) -> _Points:
+    def measured(self, middle: np.ndarray, step: np.ndarray) -> _Points:
         """Snap chords onto grids, drop those that do not move, and evaluate."""
         middle, step = chords.snapped(self.space, middle, step)
         moves = (step != 0).any(axis=1)
         middle, step = middle[moves], step[moves]
         points = np.stack([middle, middle - step, middle + step], axis=1)
-        values = self.values(points.reshape(-1, middle.shape[1]), data)
+        values = self.values(points.reshape(-1, middle.shape[1]))
         values = values.reshape(-1, 3).T
         self.num_chords += len(middle)
         self.num_finite += int(np.isfinite(values).all(axis=0).sum())
@@ -295,31 +294,35 @@ class _Hunt:
         with _flags():
             if self.values_fn is None:
                 self.compile(data)
-            return None if self.values_fn is None else self.rounds(data)
+            if self.values_fn is None:
+                return None
+            self.on_device = jax.device_put(data)
+            return self.rounds(data)
 
     def rounds(self, data: Sequence[Any]) -> Witness | None:
+        """Draw chords and vary the best ones, in rounds, until enough were tried."""
         rng = np.random.default_rng(0)
-        best = self.measured(data, *chords.first(self.space, _CHORDS_A_ROUND))
+        size = int(np.clip(4 * self.batch, 32, _CHORDS_A_ROUND))
+        best = self.measured(*chords.first(self.space, size))
         refused: set[bytes] = set()
-        for number in range(_NUM_ROUNDS):
-            is_last = number == _NUM_ROUNDS - 1
+        enough = self.num_chords + _NUM_CHORDS
+        for number in itertools.count():
+            is_last = self.num_chords >= enough or number >= _NUM_CHORDS // 32
             witness = self.confirmed(best, data, refused, is_last)
-            if witness is not None or self.is_over:
+            if witness is not None or is_last or self.is_over:
                 return witness
-            parts = [chords.random(self.space, rng, _CHORDS_A_ROUND // 2)]
+            parts = [chords.random(self.space, rng, size // 2)]
             if len(best.middle):
-                parts.append(
-                    chords.evolved(rng, best.middle, best.step, _CHORDS_A_ROUND // 2)
-                )
+                parts.append(chords.evolved(rng, best.middle, best.step, size // 2))
             if number in _HINTED and len(best.middle):
-                parts.append(self.hints(data, best, rng, _HINTED[number]))
+                parts.append(self.hints(best, rng, _HINTED[number]))
             pairs = [np.concatenate(part) for part in zip(*parts, strict=True)]
-            best = best.joined(self.measured(data, *pairs))
-            kept = np.argsort(-best.curvature, kind="stable")[:24]
-            by_gap = np.argsort(-best.relative_gap, kind="stable")[:8]
+            best = best.joined(self.measured(*pairs))
+            bent = np.argsort(-best.curvature, kind="stable")[:24]
+            broken = np.argsort(-best.relative_gap, kind="stable")[:8]
             outside = np.nonzero(best.leaves_domain)[0][:4]
-            best = best.take(np.unique(np.concatenate([kept, by_gap, outside])))
-        return self.confirmed(best, data, refused, True)
+            best = best.take(np.unique(np.concatenate([bent, broken, outside])))
+        return None
 
     def confirmed(
         self, best: _Points, data: Sequence[Any], refused: set[bytes], is_last: bool
@@ -344,14 +347,14 @@ class _Hunt:
         return None
 
     def hints(
-        self, data: Sequence[Any], best: _Points, rng: np.random.Generator, width: float
+        self, best: _Points, rng: np.random.Generator, width: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return chords along directions of negative curvature, near the best ones."""
         centres = np.concatenate([self.space.start[None], best.middle[:3]])
         if len(self.space.free) <= _DENSE:
-            found = [self.eigenvectors(data, centre, width) for centre in centres]
+            found = [self.eigenvectors(centre, width) for centre in centres]
         else:
-            found = [self.lanczos(data, centre) for centre in centres[:2]]
+            found = [self.lanczos(centre) for centre in centres[:2]]
         middles, steps = [], []
         for centre, vectors in zip(centres, found, strict=False):
             for vector in vectors:
@@ -363,9 +366,7 @@ class _Hunt:
         shape = (len(steps), len(self.space.start))
         return np.reshape(middles, shape), np.reshape(steps, shape)
 
-    def eigenvectors(
-        self, data: Sequence[Any], centre: np.ndarray, width: float
-    ) -> list[np.ndarray]:
+    def eigenvectors(self, centre: np.ndarray, width: float) -> list[np.ndarray]:
         """Return eigenvectors of negative eigenvalues of the Hessian by differences.
 
         Differences of values need no derivative rule, and no program to compile.
@@ -375,7 +376,7 @@ class _Hunt:
         i, j = np.triu_indices(len(axes), 1)
         steps = np.concatenate([axes, axes[i] + axes[j], axes[i] - axes[j]])
         points = np.concatenate([centre[None], centre + steps, centre - steps])
-        values = self.values(points, data)
+        values = self.values(points)
         if not np.isfinite(values).all():
             return []
         bends = values[1 : 1 + len(steps)] + values[1 + len(steps) :] - 2 * values[0]
@@ -387,7 +388,7 @@ class _Hunt:
         eigenvalues, vectors = np.linalg.eigh(hessian)
         return list(vectors.T[eigenvalues < 0][:3])
 
-    def lanczos(self, data: Sequence[Any], centre: np.ndarray) -> list[np.ndarray]:
+    def lanczos(self, centre: np.ndarray) -> list[np.ndarray]:
         """Return the least Ritz vector of the AD Hessian, if its value is negative."""
         free = self.space.free
         if self.product_fn is None:
@@ -404,7 +405,9 @@ class _Hunt:
             placed = np.zeros(len(centre))
             placed[free] = basis[-1]
             try:
-                image = np.asarray(self.product_fn(centre, placed, data))[free]
+                image = np.asarray(self.product_fn(centre, placed, self.on_device))[
+                    free
+                ]
             except Exception:  # what AD cannot do costs a hint, no more
                 return []
             images = np.concatenate([images, image[None]])
@@ -514,6 +517,8 @@ def _space(problem: Problem) -> tuple[chords.Space, list[tuple[int, ...]]]:
 
 def _data_sets(problem: Problem) -> list[tuple[str, list[Any]]]:
     """Return the data to try: as they are, or both ends and the middle of a range."""
+    if not problem.has_data_range:
+        return [("", [None if leaf is None else leaf.low for leaf in problem.data])]
     named: dict[str, list[Any]] = {"low ends": [], "high ends": [], "middle": []}
     for number, leaf in zip(problem.program.data, problem.data, strict=True):
         if leaf is None:
@@ -524,8 +529,6 @@ def _data_sets(problem: Problem) -> list[tuple[str, list[Any]]]:
             ends = (leaf.low, leaf.high, middle)
         for leaves, end in zip(named.values(), ends, strict=True):
             leaves.append(end)
-    if not problem.has_data_range:
-        return [("", named["low ends"])]
     return [
         (name, leaves)
         for name, leaves in named.items()
