@@ -40,6 +40,7 @@ class Options(NamedTuple):
     records: bool
     functions: tuple[Any, ...]
     """The functions of the code: jax hashes a structure without those inside it."""
+    remat: bool = False
 
 
 def as_step(

@@ -18,6 +18,7 @@ Example:
   4
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -80,6 +81,7 @@ def run_guarded(
     plan: Plan,
     *,
     stops_early: bool,
+    remat: bool = False,
 ) -> tuple[FitState, Int[Array, ""], dict[str, Any]]:
     """Run steps, each guarded by a choice between the old and the new state.
 
@@ -91,13 +93,14 @@ def run_guarded(
       plan: how many steps, how many rows.
       stops_early: end the loop once the fit has stopped, at the price of reverse
         differentiation; else the remaining steps run and change nothing.
+      remat: cut the run into segments that reverse differentiation computes anew.
 
     Returns:
       The last state (its status RUNNING where the budget was used), the number of the
       leaf that was not finite or -1, and the history, blank after a stop.
     """
     start, stride = state.step, plan.record_every
-    blocks, rows = _split_rows(plan, stops_early)
+    blocks, rows = _split_rows(plan, stops_early, remat)
     is_padded = blocks * rows * stride > plan.num_steps
 
     def take(loop: _Guarded, offset: Any) -> tuple[_Guarded, Any]:
@@ -137,6 +140,11 @@ def run_guarded(
     loop = (_start(state, recorders), jnp.asarray(-1, jnp.int32))
     if stops_early:
         loop, history = _scan_until_stopped(take_block, loop, blocks, rows)
+    elif remat:
+        # A scan does not merge a segment with its repetition, so nothing prevents it.
+        segment = jax.checkpoint(take_block, prevent_cse=False)
+        loop, history = jax.lax.scan(segment, loop, jnp.arange(blocks, dtype=jnp.int32))
+        history = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), history)
     else:
         loop, history = take_block(loop, 0)
     history = jax.tree.map(lambda leaf: leaf[: plan.num_rows], history)
@@ -144,11 +152,13 @@ def run_guarded(
     return carry.state, leaf, history
 
 
-def _split_rows(plan: Plan, stops_early: bool) -> tuple[int, int]:
+def _split_rows(plan: Plan, stops_early: bool, remat: bool) -> tuple[int, int]:
     """Return the number of blocks and the rows of each, with little left over."""
     limit = plan.num_rows
     if stops_early:
         limit = max(1, _BLOCK // plan.record_every)
+    elif remat:
+        limit = math.isqrt(plan.num_rows - 1) + 1
     blocks = -(-plan.num_rows // limit)
     return blocks, -(-plan.num_rows // blocks)
 

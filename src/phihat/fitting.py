@@ -72,6 +72,7 @@ def fit(
     projection: Callable[[Params], Params] | Box | None = None,
     nonfinite: str = "stop",
     state: FitState | None = None,
+    remat: bool = False,
 ) -> FitResult:
     r"""Minimise a loss: $\hat\phi = \operatorname{argmin}_\phi L[\phi]$.
 
@@ -104,6 +105,8 @@ def fit(
       nonfinite: "stop" ends the fit before the step that would go wrong; "continue"
         goes on, for loss scaling and `optax.apply_if_finite`.
       state: goes on from there: the `.state` of an earlier result.
+      remat: in reverse differentiation keep the states of about $\sqrt{T}$ of the T
+        steps only, and compute the others anew: one more pass for much less memory.
 
     Returns:
       A `FitResult`; how the fit ended is its `.status`, never an exception.
@@ -130,6 +133,14 @@ def fit(
     sampler = as_sampler("fit", data, batch_size, sampler)
     functions = (step_fn.args[0].func, step_fn.args[1].update.func)
     options = as_options("fit", num_steps, num_epochs, record_every, record, functions)
+    if remat:
+        options = options._replace(remat=True)
+        if tolerance is not None:
+            raise ValueError(
+                "fit: `remat` serves reverse differentiation, which `tolerance` rules "
+                "out; give a number of steps alone, or differentiate implicitly, by "
+                "`sweeps.implicit_fit`."
+            )
     code = (
         step_fn,
         sampler,
@@ -403,7 +414,13 @@ def _loop(
         )
     else:
         last, leaf, history = run_guarded(
-            propose, feed, start, recorders, plan, stops_early=tolerance is not None
+            propose,
+            feed,
+            start,
+            recorders,
+            plan,
+            stops_early=tolerance is not None,
+            remat=options.remat,
         )
     finished = last.status == Status.RUNNING
     last = last._replace(

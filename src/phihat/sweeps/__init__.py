@@ -12,7 +12,33 @@ Example:
 """
 
 from phihat.sweeps.axes import axes_of
+from phihat.sweeps.comparison import Comparison, Contender, compare
+from phihat.sweeps.descents import Descents
+from phihat.sweeps.hypergradients import ImplicitFit, implicit_fit
+from phihat.sweeps.learning_rates import LearningRateRange, learning_rate_range
+from phihat.sweeps.many_starts import Optima, multistart
 from phihat.sweeps.mapping import sweep
+from phihat.sweeps.maps import Basins, Outcome, Trainability, basins, trainability
 from phihat.sweeps.outcomes import Lane, SweepResult
 
-__all__ = ["Lane", "SweepResult", "axes_of", "sweep"]
+__all__ = [
+    "Basins",
+    "Comparison",
+    "Contender",
+    "Descents",
+    "ImplicitFit",
+    "Lane",
+    "LearningRateRange",
+    "Optima",
+    "Outcome",
+    "SweepResult",
+    "Trainability",
+    "axes_of",
+    "basins",
+    "compare",
+    "implicit_fit",
+    "learning_rate_range",
+    "multistart",
+    "sweep",
+    "trainability",
+]

@@ -1,0 +1,329 @@
+"""Optimizers compared fairly: the same number of trials, seeds and steps for each.
+
+Example:
+  >>> import phihat
+  >>> table = phihat.compare(
+  ...     lambda p: (p - 3.0) ** 2,
+  ...     0.0,
+  ...     {"gd": phihat.gradient_descent, "adam": phihat.adam},
+  ...     num_steps=20,
+  ...     num_trials=8,
+  ...     num_seeds=2,
+  ... )
+  >>> sorted(table.entries), table.entries["gd"].loss.shape
+  (['adam', 'gd'], (2, 20))
+"""
+
+import dataclasses
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.tree_util import Partial
+from jaxtyping import Array
+
+from phihat import _arguments, _checks, _tree, fitting
+from phihat._types import Batch, LossFn, Params, RandomKey, Status
+from phihat.sweeps.many_starts import draw_units
+from phihat.sweeps.mapping import refuse_tracing, sweep
+
+__all__ = ["Comparison", "Contender", "compare"]
+
+_DEFAULT_SPACE = {"learning_rate": (1e-4, 1.0)}
+
+
+class Contender(NamedTuple):
+    """What one optimizer did.
+
+    Attributes:
+      hyperparameters: those of the trial with the smallest median of final losses.
+      final: the loss on all data after the last step [S], for seeds that were not used
+        in the trials; infinite where the fit failed.
+      loss: the loss before each step [S, T].
+      num_gradients: gradients computed per fit, on average.
+      num_values: values computed besides in line searches of phihat, on average.
+      seconds: per fit, all seeds side by side, without compiling.
+      trials: the hyperparameters that were tried, by name [R].
+      trial_loss: the final losses of the trials [R, S].
+    """
+
+    hyperparameters: dict[str, float]
+    final: np.ndarray
+    loss: np.ndarray
+    num_gradients: float
+    num_values: float
+    seconds: float
+    trials: dict[str, np.ndarray]
+    trial_loss: np.ndarray
+
+    @property
+    def quartiles(self) -> tuple[float, float, float]:
+        """The first quartile of the final losses, their median, the third."""
+        # "nearest" and not a mean: between a number and infinity there is none.
+        low, middle, high = np.quantile(self.final, [0.25, 0.5, 0.75], method="nearest")
+        return float(low), float(middle), float(high)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Comparison:
+    """A table of optimizers, and the data for a picture of it.
+
+    Attributes:
+      entries: a `Contender` by name, the best median first.
+
+    Example:
+      >>> import phihat
+      >>> table = phihat.compare(
+      ...     lambda x: x**2, 1.0, {"adam": phihat.adam}, num_steps=9, num_trials=4
+      ... )
+      >>> print(repr(table).splitlines()[0])
+      Comparison: 4 trials, 8 seeds, 9 steps each
+    """
+
+    entries: dict[str, Contender]
+
+    def __repr__(self) -> str:
+        """Show a line for each optimizer."""
+        first = next(iter(self.entries.values()))
+        trials, seeds = first.trial_loss.shape
+        lines = [
+            f"Comparison: {trials} trials, {seeds} seeds, {first.loss.shape[1]} "
+            "steps each",
+            f"  {'':16} {'median':>11} {'quartiles':>23} {'gradients':>9} "
+            f"{'values':>8} {'ms':>9}",
+        ]
+        for name, entry in self.entries.items():
+            low, middle, high = entry.quartiles
+            tuned = ", ".join(f"{k}={v:.3g}" for k, v in entry.hyperparameters.items())
+            lines.append(
+                f"  {name:16} {middle:11.5g} {low:11.5g} {high:11.5g} "
+                f"{entry.num_gradients:9.0f} {entry.num_values:8.0f} "
+                f"{1e3 * entry.seconds:9.3f}  {tuned}"
+            )
+        return "\n".join(lines)
+
+
+def compare(
+    loss_fn: LossFn,
+    params: Params | Callable[[RandomKey], Params],
+    optimizers: Mapping[str, Any],
+    data: Batch = None,
+    *,
+    num_steps: int,
+    num_trials: int = 16,
+    num_seeds: int = 8,
+    batch_size: int | None = None,
+    sampler: Callable[..., Any] | None = None,
+    key: RandomKey | None = None,
+    max_bytes: int | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = False,
+) -> Comparison:
+    """Tune each optimizer by the same number of trials, then judge it on new seeds.
+
+    Trials are points of a Sobol sequence, the same for all optimizers with as many
+    hyperparameters, each tried with the same seeds. The best of them, by the median of
+    the final losses, is run with seeds of its own.
+
+    Args:
+      loss_fn: as in `fit`.
+      params: the start; or a function from a key, to draw one for each seed.
+      optimizers: by name a factory, whose `learning_rate` is tuned between 1e-4 and 1;
+        or `(factory, {argument: (low, high)})`, tuned on a logarithmic scale, low > 0.
+      data: as in `fit`.
+      num_steps: the steps of each fit.
+      num_trials: R, for each optimizer; a power of two is best.
+      num_seeds: S, of the trials, and again of the judgement.
+      batch_size: as in `fit`.
+      sampler: as in `fit`.
+      key: from which all seeds are drawn; `jax.random.key(0)` where None.
+      max_bytes: as in `sweep`.
+      mesh: as in `sweep`.
+      progress: as in `sweep`.
+
+    Returns:
+      A `Comparison`.
+
+    Raises:
+      TypeError: an argument is of the wrong kind; a call under jit, vmap or grad.
+      ValueError: an argument has a wrong value.
+
+    Example:
+      >>> import phihat
+      >>> loss_fn = phihat.losses.least_squares(phihat.models.linear)
+      >>> space = {"learning_rate": (1e-3, 0.1), "decay": (0.1, 0.9)}
+      >>> table = phihat.compare(
+      ...     loss_fn,
+      ...     {"weight": 0.0, "bias": 0.0},
+      ...     {"momentum": (phihat.momentum, space), "adam": phihat.adam},
+      ...     phihat.datasets.linear_regression(),
+      ...     num_steps=100,
+      ... )
+      >>> print(next(iter(table.entries)))
+      momentum
+    """
+    call = "compare"
+    refuse_tracing(call)
+    counts = {"num_steps": num_steps, "num_trials": num_trials, "num_seeds": num_seeds}
+    num_steps, num_trials, num_seeds = (
+        _checks.check_count(call, name, value) for name, value in counts.items()
+    )
+    _checks.check_key(call, key)
+    key = jax.random.key(0) if key is None else key
+    spaces = _as_spaces(call, optimizers)
+    if not callable(params):
+        _checks.check_float_leaves(call, "params", params)
+    fixed = (
+        _tree.as_partial(loss_fn, call, "loss_fn"),
+        _tree.as_partial(params, call, "params") if callable(params) else params,
+        data,
+        _arguments.as_sampler(call, data, batch_size, sampler),
+        _tree.Static(num_steps),
+    )
+    tuning_key, judging_key = jax.random.split(key)
+    seeds = jax.random.split(tuning_key, num_seeds)
+    judges = jax.random.split(judging_key, num_seeds)
+    options: dict[str, Any] = {"max_bytes": max_bytes, "mesh": mesh}
+
+    entries = {}
+    for name, (factory, space) in spaces.items():
+        trials = _draw_trials(space, num_trials, tuning_key)
+        function = Partial(_fit_one, factory, *fixed)
+        axes = {tuple(trials): tuple(trials.values()), "seed": seeds}
+        tried = sweep(
+            Partial(_final, function), axes, progress=progress, **options
+        ).values
+        scores = np.quantile(tried, 0.5, axis=1, method="nearest")
+        best = {k: values[[int(np.argmin(scores))]] for k, values in trials.items()}
+        axes = {tuple(best): tuple(best.values()), "seed": judges}
+        sweep(function, axes, **options)  # compiles
+        begin = time.perf_counter()
+        values = sweep(function, axes, **options).values
+        seconds = time.perf_counter() - begin
+        entries[name] = Contender(
+            hyperparameters={k: float(value[0]) for k, value in best.items()},
+            final=values["final"][0],
+            loss=values["loss"][0],
+            num_gradients=float(values["num_steps"].mean()),
+            num_values=float(values["num_values"].mean()),
+            seconds=seconds / num_seeds,
+            trials=trials,
+            trial_loss=tried,
+        )
+    ranked = sorted(entries, key=lambda name: entries[name].quartiles[1])
+    return Comparison({name: entries[name] for name in ranked})
+
+
+# -------------------------------------------------------------------- private helpers
+
+
+def _fit_one(
+    factory: Callable[..., Any],
+    loss_fn: LossFn,
+    start: Any,
+    data: Batch,
+    sampler: Any,
+    num_steps: _tree.Static,
+    /,
+    *,
+    seed: RandomKey,
+    **hyperparameters: Array,
+) -> dict[str, Array]:
+    start_key, fit_key = jax.random.split(seed)
+    result = fitting.fit(
+        loss_fn,
+        start(start_key) if callable(start) else start,
+        factory(**hyperparameters),
+        data,
+        num_steps=num_steps.value,
+        sampler=sampler,
+        key=fit_key,
+        record={"loss": _loss, "num_values": _num_values},
+    )
+    final = result.loss
+    if sampler is not None and not _checks.takes_argument(loss_fn, "key"):
+        final = jnp.asarray(loss_fn(result.params, data))  # and not of the last batch
+    failed = (result.status >= Status.NONFINITE_LOSS) | ~jnp.isfinite(final)
+    last = _num_values(result.state, None)
+    return {
+        "final": jnp.where(failed, jnp.full_like(final, jnp.inf), final),
+        "loss": result.history["loss"],
+        "num_steps": result.num_steps,
+        "num_values": jnp.sum(result.history["num_values"]) + last,
+    }
+
+
+def _final(function: Callable[..., Any], /, **row: Any) -> Array:
+    return function(**row)["final"]
+
+
+def _loss(state: Any, info: Any) -> Array:
+    del state
+    return info.loss
+
+
+def _num_values(state: Any, info: Any) -> Array:
+    """Return the values that the line searches of the step before have computed."""
+    del info
+    has_field = lambda node: "num_evaluations" in getattr(node, "_fields", ())  # noqa: E731
+    nodes = jax.tree.leaves(state.opt_state, is_leaf=has_field)
+    found = [node.num_evaluations for node in nodes if has_field(node)]
+    return sum(found, jnp.zeros((), jnp.int32))
+
+
+def _as_spaces(call: str, optimizers: Any) -> dict[str, tuple[Any, dict[str, Any]]]:
+    if not isinstance(optimizers, Mapping) or not optimizers:
+        raise TypeError(
+            f"{call}: `optimizers` must map names to factories, such as "
+            f'{{"adam": phihat.adam}}, got {_checks.brief(optimizers)}.'
+        )
+    spaces = {}
+    for name, entry in optimizers.items():
+        factory, space = entry, _DEFAULT_SPACE
+        if type(entry) is tuple and len(entry) == 2:
+            factory, space = entry
+        if hasattr(factory, "update") or not callable(factory):
+            raise TypeError(
+                f"{call}: `optimizers[{name!r}]` must be a factory, such as "
+                f"`phihat.adam` itself, got {_checks.brief(factory)}."
+            )
+        _check_space(call, name, factory, space)
+        partial = _tree.as_partial(factory, call, f"optimizers[{name!r}]")
+        spaces[name] = (partial, dict(space))
+    return spaces
+
+
+def _check_space(call: str, name: str, factory: Any, space: Any) -> None:
+    if not isinstance(space, Mapping) or not space:
+        raise TypeError(
+            f"{call}: the space of {name!r} must map arguments to (low, high), got "
+            f"{_checks.brief(space)}."
+        )
+    try:
+        inspect.signature(factory).bind(**dict.fromkeys(space, 0.1))
+    except TypeError as error:
+        raise TypeError(
+            f"{call}: `optimizers[{name!r}]` cannot be called with "
+            f"{', '.join(space)}: {error}."
+        ) from error
+    for argument, ends in space.items():
+        if np.shape(ends) != (2,) or not 0 < ends[0] <= ends[1] < np.inf:
+            raise ValueError(
+                f"{call}: the range of {name!r}, {argument!r}, must be (low, high) "
+                f"with 0 < low <= high, got {ends!r}."
+            )
+
+
+def _draw_trials(
+    space: Mapping[str, tuple[float, float]], num_trials: int, key: RandomKey
+) -> dict[str, np.ndarray]:
+    units = draw_units("sobol", len(space), num_trials, key)
+    return {
+        argument: np.exp(np.log(low) + unit * (np.log(high) - np.log(low)))
+        for unit, (argument, (low, high)) in zip(units.T, space.items(), strict=True)
+    }

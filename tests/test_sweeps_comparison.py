@@ -1,0 +1,131 @@
+"""Comparing optimizers: the same budget for each, and judged on other seeds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+import phihat
+
+ONE = Mesh(np.asarray(jax.devices()[:1]), ("lanes",))
+LOSS = phihat.losses.least_squares(phihat.models.linear)
+DATA = phihat.datasets.linear_regression()
+START = {"weight": 0.0, "bias": 0.0}
+MOMENTUM = (phihat.momentum, {"learning_rate": (1e-3, 0.1), "decay": (0.1, 0.9)})
+
+
+def draw(key):
+    names = ("weight", "bias")
+    keys = jax.random.split(key)
+    return {n: jax.random.normal(k) for n, k in zip(names, keys, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def table():
+    return phihat.compare(
+        LOSS,
+        draw,
+        {"gd": phihat.gradient_descent, "momentum": MOMENTUM, "adam": phihat.adam},
+        DATA,
+        num_steps=40,
+        num_trials=8,
+        num_seeds=4,
+        mesh=ONE,
+    )
+
+
+def test_every_entry_is_the_fit_that_it_says(table):
+    factories = {"gd": phihat.gradient_descent, "adam": phihat.adam}
+    factories["momentum"] = phihat.momentum
+    judges = jax.random.split(jax.random.split(jax.random.key(0))[1], 4)
+    for name, entry in table.entries.items():
+        assert entry.trial_loss.shape == (8, 4)
+        assert entry.loss.shape == (4, 40)
+        optimizer = factories[name](**entry.hyperparameters)
+        for seed, final in zip(judges, entry.final, strict=True):
+            start = draw(jax.random.split(seed)[0])
+            alone = phihat.fit(LOSS, start, optimizer, DATA, num_steps=40)
+            np.testing.assert_allclose(final, alone.loss, rtol=1e-6)
+
+
+def test_the_best_trial_is_taken_and_failures_lose(table):
+    entry = table.entries["gd"]
+    # Rates of 2 / 50 and more diverge; they are among the trials.
+    rates = entry.trials["learning_rate"]
+    unstable = rates > 2 / 50.03
+    assert unstable.any()
+    assert (entry.trial_loss[unstable] > entry.trial_loss[~unstable].max()).all()
+    best = np.argmin(np.quantile(entry.trial_loss, 0.5, axis=1, method="nearest"))
+    assert entry.hyperparameters["learning_rate"] == rates[best]
+    medians = [entry.quartiles[1] for entry in table.entries.values()]
+    assert medians == sorted(medians)
+    assert entry.num_gradients == 40
+    assert entry.num_values == 0
+    assert entry.seconds > 0
+
+
+def test_repr(table):
+    lines = repr(table).splitlines()
+    assert lines[0] == "Comparison: 8 trials, 4 seeds, 40 steps each"
+    assert {line.split()[0] for line in lines[2:]} == {"gd", "momentum", "adam"}
+    assert "decay=" in next(line for line in lines if "momentum" in line)
+
+
+def searching(learning_rate):
+    search = phihat.bracketing(max_step=learning_rate)
+    return phihat.steepest_descent(search)
+
+
+def test_minibatches_and_the_values_of_line_searches():
+    table = phihat.compare(
+        LOSS,
+        START,
+        {"search": searching, "gd": phihat.gradient_descent},
+        DATA,
+        num_steps=10,
+        num_trials=2,
+        num_seeds=3,
+        batch_size=4,
+        mesh=ONE,
+    )
+    assert table.entries["search"].num_values > 10 * 4
+    entry = table.entries["gd"]
+    assert len(set(entry.final)) == 3  # the seeds shuffle
+    assert (entry.final >= 0.19).all()  # on all data: the minimum is 0.1999
+
+
+@pytest.mark.parametrize(
+    ("optimizers", "kind", "message"),
+    [
+        ({}, TypeError, "`optimizers` must map names to factories"),
+        (
+            {"a": phihat.adam(0.1)},
+            TypeError,
+            "must be a factory, such as `phihat.adam`",
+        ),
+        ({"a": (phihat.adam, {})}, TypeError, "the space of 'a' must map arguments"),
+        (
+            {"a": (phihat.adam, {"rate": (0.1, 1.0)})},
+            TypeError,
+            r"cannot be called with rate",
+        ),
+        (
+            {"a": (phihat.adam, {"learning_rate": (0.0, 1.0)})},
+            ValueError,
+            r"must be \(low, high\) with 0 < low <= high",
+        ),
+    ],
+)
+def test_wrong_calls(optimizers, kind, message):
+    with pytest.raises(kind, match=message):
+        phihat.compare(
+            LOSS, {"weight": 0.0, "bias": 0.0}, optimizers, DATA, num_steps=3
+        )
+
+
+def test_wrong_numbers():
+    with pytest.raises(ValueError, match="`num_trials` must be >= 1, got 0"):
+        phihat.compare(
+            lambda x: jnp.sum(x**2), 1.0, {"a": phihat.adam}, num_steps=3, num_trials=0
+        )
