@@ -59,6 +59,9 @@ _MAX_CLASSES = 256
 _MAX_DISTINCT = 64
 """Constants with more distinct values than this are told apart by sign alone."""
 
+_MAX_COMBINED = 1 << 24
+"""Where operands have more combinations of classes, each counts as a whole."""
+
 _numbers = itertools.count(1)  # blocks are reserved from here; see `Array.numbers`
 
 
@@ -386,8 +389,11 @@ def elementwise(
     if flag is not None:
         counts.append(2)
         parts.append(flag.astype(np.intp) if flag.any() else None)
+    if math.prod(counts) > _MAX_COMBINED:
+        parts = []
+        arrays = [Array.of(array.facts) for array in arrays]
     combined: Any = None
-    for count, part in zip(counts, parts, strict=True):
+    for count, part in zip(counts, parts, strict=bool(parts)):
         if combined is not None:
             combined = combined * count
         if part is not None:
