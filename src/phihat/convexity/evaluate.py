@@ -21,7 +21,7 @@ import numpy as np
 
 from phihat.convexity.intervals import Interval
 from phihat.convexity.program import Equation, Program, Source
-from phihat.convexity.values import arraywise, pointwise
+from phihat.convexity.values import RULES, Rule
 from phihat.convexity.values.extended import (
     MINUS_INFINITY,
     NOT_A_NUMBER,
@@ -31,7 +31,6 @@ from phihat.convexity.values.extended import (
     from_constant,
     rearranged,
 )
-from phihat.convexity.values.pointwise import Rule
 
 __all__ = ["VALUE_RULES", "Undefined", "Unreadable", "evaluate"]
 
@@ -178,8 +177,7 @@ def _is_certain(value: Extended) -> bool:
 
 
 _RULES: dict[str, Rule] = {
-    **pointwise.RULES,
-    **arraywise.RULES,
+    **RULES,
     "scan": _scan,
 }
 

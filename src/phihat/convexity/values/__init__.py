@@ -1,1 +1,28 @@
-"""The rules by which values are enclosed, one for each primitive."""
+"""The rules by which values are enclosed, one for each primitive.
+
+`RULES` maps the name of a primitive, or of an atom, to its rule. To add one, write a
+function of an equation and the ranges of its inputs in the module of its kind, mark
+what is not defined, and enter it in that module's table.
+"""
+
+from phihat.convexity.values import (
+    arithmetic,
+    functions,
+    logic,
+    moving,
+    ordering,
+    sums,
+)
+from phihat.convexity.values.makers import Rule
+
+__all__ = ["RULES", "Rule"]
+
+RULES: dict[str, Rule] = {
+    **arithmetic.RULES,
+    **functions.RULES,
+    **logic.RULES,
+    **moving.RULES,
+    **ordering.RULES,
+    **sums.RULES,
+}
+"""All rules but that of `scan`, which runs a program of its own."""

@@ -34,6 +34,7 @@ __all__ = [
     "elementwise",
     "extended",
     "from_constant",
+    "full_kind",
     "kind_of",
     "rearranged",
     "unknown",
@@ -116,7 +117,7 @@ def rearranged(fn: Callable[..., np.ndarray], *xs: Interval) -> Interval:
     if not any(isinstance(x, Extended) for x in xs):
         return intervals.rearrange(fn, *xs)
     low, high = (fn(*(x.low for x in xs)), fn(*(x.high for x in xs)))
-    kind = fn(*(_full_kind(x) for x in xs))
+    kind = fn(*(full_kind(x) for x in xs))
     if not kind.any():
         return Interval(low, low if np.array_equal(low, high) else high)
     return Extended(low, high, kind)
@@ -140,10 +141,10 @@ def elementwise(
     inner = [Interval(*x) if isinstance(x, Extended) else x for x in xs]
     result = enclose(*inner)
     shape = result.shape
-    kinds = [np.broadcast_to(_full_kind(x), shape) for x in xs]
+    kinds = [np.broadcast_to(full_kind(x), shape) for x in xs]
     places = np.logical_or.reduce([kind != FINITE for kind in kinds])
     low, high = (np.array(end) for end in result)
-    kind = np.array(_full_kind(result))
+    kind = np.array(full_kind(result))
     low[places], high[places], kind[places] = _at_marks(
         ieee, [k[places] for k in kinds], [_ends_at(x, shape, places) for x in inner]
     )
@@ -193,7 +194,8 @@ def _kinds(values: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(values), NOT_A_NUMBER, kinds).astype(np.int8)
 
 
-def _full_kind(x: Interval) -> np.ndarray:
+def full_kind(x: Interval) -> np.ndarray:
+    """Return the marks of all elements, in a view where there are none."""
     if isinstance(x, Extended):
         return x.kind
     return np.broadcast_to(np.int8(FINITE), x.shape)
