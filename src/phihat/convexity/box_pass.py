@@ -22,10 +22,12 @@ from phihat.convexity.jets import Jet, Ridge, constant
 from phihat.convexity.places import spread_places
 from phihat.convexity.program import Equation
 from phihat.convexity.report import Blame
+from phihat.convexity.values.extended import Extended
 
 __all__ = ["Blocked", "Pass", "Rule", "blame_for"]
 
-_MOST_PARTS = 32
+_MOST_PARTS = 256
+_CHEAP_ENTRIES = 6_000
 _ENTRIES_A_PASS = 60_000
 
 
@@ -54,6 +56,7 @@ class Pass:
       program: the program.
       slopes: of all scalars `[M + 1, n]`; the last is 0, for constants.
       values: what is known of the values so far, by number.
+      marks: the elements that may not be finite `[C or 1, N]`, of values with such.
       is_decided: where False `[C]`, something could not be told.
       blame: the first equation that could not be told on some box.
     """
@@ -66,6 +69,7 @@ class Pass:
         self.is_decided = np.ones(cells, bool)
         self.blame: Blame | None = None
         self.values: dict[int, Ridge | Jet] = {}
+        self.marks: dict[int, np.ndarray] = {}
         self.slopes = iv.rearrange(
             lambda end: np.concatenate([end, np.zeros((1, size))]), outline.slopes
         )
@@ -81,8 +85,7 @@ class Pass:
             np.concatenate([*ends, zeros], axis=1)[..., None]
             for ends in zip(box, sums, strict=True)
         )
-        room = _ENTRIES_A_PASS // max(low.size, 1)
-        count = 1 if np.array_equal(low, high) else min(max(room, 4), _MOST_PARTS)
+        count = 1 if np.array_equal(low, high) else _num_parts(low.size)
         with np.errstate(all="ignore"):
             edges = low + (high - low) * (np.arange(count + 1) / count)
         edges = np.where(np.isfinite(edges), np.clip(edges, low, high), high)
@@ -100,6 +103,13 @@ class Pass:
                 assert found is not None
                 self.values[number] = constant(Interval(*found).reshape(1, -1))
         return self.values[number]
+
+    def infinite(self, number: int) -> np.ndarray | None:
+        """Return which elements may not be finite; None where all are."""
+        found = self.outline.constant(number)
+        if isinstance(found, Extended):
+            return (found.kind != 0).reshape(1, -1)
+        return self.marks.get(number)
 
     def ridge(self, affine: Affine) -> Ridge:
         """Return elements a u + b as functions of u: they have a slope and no bend."""
@@ -124,6 +134,13 @@ class Pass:
             else x.take(spread_places(self.program.shapes[number], shape))
             for number, x in zip(equation.inputs, inputs, strict=True)
         ]
+
+
+def _num_parts(num_scalars: int) -> int:
+    """Cut finely what costs little beyond the calls; else 24 times, large data less."""
+    size = max(num_scalars, 1)
+    usual = min(max(_ENTRIES_A_PASS // size, 4), 24)
+    return min(max(_CHEAP_ENTRIES // size, usual), _MOST_PARTS)
 
 
 Rule = Callable[[Pass, Equation, list[Any]], "Ridge | Jet | list[Ridge | Jet]"]

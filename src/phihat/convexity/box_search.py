@@ -38,6 +38,7 @@ _SMALLEST = 2.0**-20
 """A box this small in every direction, against the first, is not cut further."""
 
 _MOST_BOXES = 200_000
+_LOOK_AT = 8
 _ENTRIES_A_PASS = 40_000
 
 
@@ -49,7 +50,7 @@ class Cells(NamedTuple):
     mu: np.ndarray
     L: np.ndarray
 
-    def take(self, chosen: np.ndarray) -> "Cells":
+    def take(self, chosen: np.ndarray | slice) -> "Cells":
         """Pick boxes."""
         return Cells(*(part[chosen] for part in self))
 
@@ -225,9 +226,10 @@ def cover(
         if not len(failed.low):
             continue
         centres = failed.low / 2 + failed.high / 2
-        least, _ = curvature.extremes(centres)
+        worst = np.argsort(failed.mu)[:_LOOK_AT]
+        least, _ = curvature.extremes(centres[worst])
         if least.min() < 0:
-            at = _shown(centres[least.argmin()])
+            at = _shown(centres[worst[least.argmin()]])
             return give_up(
                 f"an eigenvalue of the Hessian is at most {least.min():.3g} at {at}"
             )
@@ -295,6 +297,7 @@ def refine(
             cells = Cells(
                 *(np.concatenate(parts) for parts in zip(old, new, strict=True))
             )
+            chosen = chosen.take(slice(_LOOK_AT))
             least, most = curvature.extremes(chosen.low / 2 + chosen.high / 2)
             found = [min(found[0], least.min()), min(found[1], -most.max())]
     return Refined(

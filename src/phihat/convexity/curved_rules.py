@@ -18,11 +18,16 @@ import numpy as np
 from phihat.convexity import derivatives
 from phihat.convexity import intervals as iv
 from phihat.convexity import jet_arithmetic as jets
-from phihat.convexity.box_pass import Pass, Rule
+from phihat.convexity.box_pass import Blocked, Pass, Rule
 from phihat.convexity.derivatives import SMOOTH, Derivatives
 from phihat.convexity.intervals import Interval
 from phihat.convexity.jets import Jet, Ridge, constant, range_of
 from phihat.convexity.program import Equation
+from phihat.convexity.values.extended import (
+    MINUS_INFINITY,
+    PLUS_INFINITY,
+    Extended,
+)
 
 __all__ = ["RULES"]
 
@@ -173,6 +178,9 @@ def _difference(run: Pass, equation: Equation, x: Any, y: Any) -> Ridge | Jet:
 def _max(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     """Take max(x, y), for affine ones as y + max(x - y, 0)."""
     x, y = run.spread(equation, inputs)
+    other = _beside_infinity(run, equation, x, y)
+    if other is not None:
+        return other
     if equation.outputs[0] not in run.outline.differences:
         return jets.maximum(x, y, run.slopes)
     return jets.total(y, _excess(run, equation, x, y), run.slopes)
@@ -181,9 +189,25 @@ def _max(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
 def _min(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     """Take min(x, y), for affine ones as x - max(x - y, 0)."""
     x, y = run.spread(equation, inputs)
+    other = _beside_infinity(run, equation, x, y)
+    if other is not None:
+        return other
     if equation.outputs[0] not in run.outline.differences:
         return jets.minimum(x, y, run.slopes)
     return jets.total(x, jets.negative(_excess(run, equation, x, y)), run.slopes)
+
+
+def _beside_infinity(run: Pass, equation: Equation, x: Any, y: Any) -> Any:
+    """Return the other of max(x, -inf) or min(x, inf), which reductions begin with."""
+    idle = {"max": MINUS_INFINITY, "min": PLUS_INFINITY}[equation.primitive]
+    for number, other in zip(equation.inputs, (y, x), strict=True):
+        if run.infinite(number) is None:
+            continue
+        found = run.outline.constant(number)
+        if isinstance(found, Extended) and (found.kind == idle).all():
+            return other
+        raise Blocked(equation, "it takes a constant that is not finite")
+    return None
 
 
 def _excess(run: Pass, equation: Equation, x: Any, y: Any) -> Ridge | Jet:

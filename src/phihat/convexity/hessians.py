@@ -27,7 +27,6 @@ from phihat.convexity.intervals import Interval
 from phihat.convexity.jets import lift
 from phihat.convexity.program import Equation
 from phihat.convexity.report import Blame
-from phihat.convexity.values.extended import Extended
 
 __all__ = ["RULES", "Blocked", "Bounds", "second_derivatives"]
 
@@ -72,6 +71,8 @@ def second_derivatives(outline: Outline, low: np.ndarray, high: np.ndarray) -> B
     for equation in outline.equations:
         _step(run, equation)
     loss = run.read(outline.program.output)
+    if run.infinite(outline.program.output) is not None:
+        raise Blocked(outline.equations[-1], "the loss is not finite")
     jet = lift(loss, run.slopes)
     cells = low.shape[0]
     lower, upper = (
@@ -89,10 +90,10 @@ def second_derivatives(outline: Outline, low: np.ndarray, high: np.ndarray) -> B
 
 
 def _step(run: Pass, equation: Equation) -> None:
-    for number in equation.inputs:
-        found = run.outline.constant(number)
-        if isinstance(found, Extended) and equation.primitive != "select_n":
-            raise Blocked(equation, "it takes a constant that is not finite")
+    if equation.primitive not in ("select_n", "max", "min"):
+        for number in equation.inputs:
+            if run.infinite(number) is not None:
+                raise Blocked(equation, "it takes a constant that is not finite")
     rule = RULES.get(equation.primitive)
     if rule is None:
         raise Blocked(equation, "there is no rule for its second derivative")

@@ -295,11 +295,15 @@ def _sum_of_ridges(x: Ridge, places: np.ndarray, slopes: Interval) -> Jet:
         lambda end: np.broadcast_to(end, (cells, groups)),
         _sum(hull_of_parts(x.value), places),
     )
+    # Where data are a wide range, 0 bounds a positive term better than its entries do.
+    spread = (reached.width**2).sum(-1) > 0.01 * (reached.middle**2).sum(-1)
+    least = np.where(spread & (second.low > 0), 0.0, second.low)
+    most = np.where(spread & (second.high < 0), 0.0, second.high)
     return Jet(
         value,
         grad.reshape(cells, groups, size),
-        _gram(reached, second.low),
-        _gram(reached, second.high),
+        _gram(reached, least),
+        _gram(reached, most),
         np.asarray((second.low >= 0).all(-1)),
         np.asarray((second.high <= 0).all(-1)),
     )

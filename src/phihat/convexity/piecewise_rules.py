@@ -21,7 +21,6 @@ from phihat.convexity.intervals import Interval
 from phihat.convexity.jets import Jet, Ridge, constant, range_of, select
 from phihat.convexity.places import spread_places
 from phihat.convexity.program import Equation
-from phihat.convexity.values.extended import Extended
 
 __all__ = ["RULES"]
 
@@ -103,13 +102,14 @@ def _select(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
     )
     chosen = np.clip(condition.low, 0, len(cases) - 1).astype(int)
     shape = run.program.shapes[equation.outputs[0]]
+    marks = np.zeros(chosen.shape, bool)
     for position, number in enumerate(equation.inputs[1:]):
-        found = run.outline.constant(number)
-        if isinstance(found, Extended):
-            given = run.program.shapes[number]
-            marked = found.kind.reshape(-1)[spread_places(given, shape)] != 0
-            if np.any((chosen == position) & marked):
-                raise Blocked(equation, "it chooses a constant that is not finite")
+        mark = run.infinite(number)
+        if mark is not None:
+            mark = mark[:, spread_places(run.program.shapes[number], shape)]
+            marks = marks | ((chosen == position) & mark)
+    if marks.any():  # another choice may drop them
+        run.marks[equation.outputs[0]] = marks
     return select(chosen, cases, run.slopes)
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from phihat import _checks, _tree
@@ -184,7 +183,7 @@ def pose(
 
 
 def _as_float64(leaf: Any) -> np.ndarray:
-    return np.asarray(jnp.asarray(leaf)).astype(np.float64)
+    return np.asarray(leaf).astype(np.float64)  # jnp would round where x64 is off
 
 
 def _check_finite(
