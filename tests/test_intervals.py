@@ -488,6 +488,13 @@ def test_open_ends_give_the_range_and_values_stay_in_it(name):
     assert OURS[name](Interval(0.0, INF)).low >= low
 
 
+@pytest.mark.parametrize("name", ["mills_ratio", "rsqrt", "trigamma", "erfc"])
+def test_what_falls_has_its_limit_at_an_open_end(name):
+    low, high = OURS[name](Interval(1.0, INF))
+    assert low == 0
+    assert 0.1 < high < 2
+
+
 def test_extrema_are_exact():
     assert tuple(iv.square(Interval(-2.0, 3.0))) == (0.0, 9.0)
     assert tuple(iv.integer_power(Interval(-2.0, 1.0), 4)) == (0.0, 16.0)
@@ -658,6 +665,8 @@ def test_audit_of_waves(name):
         pairs = zip(getattr(np, name)(x), truths, strict=True)
         worst = max(float(abs(mpmath.mpf(float(v)) - t)) for v, t in pairs)
     assert worst <= (trusted.ULPS[name] - 1) * 2 * UNIT
+    low, high = trusted.enclose_wave(name, x)
+    assert np.all(high - low >= 2 * trusted.ULPS[name] * 2 * UNIT)
 
 
 def test_series_of_the_normal_distribution_leave_out_what_is_said():

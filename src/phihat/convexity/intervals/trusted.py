@@ -3,7 +3,9 @@ r"""How far NumPy's elementary functions are trusted, in one table.
 NumPy takes them from three places: Intel's SVML (on AVX-512), its own vector loops, and
 the platform's C library. For the first two NumPy states fewer than 4 units in the last
 place (ulps); of the C libraries glibc stays within 1 or 2, for cbrt within 4. The table
-adds a margin. The tests measure each entry against 200-bit arithmetic.
+adds a margin. Ulps are of the result, so near a zero too (log at 1, expm1 at 0) the
+relative error is bounded; sines beyond 1 are the exception. The tests measure each
+entry against 200-bit arithmetic.
 
 Example:
   >>> from phihat.convexity.intervals import trusted
