@@ -104,6 +104,12 @@ class Pass:
                 self.values[number] = constant(Interval(*found).reshape(1, -1))
         return self.values[number]
 
+    def is_known(self, number: int) -> bool:
+        """Tell whether a value can be read: a random key or a NaN cannot."""
+        if number in self.values or number in self.outline.affine:
+            return True
+        return self.outline.constant(number) is not None
+
     def infinite(self, number: int) -> np.ndarray | None:
         """Return which elements may not be finite; None where all are."""
         found = self.outline.constant(number)

@@ -271,7 +271,7 @@ def refine(
     before = curvature.num_boxes
     cells = Cells(low[None], high[None], *curvature.bounds(low[None], high[None]))
     least, most = curvature.extremes(_points(low, high))
-    found = [least.min(), -most.max()]
+    found = [float(least.min()), float(-most.max())]
     for side in range(1 if sides == "low" else 2):
         start = time.monotonic()
         limit = deadline if side or sides == "low" else start + (deadline - start) / 2
@@ -299,12 +299,13 @@ def refine(
             )
             chosen = chosen.take(slice(_LOOK_AT))
             least, most = curvature.extremes(chosen.low / 2 + chosen.high / 2)
-            found = [min(found[0], least.min()), min(found[1], -most.max())]
+            ends = (float(least.min()), float(-most.max()))
+            found = [min(pair) for pair in zip(found, ends, strict=True)]
     return Refined(
         float(cells.mu.min()),
         float(cells.L.max()),
-        float(found[0]),
-        float(-found[1]),
+        found[0],
+        -found[1],
         curvature.num_boxes - before,
     )
 

@@ -282,10 +282,14 @@ def _largest(
         now = time.monotonic()
         if not np.isfinite(high - low).all() or now >= deadline:
             return False
-        least, _ = curvature.extremes(np.stack([middle, low, high]))
-        if least.min() < 0:
+        limit = now + (deadline - now) / 3
+        try:
+            least, _ = curvature.extremes(np.stack([middle, low, high]))
+            return (
+                not least.min() < 0 and cover(curvature, low, high, limit).is_certified
+            )
+        except _UNREADABLE:
             return False
-        return cover(curvature, low, high, now + (deadline - now) / 3).is_certified
 
     good, bad, radius = 0.0, np.inf, 0.125
     while 1e-9 < radius < 1e9 and (good == 0 or bad == np.inf):

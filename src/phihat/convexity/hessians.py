@@ -27,6 +27,7 @@ from phihat.convexity.intervals import Interval
 from phihat.convexity.jets import lift
 from phihat.convexity.program import Equation
 from phihat.convexity.report import Blame
+from phihat.convexity.values.makers import is_integer
 
 __all__ = ["RULES", "Blocked", "Bounds", "second_derivatives"]
 
@@ -90,11 +91,15 @@ def second_derivatives(outline: Outline, low: np.ndarray, high: np.ndarray) -> B
 
 
 def _step(run: Pass, equation: Equation) -> None:
+    if not all(run.is_known(number) for number in equation.inputs):
+        raise Blocked(equation, "an input of it holds no finite real numbers")
     if equation.primitive not in ("select_n", "max", "min"):
         for number in equation.inputs:
             if run.infinite(number) is not None:
                 raise Blocked(equation, "it takes a constant that is not finite")
     rule = RULES.get(equation.primitive)
+    if is_integer(equation.dtype) and equation.primitive in curved_rules.RULES:
+        rule = piecewise_rules.logic  # a quotient of integers is no quotient of reals
     if rule is None:
         raise Blocked(equation, "there is no rule for its second derivative")
     with np.errstate(all="ignore"):

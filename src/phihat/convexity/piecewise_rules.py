@@ -22,7 +22,7 @@ from phihat.convexity.jets import Jet, Ridge, constant, range_of, select
 from phihat.convexity.places import spread_places
 from phihat.convexity.program import Equation
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "logic"]
 
 
 def _jump(jumps_at: Callable[[np.ndarray], np.ndarray]) -> Rule:
@@ -51,7 +51,7 @@ def _convert(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
         return _jump(lambda x: x == 0)(run, equation, inputs)
     if dtype.kind not in "iu":
         if isinstance(inputs[0], Ridge) and inputs[0].rows is None:
-            return _logic(run, equation, inputs)
+            return logic(run, equation, inputs)
         raise Blocked(equation, f"a cast to {dtype} rounds")
     return _jump(_is_whole)(run, equation, inputs)
 
@@ -61,7 +61,7 @@ def _comparison(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
     name = equation.primitive
     x, y = run.spread(equation, inputs)
     if all(isinstance(z, Ridge) and z.rows is None for z in (x, y)):
-        return _logic(run, equation, inputs)
+        return logic(run, equation, inputs)
     if equation.inputs[0] == equation.inputs[1]:  # a finite number equals itself
         holds = np.full((1, x.value.shape[1]), name in ("eq", "le", "ge"))
         return constant(iv.from_array(holds))
@@ -74,7 +74,7 @@ def _comparison(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
     return constant(iv.from_array(holds))
 
 
-def _logic(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
+def logic(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
     """Combine what is constant on each box, by the rules of values."""
     inputs = run.spread(equation, inputs)
     if not all(isinstance(x, Ridge) and x.rows is None for x in inputs):
@@ -115,7 +115,7 @@ def _select(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), _comparison),
-    **dict.fromkeys(("and", "or", "not", "xor"), _logic),
+    **dict.fromkeys(("and", "or", "not", "xor"), logic),
     "ceil": _jump(_is_whole),
     "convert_element_type": _convert,
     "floor": _jump(_is_whole),
