@@ -20,9 +20,8 @@ from phihat import Box
 from phihat.convexity import prover
 from phihat.convexity.lattice import Facts
 from phihat.convexity.problem import Problem, pose
-
-from . import convexity_values
-from .convexity_values import Breach, Values
+from tests import convexity_values
+from tests.convexity_values import Breach, Values
 
 __all__ = [
     "Case",
@@ -339,9 +338,7 @@ _TOTAL: dict[str, Callable[[Any], Any]] = {
     "logaddexp": lambda z: jnp.logaddexp(z, 0.5),
     "1-sigmoid": lambda z: 1.0 - jax.nn.sigmoid(z),
     "1-1/(1+e)": lambda z: 1.0 - 1.0 / (1.0 + jnp.exp(z)),
-    "huber": lambda z: jnp.where(
-        jnp.abs(z) <= 1.0, 0.5 * z**2, jnp.abs(z) - 0.5
-    ),
+    "huber": lambda z: jnp.where(jnp.abs(z) <= 1.0, 0.5 * z**2, jnp.abs(z) - 0.5),
     "jump": lambda z: jnp.where(z > 0.5, z, z - 1.0),
     "kink": lambda z: jnp.where(z > 0.0, z, 2.0 * z),
     "z>0": lambda z: (z > 0.0).astype(float),
@@ -491,7 +488,9 @@ def directed() -> Iterator[Case]:
             lambda v, names=names: [_TOTAL[name](_stack(v, every)) for name in names],
         )
     for name, fn in _PARTIAL.items():
-        yield _together(f"partial: {name}", lambda v, fn=fn: [fn(z) for z in v.values()])
+        yield _together(
+            f"partial: {name}", lambda v, fn=fn: [fn(z) for z in v.values()]
+        )
     for name, fn in _BINARY.items():
         yield _together(
             f"binary: {name}",
@@ -504,9 +503,7 @@ def directed() -> Iterator[Case]:
     yield _together(
         "pairs",
         lambda v: [
-            fn(v[one], v[two])
-            for fn in _BINARY_PARTIAL.values()
-            for one, two in _PAIRS
+            fn(v[one], v[two]) for fn in _BINARY_PARTIAL.values() for one, two in _PAIRS
         ],
     )
     rng = np.random.default_rng(0)
@@ -686,7 +683,9 @@ def _loops() -> Iterator[Case]:
 
         def loss_fn(p: Any, step=step, length=length, reverse=reverse) -> Any:
             rows = jnp.concatenate([p, jnp.zeros(length - 2)])[:length]
-            rows = rows * jnp.asarray([1.0, -1.0] * (length // 2) + [1.0] * (length % 2))
+            rows = rows * jnp.asarray(
+                [1.0, -1.0] * (length // 2) + [1.0] * (length % 2)
+            )
             carry, out = jax.lax.scan(step, p[0], rows, reverse=reverse)
             return carry + jnp.sum(out[:2])
 
@@ -717,7 +716,9 @@ def _liar(x: Any) -> Any:
     return -(x**2)
 
 
-_liar.defjvp(lambda primals, tangents: (_liar(*primals), 2.0 * primals[0] * tangents[0]))
+_liar.defjvp(
+    lambda primals, tangents: (_liar(*primals), 2.0 * primals[0] * tangents[0])
+)
 
 _MAPS: tuple[Callable[[Any, Any], Any], ...] = (
     lambda z, c: z**2,

@@ -192,7 +192,10 @@ def _dot(equation: Equation, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     batch = [left[k] for k in batch_x]
     out = batch + [
         letter
-        for side, used in ((left, (*contract_x, *batch_x)), (right, (*contract_y, *batch_y)))
+        for side, used in (
+            (left, (*contract_x, *batch_x)),
+            (right, (*contract_y, *batch_y)),
+        )
         for k, letter in enumerate(side)
         if k not in used
     ]
