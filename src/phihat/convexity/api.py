@@ -332,7 +332,8 @@ def _searched(
             witness=witness,
         )
     if bounded:
-        enclosed = boxes.certify(problem, deadline)
+        summands = prove(problem).convex_summands
+        enclosed = boxes.certify(problem, deadline, convex_values=summands)
         if enclosed.verdict is Verdict.CERTIFIED_ON_BOX:
             return enclosed
     return report

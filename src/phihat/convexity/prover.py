@@ -49,6 +49,8 @@ class Proof:
       assumptions: what rules took for granted.
       blame: where curvature was lost; empty where the loss has one.
       stopped: the sentence that ended the proof early, or None.
+      convex_summands: the values, proved convex, that the loss adds up, where the loss
+        as a whole is not proved; nothing else reads them.
     """
 
     facts: Facts
@@ -57,6 +59,7 @@ class Proof:
     assumptions: tuple[str, ...]
     blame: tuple[Blame, ...]
     stopped: Blame | None = None
+    convex_summands: frozenset[int] = frozenset()
 
 
 def prove(problem: Problem) -> Proof:
@@ -78,9 +81,11 @@ def prove(problem: Problem) -> Proof:
     except Undecided as error:
         facts = TOP
         stopped = interpreter.blame_of_stop(error)
-    blame = (stopped,) if stopped else ()
+    blame, summands = ((stopped,) if stopped else ()), frozenset()
     if not facts.curved and stopped is None:
         blame = interpreter.blame(problem.program.output)
+        if not interpreter.constraints:
+            summands = interpreter.rescuer.convex_summands(problem.program.output)
     return Proof(
         facts,
         tuple(interpreter.lines),
@@ -88,6 +93,7 @@ def prove(problem: Problem) -> Proof:
         tuple(dict.fromkeys(interpreter.assumptions)),
         blame,
         stopped,
+        summands,
     )
 
 

@@ -15,8 +15,9 @@ Example:
   'PROVED_CONVEX'
 """
 
+import collections
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -118,28 +119,64 @@ class Rescuer:
         return Array.of(known) if known.curved else None
 
     def _summands(
-        self, number: int, coefficient: Fraction
+        self, number: int, coefficient: Fraction, *, whole: bool = False
     ) -> Iterator[tuple[Fraction, int]]:
-        """Follow scalar sums, differences and multiples back to what they add up."""
+        """Follow scalar sums, differences and multiples back to what they add up.
+
+        `whole` stops at what is proved convex as it stands.
+        """
         equation = self.interpreter.producers.get(number)
         values = self.interpreter.values
+        if whole and coefficient > 0 and values[number].facts.convex:
+            equation = None
         name = equation.primitive if equation else ""
         if equation is None or any(values[n].shape != () for n in equation.inputs):
             yield coefficient, number
         elif name in ("add", "add_any", "sub"):
             one, other = equation.inputs
-            yield from self._summands(one, coefficient)
+            yield from self._summands(one, coefficient, whole=whole)
             sign = -1 if name == "sub" else 1
-            yield from self._summands(other, sign * coefficient)
+            yield from self._summands(other, sign * coefficient, whole=whole)
         elif name == "neg":
-            yield from self._summands(equation.inputs[0], -coefficient)
+            yield from self._summands(equation.inputs[0], -coefficient, whole=whole)
         elif name in ("mul", "div"):
-            yield from self._multiple(equation, number, coefficient)
+            yield from self._multiple(equation, number, coefficient, whole)
         else:
             yield coefficient, number
 
+    def convex_summands(self, number: int) -> frozenset[int]:
+        """Return the values, proved convex, that a sum adds with a coefficient > 0.
+
+        Each is read by nothing else, nor is any sum on the way to it.
+        """
+        read = collections.Counter(
+            n
+            for equation in self.interpreter.program.equations
+            for n in equation.inputs
+        )
+        terms = list(self._summands(number, Fraction(1), whole=True))
+        entered = collections.Counter(n for _, n in terms)
+        found = set()
+        for coefficient, n in terms:
+            facts = self.interpreter.values[n].facts
+            alone = read[n] == entered[n] == 1 and self._is_read_once(number, n, read)
+            if coefficient > 0 and alone and facts.convex and facts.total:
+                found.add(n)
+        return frozenset(found)
+
+    def _is_read_once(self, number: int, target: int, read: Mapping[int, int]) -> bool:
+        """Whether the sums between a value and its summand are read once each."""
+        while target != number:
+            readers = [
+                e for e in self.interpreter.program.equations if target in e.inputs
+            ]
+            if len(readers) != 1 or read[target] != 1:
+                return False
+            target = readers[0].outputs[0]
+        return True
+
     def _multiple(
-        self, equation: Equation, number: int, coefficient: Fraction
+        self, equation: Equation, number: int, coefficient: Fraction, whole: bool
     ) -> Iterator[tuple[Fraction, int]]:
         values = self.interpreter.values
         pairs = [equation.inputs, equation.inputs[::-1]]
@@ -149,7 +186,7 @@ class Rescuer:
                 factor = Fraction(float(point))
                 if equation.primitive == "div":
                     factor = 1 / factor
-                yield from self._summands(x, coefficient * factor)
+                yield from self._summands(x, coefficient * factor, whole=whole)
                 return
         yield coefficient, number
 
@@ -171,12 +208,9 @@ class Rescuer:
         Each with the equations between, in order; nearest first.
         """
         interpreter = self.interpreter
-        order = {
-            n: k for k, n in enumerate(interpreter.producers)
-        }  # later values have later equations
         frontier, inside = {number}, []
         for _ in range(_MAX_DEPTH):
-            last = max(frontier, key=lambda n: order.get(n, -1))
+            last = max(frontier)  # values are numbered in the order of equations
             equation = interpreter.producers.get(last)
             if equation is None or not _is_elementwise(equation):
                 return
@@ -287,6 +321,8 @@ def _scaled_facts(coefficient: Fraction, facts: Facts) -> Facts:
     convex, concave = facts.convex, facts.concave
     if coefficient < 0:
         convex, concave = concave, convex
+    if coefficient == 0:
+        convex = concave = True
     return Facts(convex=convex, concave=concave, total=facts.total)
 
 
