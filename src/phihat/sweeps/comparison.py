@@ -254,7 +254,7 @@ def _fit_one(
         "final": jnp.where(failed, jnp.full_like(final, jnp.inf), final),
         "loss": result.history["loss"],
         "num_steps": result.num_steps,
-        "num_values": jnp.sum(result.history["num_values"]) + last,
+        "num_values": jnp.sum(result.history["num_values"], dtype=jnp.int32) + last,
     }
 
 

@@ -160,4 +160,29 @@ def _solve_linear(hessian_fn: Any, right: Array) -> Array:
         )
         factor = jax.scipy.linalg.cho_factor(0.5 * (matrix + matrix.T))
         return jax.scipy.linalg.cho_solve(factor, right)
-    return jax.scipy.sparse.linalg.cg(hessian_fn, right, tol=1e-10)[0]
+    return jax.lax.custom_linear_solve(
+        hessian_fn, right, _conjugate_gradients, symmetric=True
+    )
+
+
+def _conjugate_gradients(product_fn: Any, right: Array) -> Array:
+    """Solve a positive definite system by Hestenes and Stiefel's method."""
+    floor = jnp.finfo(right.dtype).eps ** 2 * jnp.vdot(right, right)
+
+    def is_open(carry: Any) -> Array:
+        *_, square, rounds = carry
+        return (square > floor) & (rounds < 2 * right.size)
+
+    def step(carry: Any) -> Any:
+        place, residual, direction, square, rounds = carry
+        image = product_fn(direction)
+        length = square / jnp.vdot(direction, image)
+        residual = residual - length * image
+        after = jnp.vdot(residual, residual)
+        place = place + length * direction
+        direction = residual + (after / square) * direction
+        return place, residual, direction, after, rounds + 1
+
+    zero = jnp.zeros((), jnp.int32)
+    begin = (jnp.zeros_like(right), right, right, jnp.vdot(right, right), zero)
+    return jax.lax.while_loop(is_open, step, begin)[0]
