@@ -22,6 +22,7 @@ from phihat.convexity import boxes, refuter
 from phihat.convexity.evaluate import Undefined, Unreadable, evaluate
 from phihat.convexity.intervals import from_array
 from phihat.convexity.problem import Problem, pose
+from phihat.convexity.program import Program
 from phihat.convexity.prover import Proof, prove
 from phihat.convexity.report import ConvexityReport, Verdict
 from phihat.convexity.trace import Untraceable
@@ -87,7 +88,9 @@ def check_convexity(
     report = _proved(problem)
     if report.verdict is Verdict.UNDECIDED and budget > 0.0:
         report = _searched(problem, report, begin + budget)
-    if problem.program.rules_of_ad or not report.is_convex:
+    if problem.program.rules_of_ad or (
+        not report.is_convex and _has_kinks(problem.program)
+    ):
         report = dataclasses.replace(report, lints=refuter.lints(problem))
     return _timed(report, begin)
 
@@ -191,6 +194,8 @@ def convex_blocks(
 
 
 _MAX_LEAVES = 12
+_KINKS = {"abs", "clamp", "max", "min", "reduce_max", "reduce_min", "select_n", "sign"}
+"""Where the slope may fall at a kink, where differentiation sees no curvature."""
 
 
 def replay(
@@ -244,6 +249,10 @@ def replay(
 
 
 _PROVED = (Verdict.PROVED_CONVEX, Verdict.PROVED_AFFINE, Verdict.PROVED_CONCAVE)
+
+
+def _has_kinks(program: Program) -> bool:
+    return any(equation.primitive in _KINKS for equation in program.equations)
 
 
 def _check_budget(call: str, budget: float) -> None:

@@ -305,7 +305,7 @@ class Interpreter:
         ]
         name = equation.primitive
         what = " and of ".join(moving)
-        reason = _REASONS.get(name, "of {what}: no rule makes it convex or concave")
+        reason = _REASONS.get(name, "applied to {what}, no rule makes it convex or concave")
         return Blame(str(equation.source), name, reason.format(what=what))
 
 
@@ -318,9 +318,9 @@ _REASONS = {
     "log": "the log of {what} is neither convex nor concave; write the loss in terms "
     "of the logits (logaddexp, logsumexp, softplus), which is convex",
     "select_n": "a choice that depends on the params may jump or bend the wrong way",
-    "min": "the smaller of {what}: a minimum (or a clip from above) keeps concave "
+    "min": "the smaller of {what} and another: a minimum (or a clip from above) keeps concave "
     "functions alone",
-    "max": "the larger of {what}: a maximum (or a clip from below) keeps convex "
+    "max": "the larger of {what} and another: a maximum (or a clip from below) keeps convex "
     "functions alone",
     "clamp": "the clip of {what} is neither convex nor concave",
     "tanh": "tanh of {what} bends both ways",
