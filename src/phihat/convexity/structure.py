@@ -122,7 +122,7 @@ def _slice(equation: Equation, array: np.ndarray) -> np.ndarray:
 
 
 def _row(equation: Equation, array: np.ndarray) -> np.ndarray:
-    return array[equation.params["row"]]
+    return array[equation.params["row"], ...]  # an array, also of one element
 
 
 def _concatenate(equation: Equation, *arrays: np.ndarray) -> np.ndarray:
@@ -134,7 +134,8 @@ def _stack(equation: Equation, *arrays: np.ndarray) -> np.ndarray:
 
 
 def _unstack(equation: Equation, array: np.ndarray) -> list[np.ndarray]:
-    return list(np.moveaxis(array, equation.params["axis"], 0))
+    rows = np.moveaxis(array, equation.params["axis"], 0)
+    return [rows[k, ...] for k in range(len(rows))]
 
 
 def _tile(equation: Equation, array: np.ndarray) -> np.ndarray:
@@ -208,7 +209,7 @@ def _gather(
         )
     if (read < 0).any():
         raise Unknown("an index lies out of range, where gather gives NaN")
-    return array.reshape(-1)[read]
+    return array.reshape(-1)[read.reshape(-1)].reshape(read.shape)
 
 
 def _scatter(
