@@ -389,6 +389,22 @@ def test_values_that_are_proved_convex_are_left_out() -> None:
     assert report.L is None
 
 
+def test_values_that_are_proved_convex_may_be_needed() -> None:
+    """Without its square the cosine is concave at 0."""
+    problem = pose(
+        "test",
+        lambda w: jnp.sum(w**2) + jnp.sum(jnp.cos(w)),
+        np.zeros(2),
+        domain=Box(-np.ones(2), np.ones(2)),
+    )
+    (square, _) = (e for e in problem.program.equations if e.primitive == "reduce_sum")
+    report = boxes.certify(
+        problem, time.monotonic() + 9.0, convex_values=frozenset(square.outputs)
+    )
+    assert report.verdict is CERTIFIED
+    assert report.mu == pytest.approx(1.0, rel=1e-3)
+
+
 # -------------------------------------------------------------- random programs
 
 
