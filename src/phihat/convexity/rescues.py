@@ -147,7 +147,8 @@ class Rescuer:
     def convex_summands(self, number: int) -> frozenset[int]:
         """Return the values, proved convex, that a sum adds with a coefficient > 0.
 
-        Each is read by nothing else, nor is any sum on the way to it.
+        Each is read by nothing else, nor is any sum on the way to it. Only those with a
+        kink on their way: to enclose the curvature of smooth ones says more.
         """
         read = collections.Counter(
             n
@@ -160,9 +161,23 @@ class Rescuer:
         for coefficient, n in terms:
             facts = self.interpreter.values[n].facts
             alone = read[n] == entered[n] == 1 and self._is_read_once(number, n, read)
-            if coefficient > 0 and alone and facts.convex and facts.total:
+            proved = coefficient > 0 and facts.convex and facts.total
+            if alone and proved and self._has_kink(n):
                 found.add(n)
         return frozenset(found)
+
+    def _has_kink(self, number: int) -> bool:
+        """Whether an equation with a kink lies between the params and a value."""
+        stack, seen = [number], set()
+        while stack:
+            equation = self.interpreter.producers.get(stack.pop())
+            if equation is None or equation.outputs[0] in seen:
+                continue
+            if equation.primitive in _KINKED:
+                return True
+            seen.add(equation.outputs[0])
+            stack.extend(equation.inputs)
+        return False
 
     def _is_read_once(self, number: int, target: int, read: Mapping[int, int]) -> bool:
         """Whether the sums between a value and its summand are read once each."""
@@ -441,6 +456,19 @@ def _compared(equation: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
     return piecewise.compare(equation.primitive, x, y)
 
 
+_KINKED = {
+    "abs",
+    "clamp",
+    "cummax",
+    "max",
+    "min",
+    "reduce_max",
+    "reduce_min",
+    "select_n",
+    "sort",
+    "sqrt",
+    "top_k",
+}
 _LOGICAL = {"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "sort", "argmax"}
 _PIECEWISE: dict[str, Any] = {
     "abs": _abs,
