@@ -187,6 +187,8 @@ def _run(
     for size in cut(len(lanes), num_devices, max(plan.chunk, 1)):
         numbers = np.minimum(np.arange(begin, begin + size), len(lanes) - 1)
         blocks.append(program.run([lanes[numbers]], mesh))
+        if len(blocks) > 1:  # no more than two chunks at work
+            blocks[-2] = [np.asarray(leaf) for leaf in blocks[-2]]
         total += size
         begin += size
     leaves = [
