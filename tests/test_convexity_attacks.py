@@ -61,6 +61,12 @@ def _log_sum_exp(x: Any, shift: Any, back: Any, scale: float = 1.0) -> Any:
     return jnp.log(jnp.sum(jnp.exp((x - shift) * scale))) + back
 
 
+def _back_and_forth(x: Any) -> Any:
+    """Return 2 x, by way of a maximum."""
+    top = jnp.max(jnp.stack([x, x]))
+    return ((x - top) + x) + top
+
+
 def _online(x: Any, scale_of: Any) -> Any:
     """Log-sum-exp in one pass; `scale_of(old, new)` rescales what was summed."""
 
@@ -114,6 +120,11 @@ FALSE = {
     "integers wrap": Program(
         _or_minus(lambda w: _int(w * 100).astype(jnp.int8) > 0),
         domain=box(1.3, 1.9),
+    ),
+    "integers wrap before a shift cancels": Program(
+        _or_minus(lambda w: _back_and_forth(w.astype(jnp.int8)) > 0),
+        60.0,
+        domain=box(50.0, 120.0),
     ),
     "integers of the data wrap": Program(
         lambda w, n: n.astype(jnp.int8) * w**2,

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from phihat.convexity.arrays import Array, Shift, elementwise, meet_arrays
@@ -54,6 +55,8 @@ def follow(
     passed_on = plain.shift is not None
     if follower is None or plain.is_constant or passed_on or not (has_views or opens):
         return plain
+    if equation.dtype is not None and jnp.issubdtype(equation.dtype, jnp.integer):
+        return plain  # what cancels in the reals may have overflowed before
     try:
         view = follower(interpreter, equation, inputs)
     except Undecided:
