@@ -232,7 +232,7 @@ class Interpreter:
             return special
         rule = RULES[name]
         if name in ("mul", "eq", "ne", "lt", "le", "gt", "ge", "sub", "max", "min"):
-            same = same_elements(*inputs, shape) if len(inputs) == 2 else None
+            same = same_elements(inputs[0], inputs[1], shape)
             if same is not None:
                 return [_on_same(name, rule, call, inputs, shape, same)], f"{name} same"
         result = elementwise(lambda *facts: rule(call, *facts), inputs, shape)
@@ -305,7 +305,7 @@ class Interpreter:
         ]
         name = equation.primitive
         what = " and of ".join(moving)
-        reason = _REASONS.get(name, "applied to {what}, no rule makes it convex or concave")
+        reason = _REASONS.get(name, "no rule makes it convex or concave, of {what}")
         return Blame(str(equation.source), name, reason.format(what=what))
 
 
@@ -318,10 +318,10 @@ _REASONS = {
     "log": "the log of {what} is neither convex nor concave; write the loss in terms "
     "of the logits (logaddexp, logsumexp, softplus), which is convex",
     "select_n": "a choice that depends on the params may jump or bend the wrong way",
-    "min": "the smaller of {what} and another: a minimum (or a clip from above) keeps concave "
-    "functions alone",
-    "max": "the larger of {what} and another: a maximum (or a clip from below) keeps convex "
-    "functions alone",
+    "min": "the smaller of {what} and another: a minimum, or a clip from above, keeps "
+    "concave functions alone",
+    "max": "the larger of {what} and another: a maximum, or a clip from below, keeps "
+    "convex functions alone",
     "clamp": "the clip of {what} is neither convex nor concave",
     "tanh": "tanh of {what} bends both ways",
     "logistic": "the sigmoid of {what} bends both ways",

@@ -123,12 +123,20 @@ class Rescuer:
     ) -> Iterator[tuple[Fraction, int]]:
         """Follow scalar sums, differences and multiples back to what they add up.
 
-        `whole` stops at what is proved convex as it stands.
+        `whole` stops at what is proved convex, unless its summands are so each.
         """
+        parts = list(self._parts(number, coefficient, whole))
+        values = self.interpreter.values
+        stands = whole and coefficient > 0 and values[number].facts.convex
+        if stands and not all(c > 0 and values[n].facts.convex for c, n in parts):
+            parts = [(coefficient, number)]
+        yield from parts
+
+    def _parts(
+        self, number: int, coefficient: Fraction, whole: bool
+    ) -> Iterator[tuple[Fraction, int]]:
         equation = self.interpreter.producers.get(number)
         values = self.interpreter.values
-        if whole and coefficient > 0 and values[number].facts.convex:
-            equation = None
         name = equation.primitive if equation else ""
         if equation is None or any(values[n].shape != () for n in equation.inputs):
             yield coefficient, number
