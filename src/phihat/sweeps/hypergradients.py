@@ -98,7 +98,7 @@ def implicit_fit(
       ...     fit = phihat.sweeps.implicit_fit(ridge, start, phihat.newton(), (x, y))
       ...     return fit.params["weight"]
       >>> print(round(float(jax.grad(slope)(0.1)), 3))
-      0.006
+      0.055
 
     References:
       Krantz and Parks, *The Implicit Function Theorem*, 2002; Blondel et al.,
