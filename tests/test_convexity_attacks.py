@@ -84,6 +84,22 @@ def _loop(start: Any, step: Any, rounds: int = 20_001) -> Any:
 
 
 FALSE = {
+    # integers in a choice
+    "a cast that truncates in a choice": Program(
+        lambda w: (
+            (
+                jnp.where(w > 0, 1.2, 0.9)
+                - 0.5 * jnp.where(w > 0, 1.2, 0.9).astype(jnp.int32)
+            )
+            * w
+        )
+    ),
+    "an integer that wraps in a choice": Program(
+        lambda w: (
+            w
+            * (jnp.where(w > 0, jnp.int8(100), jnp.int8(0)) * jnp.int8(2)).astype(float)
+        )
+    ),
     # literals that are infinite or NaN
     "a minimum with -inf": Program(
         _or_minus(lambda w: jnp.minimum(w, -jnp.inf) > 0), domain=ONE_TO_TWO

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from phihat.convexity import piecewise, polynomials, tails
@@ -237,6 +238,8 @@ class Rescuer:
             equation = interpreter.producers.get(last)
             if equation is None or not _is_elementwise(equation):
                 return
+            if jnp.issubdtype(interpreter.program.dtypes[last], jnp.integer):
+                return  # integers wrap, and casts to them truncate
             inside.append(equation)
             frontier.remove(last)
             frontier |= {
@@ -447,10 +450,10 @@ def _not(equation: Equation, x: Piecewise) -> Piecewise:
     return _sub(equation, piecewise.constant(Fraction(1)), x)
 
 
-def _cast(_: Equation, x: Piecewise) -> Piecewise:
-    """From booleans to numbers; any other cast has steps."""
-    if any(len(piece) > 1 for piece in x.pieces):
-        raise Unsupported
+def _cast(equation: Equation, x: Piecewise) -> Piecewise:
+    """To booleans: != 0; from booleans to floats: 0 or 1."""
+    if equation.params["new_dtype"] == np.bool_:
+        return piecewise.compare("ne", x, piecewise.constant(Fraction(0)))
     return x
 
 
