@@ -274,6 +274,7 @@ CONSTANT: _Arguments = {
     "-1": lambda p, d: -jnp.ones(()),
     "0.4": lambda p, d: jnp.full((), 0.4),
     "-0.3": lambda p, d: jnp.full((), -0.3),
+    "-0.99": lambda p, d: jnp.full((), -0.99),
     "2.5": lambda p, d: jnp.full((), 2.5),
     "[-1,2]": lambda p, d: d[0],
     "[0,1]": lambda p, d: d[1],
@@ -375,6 +376,13 @@ _PARTIAL: dict[str, Callable[[Any], Any]] = {
     "xlog1py(-2,z)": lambda z: special.xlog1py(-2.0, z),
     "tan": jnp.tan,
     "acosh": jnp.arccosh,
+    "guarded root": lambda z: jnp.where(
+        jnp.maximum(2.0, jnp.minimum(jnp.sqrt(z), 1.0)) > 1.0, z, 5.0 - z
+    ),
+    "finite log": lambda z: jnp.where(jnp.isfinite(jnp.log(z)), z, 5.0),
+    "staircase of a log": lambda z: jnp.floor(0.0 * jnp.log(z)),
+    "log where": lambda z: jnp.where(z > 0.0, jnp.sqrt(z), -z),
+    "log over": lambda z: jnp.log(2.0 + jnp.minimum(z, 5.0)),
     "where log": lambda z: jnp.where(z > 1.0, jnp.log(z), 0.0),
     "max(log,0)": lambda z: jnp.maximum(jnp.log(z), 0.0),
     "log(1-e^-z)": lambda z: jnp.log(1.0 - jnp.exp(-z)),
@@ -453,6 +461,37 @@ _REDUCTIONS: dict[str, Callable[[Any], Any]] = {
     "v @ v": lambda v: v @ v,
     "(2v) @ v": lambda v: (2.0 * v) @ v,
     "(-v) @ v": lambda v: (-0.5 * v) @ v,
+    "(signs v) @ v": lambda v: (jnp.asarray([1.0, -1.0, 2.0, 0.5]) * v) @ v,
+    "abs shifted": lambda v: jnp.sum(jnp.abs(v - jnp.max(v))) + 4.0 * jnp.max(v),
+    "square shifted": lambda v: jnp.sum((v - jnp.max(v)) ** 2) + jnp.max(v),
+    "exp exp shifted": lambda v: (
+        jnp.log(jnp.log(jnp.sum(jnp.exp(jnp.exp(v - jnp.max(v)))))) + jnp.max(v)
+    ),
+    "max of shifted": lambda v: jnp.sum(jnp.maximum(v - jnp.max(v), 0.5)) + jnp.max(v),
+    "max with shifted": lambda v: (
+        jnp.sum(jnp.maximum(v - jnp.max(v), v)) + 4.0 * jnp.max(v)
+    ),
+    "shifted by rows": lambda v: jnp.sum(
+        jnp.log(jnp.sum(jnp.exp(v.reshape(2, 2) - jnp.max(v.reshape(2, 2), 0)), axis=1))
+    )
+    + jnp.sum(jnp.max(v.reshape(2, 2), 0)),
+    "half shifted": lambda v: (
+        jnp.sum(0.5 * (v - jnp.max(v))) + 4.0 * jnp.max(v) + jnp.sum(0.5 * v)
+    ),
+    "over shifted": lambda v: 1.0 / jnp.sum(jnp.exp(v - jnp.max(v))),
+    "square over shifted": lambda v: (
+        jnp.exp(v - jnp.max(v)) / jnp.sum(jnp.exp(v - jnp.max(v)))
+    ),
+    "masked shifted": lambda v: jnp.log(
+        jnp.sum(
+            jnp.where(
+                jnp.asarray([True, False, True, True]), jnp.exp(v - jnp.max(v)), 0.5
+            )
+        )
+    )
+    + jnp.max(v),
+    "cases by params": lambda v: jnp.where(v[0] > 0.5, v, -v),
+    "cases by data": lambda v: jax.lax.dynamic_index_in_dim(v, 1, keepdims=False),
     "v @ rolled": lambda v: v @ jnp.roll(v, 1),
     "outer": lambda v: jnp.outer(v, v),
     "v @ weights": lambda v: v @ jnp.asarray([1.0, 0.0, 2.0, 0.5]),
@@ -529,6 +568,8 @@ _PAIRS = [
     ("2.5", "x"), ("x", "2.5"), ("z", "2.5"), ("z", "[-1,2]"), ("-z", "z"),
     ("exp x", "y^0.4"), ("y^1.4", "y^0.4"), ("[.5,1.5]", "z"), ("0", "z"),
     ("x^2", "sqrt z"), ("y", "y+z"), ("z", "x"), ("3-y", "1-y"), ("0.4", "b"),
+    ("z", "[.5,1.5]"), ("z", "[-2,-.5]"), ("-0.3", "x"), ("[-1,2]", "x"), ("0.4", "-z"),
+    ("1/z", "z"), ("z", "1/z"), ("4-b^2", "z"), ("x^2", "x^2"), ("sqrt z", "sqrt y"),
     ("exp x", "z"), ("yz", "z"), ("z", "exp x^2"), ("x^2", "z"), ("exp x^2", "exp x"),
 ]  # fmt: skip
 _QUADRUPLES = (
@@ -547,6 +588,7 @@ _QUADRUPLES = (
     "y^2; y^1.4; y; y^0.4",
     "-y; 2.5; b; x",
     "b^2-5; z; y; -1",
+    "-x^2; -|x|; -exp x; -sqrt y",
 )
 
 

@@ -60,11 +60,13 @@ class Call:
         """Restrict the domain to where `x > 0` (or `>= 0`), which must be convex.
 
         The set where a concave function is positive is convex, so that the domain
-        stays so. Nothing else is excused, nor a condition that holds nowhere: the
-        whole verdict is then undecided.
+        stays so. Nothing else is excused, nor a condition on the data, nor one that
+        holds nowhere: the whole verdict is then undecided.
         """
         if x.high < 0.0 or (relation == "> 0" and x.high <= 0.0):
             raise Undecided(f"the argument of {where} is nowhere {relation}")
+        if x.constant:
+            raise Undecided(f"for some data the argument of {where} is not {relation}")
         if not x.concave:
             raise Undecided(
                 f"the argument of {where} is not proved {relation}, nor proved "

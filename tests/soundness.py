@@ -1,0 +1,172 @@
+"""Try the prover on random programs: `python -m tests.soundness --programs 20000`.
+
+Each claim on each value of each program is held against chords of values, and what
+seems broken is confirmed by intervals. On some programs the refuter and the certifier
+of boxes are asked too: the three must not contradict one another.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import functools
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from phihat.convexity import boxes, refuter
+from phihat.convexity.report import Verdict
+from tests import convexity_programs, convexity_values
+from tests.convexity_programs import Case
+
+__all__ = ["main", "numbers", "survey"]
+
+Counts = collections.Counter[str]
+
+_LENGTH = 80
+"""Integers that a program is built from, at most."""
+
+
+def numbers(seed: int) -> list[int]:
+    """Draw the integers of a program."""
+    return np.random.default_rng(seed).integers(0, 1 << 16, _LENGTH).tolist()
+
+
+def survey(
+    cases: Iterable[Case], *, all_parts: int = 0, count: int = 48
+) -> tuple[Counts, list[str]]:
+    """Examine cases; count verdicts, and describe what is false.
+
+    Args:
+      cases: the programs.
+      all_parts: each so many-th program is also given to the refuter and the certifier;
+        0 for none.
+      count: chords on each program.
+    """
+    counts: Counts = collections.Counter()
+    reports: list[str] = []
+    for place, case in enumerate(cases):
+        problem = convexity_programs.posed(case)
+        inputs = convexity_programs.chords(problem, np.random.default_rng(0), count)
+        values = convexity_values.values_of(problem.program, inputs)
+        facts, known = convexity_programs.facts_of(problem)
+        found = convexity_programs.judged(problem, inputs, values, facts, known)
+        broken = _is_broken(values.get(problem.program.output))
+        counts["programs"] += 1
+        counts["claims"] += sum(len(array.classes) for array in known.values())
+        counts[_verdict(facts, broken)] += 1
+        counts["false proofs"] += bool(found.false)
+        counts["open suspicions"] += len(found.open)
+        reports += [f"{case.name} {place}: {breach}" for breach in found.false]
+        if all_parts and place % all_parts == 0:
+            contradiction = _contradiction(problem, facts, broken, counts)
+            counts["contradictions"] += contradiction is not None
+            reports += [f"{case.name} {place}: {contradiction}"] * bool(contradiction)
+    return counts, reports
+
+
+def _verdict(facts: Any, broken: bool) -> str:
+    if facts.affine:
+        return "proved affine"
+    if facts.convex:
+        return "proved convex"
+    if facts.concave:
+        return "proved concave"
+    return "refuted" if broken else "undecided"
+
+
+def _is_broken(values: Any) -> bool:
+    """Tell whether a chord is broken by far."""
+    if values is None or len(values) == 1:
+        return False
+    left, middle, right = np.split(values, 3)
+    with np.errstate(all="ignore"):
+        size = 1.0 + np.abs(left) + np.abs(middle) + np.abs(right)
+        gap = (middle - (left + right) / 2) / size
+    return bool((gap[np.isfinite(gap)] > 1e-6).any())
+
+
+def _contradiction(problem: Any, facts: Any, broken: bool, counts: Counts) -> Any:
+    """Ask the other parts; return what they contradict."""
+    witness = refuter.refute(problem, time.monotonic() + 3.0)
+    counts["given to all parts"] += 1
+    counts["of these refuted"] += witness is not None
+    certified = False
+    if problem.is_box and all(
+        np.isfinite(end).all() for leaf in problem.domain for end in leaf
+    ):
+        report = boxes.certify(problem, time.monotonic() + 1.0)
+        certified = report.verdict is Verdict.CERTIFIED_ON_BOX
+        counts["of these certified"] += certified
+    refuted = witness is not None and witness.rigorous
+    if facts.convex and (witness is not None or broken):
+        return f"proved convex, and broken by {witness}"
+    if certified and (refuted or broken):
+        return f"certified, and broken by {witness}"
+    return None
+
+
+def _part(seeds: Sequence[int], all_parts: int) -> tuple[Counts, list[str]]:
+    jax.config.update("jax_enable_x64", True)
+    cases = (
+        convexity_programs.random_case(numbers(seed))._replace(name=f"seed {seed}")
+        for seed in seeds
+    )
+    return survey(cases, all_parts=all_parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0])
+    parser.add_argument("--programs", type=int, default=20_000)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--all-parts", type=int, default=100, help="each so many-th")
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args(arguments)
+    begin = time.perf_counter()
+    jax.config.update("jax_enable_x64", True)
+    total, reports = survey(convexity_programs.directed())
+    print(f"directed, {time.perf_counter() - begin:.0f} s: {_shown(total)}", flush=True)
+    seeds = range(options.first, options.first + options.programs)
+    parts = [seeds[k : k + 250] for k in range(0, len(seeds), 250)]
+    examine = functools.partial(_part, all_parts=options.all_parts)
+    random: Counts = collections.Counter()
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(
+        options.jobs, mp_context=context, max_tasks_per_child=8
+    ) as pool:
+        for counts, found in pool.map(examine, parts):
+            random.update(counts)
+            reports += found
+            print(f"{random['programs']} random programs", flush=True)
+    print(f"random, {time.perf_counter() - begin:.0f} s: {_shown(random)}")
+    print("\n".join(reports) or "nothing false")
+    return int(bool(reports))
+
+
+_ORDER = (
+    "programs",
+    "claims",
+    "proved convex",
+    "proved concave",
+    "proved affine",
+    "refuted",
+    "undecided",
+    "false proofs",
+    "open suspicions",
+    "given to all parts",
+    "of these refuted",
+    "of these certified",
+    "contradictions",
+)
+
+
+def _shown(counts: Counts) -> str:
+    return ", ".join(f"{counts[name]} {name}" for name in _ORDER)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
