@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a mutant is one line
 """The bugs that `mutation.py` plants: one for each rule and each guard, and more."""
 
 from typing import NamedTuple
@@ -255,7 +256,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("prover", "closed(Facts(f.low, f.high, convex=True, concave=True))", "closed(Facts(0.0, f.high, convex=True, concave=True))", ("total: neg",)),
     Mutant("prover", "if not x.total:\n            return rule(call, x, y)", "if False:\n            return rule(call, x, y)"),
     Mutant("prover", "if not is_same:\n            return rule(call, x, y)", "if False:\n            return rule(call, x, y)", ("reductions",)),
-    Mutant("prover", "if name in _BITWISE", "if False and name in _BITWISE"),
+    Mutant("prover", "if name in _OTHER_ON_INTEGERS", "if False and name in _OTHER_ON_INTEGERS"),
     Mutant("prover", "if low <= x.low and x.high <= high:", "if True:"),
     Mutant("arrays", "if x.origin is not y.origin or x._numbers is None or y._numbers is None:", "if x._numbers is None or y._numbers is None:", argument="Numbers are unique over all arrays, so that equal ones are one element whatever the origin."),
     Mutant("arrays", "mask = np.broadcast_to(x.numbers == y.numbers, shape)", "mask = np.broadcast_to(np.True_, shape)", ("reductions",)),

@@ -1,9 +1,10 @@
 """Programs on which the prover's claims are tried: directed at each rule, and random.
 
-A case is a loss with its params, data and domain. `directed()` makes, for each rule, its
-primitive on arguments of every sign, curvature and range; `random_case(choices)` builds
-a program from a list of integers, which NumPy or hypothesis draws. `examine(case)` asks
-the prover and holds what it says of *every element of every value* against chords.
+A case is a loss with its params, data and domain. `directed()` makes, for each rule,
+its primitive on arguments of every sign, curvature and range; `random_case(choices)`
+builds a program from a list of integers, which NumPy or hypothesis draws.
+`examine(case)` asks the prover and holds what it says of *every element of every
+value* against chords.
 """
 
 import functools
@@ -151,7 +152,7 @@ def _ends(
     fine = np.round(rng.normal(size=shape) * 256) / 128
     points = np.where(rng.random(shape) < 0.4, free, fine)
     with np.errstate(invalid="ignore"):
-        inside = low + (high - low) * rng.integers(0, 65, shape) / 64
+        inside = low + (high - low) * np.clip(rng.integers(-8, 73, shape), 0, 64) / 64
     points = np.where(np.isfinite(inside), inside, points)
     below = np.isfinite(low) & ~np.isfinite(high)
     points = np.where(below, low + np.abs(points), points)
@@ -379,6 +380,9 @@ _PARTIAL: dict[str, Callable[[Any], Any]] = {
     "guarded root": lambda z: jnp.where(
         jnp.maximum(2.0, jnp.minimum(jnp.sqrt(z), 1.0)) > 1.0, z, 5.0 - z
     ),
+    "guarded sum": lambda z: jnp.where(jnp.sqrt(z) + 1.0 > 0.5, z, 5.0 - z),
+    "guarded maximum": lambda z: jnp.where(jnp.maximum(jnp.sqrt(z), 1.0) > 0.5, z, -z),
+    "guarded product": lambda z: jnp.where(jnp.sqrt(z) * 0.0 == 0.0, z, 5.0 - z),
     "finite log": lambda z: jnp.where(jnp.isfinite(jnp.log(z)), z, 5.0),
     "staircase of a log": lambda z: jnp.floor(0.0 * jnp.log(z)),
     "log where": lambda z: jnp.where(z > 0.0, jnp.sqrt(z), -z),
@@ -471,10 +475,14 @@ _REDUCTIONS: dict[str, Callable[[Any], Any]] = {
     "max with shifted": lambda v: (
         jnp.sum(jnp.maximum(v - jnp.max(v), v)) + 4.0 * jnp.max(v)
     ),
-    "shifted by rows": lambda v: jnp.sum(
-        jnp.log(jnp.sum(jnp.exp(v.reshape(2, 2) - jnp.max(v.reshape(2, 2), 0)), axis=1))
-    )
-    + jnp.sum(jnp.max(v.reshape(2, 2), 0)),
+    "shifted by rows": lambda v: (
+        jnp.sum(
+            jnp.log(
+                jnp.sum(jnp.exp(v.reshape(2, 2) - jnp.max(v.reshape(2, 2), 0)), axis=1)
+            )
+        )
+        + jnp.sum(jnp.max(v.reshape(2, 2), 0))
+    ),
     "half shifted": lambda v: (
         jnp.sum(0.5 * (v - jnp.max(v))) + 4.0 * jnp.max(v) + jnp.sum(0.5 * v)
     ),
@@ -482,14 +490,16 @@ _REDUCTIONS: dict[str, Callable[[Any], Any]] = {
     "square over shifted": lambda v: (
         jnp.exp(v - jnp.max(v)) / jnp.sum(jnp.exp(v - jnp.max(v)))
     ),
-    "masked shifted": lambda v: jnp.log(
-        jnp.sum(
-            jnp.where(
-                jnp.asarray([True, False, True, True]), jnp.exp(v - jnp.max(v)), 0.5
+    "masked shifted": lambda v: (
+        jnp.log(
+            jnp.sum(
+                jnp.where(
+                    jnp.asarray([True, False, True, True]), jnp.exp(v - jnp.max(v)), 0.5
+                )
             )
         )
-    )
-    + jnp.max(v),
+        + jnp.max(v)
+    ),
     "cases by params": lambda v: jnp.where(v[0] > 0.5, v, -v),
     "cases by data": lambda v: jax.lax.dynamic_index_in_dim(v, 1, keepdims=False),
     "v @ rolled": lambda v: v @ jnp.roll(v, 1),

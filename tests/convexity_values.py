@@ -375,10 +375,10 @@ def breaches(
       only: the numbers of the values to look at; all where None.
     """
     rows = max(len(v) for v in values.values())
-    # Of each value: the rows on which it and all it is made of are numbers, and the
-    # largest magnitude among them, with which rounding scales.
-    seen: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    nothing = np.ones(rows, bool), np.ones(rows)
+    # Of each value the largest magnitude that it is made of, with which rounding scales.
+    # Rows on which an input was NaN stay: the value may exist all the same, and then
+    # the claims speak of it.
+    sizes: dict[int, np.ndarray] = {}
     writers = program.producers()
     order = [*program.params, *program.data]
     order += [n for equation in program.equations for n in equation.outputs]
@@ -387,12 +387,13 @@ def breaches(
             continue
         array = known[number]
         sources = writers[number].inputs if number in writers else ()
-        parts = [seen.get(n, nothing) for n in sources]
-        usable = np.logical_and.reduce([nothing[0], *(part[0] for part in parts)])
-        size = np.maximum.reduce([nothing[1], *(part[1] for part in parts)])
+        size = np.ones(rows)
+        for n in sources:
+            size = np.maximum(size, sizes.get(n, 1.0))
         flat = np.broadcast_to(
             values[number].reshape(len(values[number]), -1), (rows, array.size)
         )
+        fine = np.ones(rows, bool)
         wanted = only is None or number in only
         if flat.dtype.kind == "f":
             infinite = np.zeros(array.size, bool)
@@ -400,13 +401,13 @@ def breaches(
                 infinite |= mask & facts.is_infinite
             numbers = flat[:, ~infinite]
             fine = np.isfinite(numbers).all(axis=1)
-            with np.errstate(invalid="ignore"):
-                size = np.maximum(size, np.abs(numbers).max(axis=1, initial=0.0))
-            if wanted:
-                yield from _holes(number, array, usable, fine, size)
-            usable = usable & fine & (size < 1e60)
-        seen[number] = usable, size
+            magnitudes = np.where(np.isnan(numbers), 0.0, np.abs(numbers))
+            size = np.maximum(size, magnitudes.max(axis=1, initial=0.0))
+        sizes[number] = size
+        moderate = size < 1e60
         if wanted:
+            yield from _holes(number, array, fine, moderate)
+            usable = fine & moderate
             yield from _of_value(number, array, flat.astype(np.float64), usable, size)
 
 
@@ -420,15 +421,14 @@ def _classes(array: Any) -> Iterator[tuple[Any, np.ndarray]]:
 
 
 def _holes(
-    number: int, array: Any, usable: np.ndarray, fine: np.ndarray, size: np.ndarray
+    number: int, array: Any, fine: np.ndarray, moderate: np.ndarray
 ) -> Iterator[Breach]:
     """A curved value that exists at both ends of a chord exists at its middle."""
-    if not any(f.curved and not f.is_infinite for f in array.classes):
+    if array.size > 1 or not any(f.curved for f in array.classes):
         return
-    left, middle, right = np.split(usable & fine, 3)
-    moderate = np.split(size, 3)[1] < 1e60
-    bad = left & right & np.split(usable, 3)[1] & ~middle & moderate
-    if bad.any() and array.size == 1:
+    left, middle, right = np.split(fine, 3)
+    bad = left & right & ~middle & np.logical_and.reduce(np.split(moderate, 3))
+    if bad.any():
         yield Breach(number, 0, "domain", int(np.argmax(bad)), math.inf)
 
 

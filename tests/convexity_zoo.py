@@ -35,9 +35,7 @@ def _modest(x: Any) -> Any:
     return x**2
 
 
-_modest.defjvp(
-    lambda primals, tangents: (_modest(*primals), -2.0 * primals[0] * tangents[0])
-)
+_modest.defjvp(lambda x, v: (_modest(*x), -2.0 * x[0] * v[0]))
 
 
 @jax.custom_vjp

@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - prints its score
 """Try the prover on random programs: `python -m tests.soundness --programs 20000`.
 
 Each claim on each value of each program is held against chords of values, and what

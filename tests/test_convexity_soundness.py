@@ -52,7 +52,9 @@ def test_values_are_those_of_jax():
         for row, ours_here in enumerate(np.broadcast_to(ours, len(params))):
             given = [leaf[row % len(leaf)] for leaf in data]
             with jax.numpy_rank_promotion("allow"):
-                theirs = case.loss_fn(jnp.asarray(params[row]), *map(jnp.asarray, given))
+                theirs = case.loss_fn(
+                    jnp.asarray(params[row]), *map(jnp.asarray, given)
+                )
             # A rounded value may fall to either side of a step, so that a few differ.
             np.testing.assert_allclose(ours_here, theirs, rtol=1e-9, atol=1e-9)
 
@@ -78,13 +80,18 @@ def test_a_false_claim_is_noticed():
         false = {number: array.with_classes(lambda f, c=claims: f.replace(**c))}
         found = convexity_programs.judged(problem, inputs, values, facts, false)
         assert next(iter(claims)) in {breach.claim for breach in found.false}
-    root = Case("root", lambda x: jnp.exp(x) + 0.5, np.asarray(0.5), None, Box(0.0, 2.0))
+    root = Case(
+        "root", lambda x: jnp.exp(x) + 0.5, np.asarray(0.5), None, Box(0.0, 2.0)
+    )
     problem = convexity_programs.posed(root)
     inputs = convexity_programs.chords(problem, np.random.default_rng(0), 48)
     values = convexity_values.values_of(problem.program, inputs)
     facts, known = convexity_programs.facts_of(problem)
     number = problem.program.output
-    for claims in ({"p": 0 * known[number].facts.p + 0.001}, {"q": known[number].facts.p}):
+    for claims in (
+        {"p": 0 * known[number].facts.p + 0.001},
+        {"q": known[number].facts.p},
+    ):
         false = {number: known[number].with_classes(lambda f, c=claims: f.replace(**c))}
         found = convexity_programs.judged(problem, inputs, values, facts, false)
         assert next(iter(claims)) in {breach.claim for breach in found.false} or claims
@@ -112,9 +119,11 @@ _LAWS = {
     "scaled by 3": lambda fn: lambda *args: 3.0 * fn(*args),
     "plus a constant": lambda fn: lambda *args: fn(*args) - 2.5,
     "twice": lambda fn: lambda *args: fn(*args) + fn(*args),
-    "through a scan": lambda fn: lambda *args: jax.lax.scan(
-        lambda carry, _: (fn(*args), None), jnp.zeros(()), None, length=2
-    )[0],
+    "through a scan": lambda fn: (
+        lambda *args: jax.lax.scan(
+            lambda carry, _: (fn(*args), None), jnp.zeros(()), None, length=2
+        )[0]
+    ),
 }
 
 
@@ -223,7 +232,9 @@ def test_replay_accepts_a_certificate_and_rejects_one_with_a_tampered_line(name)
         assert not replay(forged, *given, domain=domain)
 
 
-@pytest.mark.parametrize("name", ["largest two", "x^2 / y", "scan", "ordinal likelihood"])
+@pytest.mark.parametrize(
+    "name", ["largest two", "x^2 / y", "scan", "ordinal likelihood"]
+)
 def test_replay_rejects_another_statement(name):
     _, loss_fn, params, data, domain = TWINS[name]
     report = prove_convexity(loss_fn, params, data, domain=domain)

@@ -8,9 +8,9 @@ from tests.convexity_programs import Case, chords, posed
 from tests.convexity_values import values_of
 from tests.convexity_zoo import FALSE_FRIENDS, TWINS
 
-# No chord drawn in floats breaks these: a sum that rounds to zero, a dent of 1e-9, a literal changed in the eighth
-# digit, a single point, bits that a float64 path cannot see, values that do not exist
-# between two that do.
+# No chord drawn in floats breaks these: a sum that rounds to zero, a dent of 1e-9, a
+# literal changed in the eighth digit, a single point, bits that a float64 path cannot
+# see, values that do not exist between two that do.
 _SUBTLE = {
     "1e16 below",
     "-log(x y)",

@@ -187,7 +187,7 @@ def scaled(call: Call, c: Facts, z: Facts) -> Facts:
     if c.is_point and c.low == 0.0:
         if z.is_infinite:
             return TOP
-        return ZERO.replace(total=z.total)
+        return _where_defined(ZERO, z)
     if z.is_infinite:
         return (
             infinite(z.low) if c.positive else (infinite(-z.low) if c.negative else TOP)
@@ -210,6 +210,11 @@ def scaled(call: Call, c: Facts, z: Facts) -> Facts:
         **kept,
         **known,
     )
+
+
+def _where_defined(c: Facts, z: Facts) -> Facts:
+    """Return a number that there is only where z is: elsewhere 0 z is no constant."""
+    return c.replace(total=z.total, constant=z.total or z.constant)
 
 
 @rule("mul")
@@ -323,7 +328,7 @@ def power(call: Call, x: Facts, a: Fraction) -> Facts:
     if x.is_infinite:
         return TOP
     if a == 0:
-        return ONE.replace(total=x.total)
+        return _where_defined(ONE, x)
     if a == 1:
         return x
     if a.denominator == 1:
