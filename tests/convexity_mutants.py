@@ -85,7 +85,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _rules("q = Fraction(0) if x.p == 0 else None", "q = None if x.p is None else Fraction(0)", "partial: z^-"),
     _rules("positive=positive or x.positive,\n            total=False,", "positive=positive or x.positive,\n            total=x.total,", "partial: guarded"),
     _rules("if y.constant and y.is_point:\n        return power", "if y.constant:\n        return power", "pairs"),
-    _rules("if x.constant and x.positive:\n        return exponential", "if x.constant:\n        return exponential", "pairs"),
+    _rules("if x.constant and x.positive:\n        return exponential", "if x.constant:\n        return exponential", "pairs", argument="`logarithm` refuses a constant that is not proved positive."),
     _rules("return negative(call, _power_of_nonnegative(negative(call, x), Fraction(1, 3)))", "return _power_of_nonnegative(negative(call, x), Fraction(1, 3))", "total: asinh"),
     _rules("convex=x.affine,\n        positive=x.positive or x.negative,", "convex=x.convex,\n        positive=x.positive or x.negative,", "total: neg", "total: ,"),
     _rules("convex=x.convex and y.convex,\n        p=p,", "convex=x.convex or y.convex,\n        p=p,", "binary: max"),

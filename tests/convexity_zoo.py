@@ -14,7 +14,7 @@ import numpy as np
 from phihat import Box
 from tests.convexity_programs import Case
 
-__all__ = ["FALSE_FRIENDS", "TWINS"]
+__all__ = ["FALSE_FRIENDS", "PARTLY_DEFINED", "TWINS"]
 
 _X, _V = np.asarray(0.5), np.array([0.3, -0.7, 1.1])
 _POSITIVE = Box(0.0, np.inf)
@@ -260,6 +260,32 @@ _FALSE: dict[str, tuple[Any, ...]] = {
     "where is_finite": (
         lambda x: jnp.where(jnp.isfinite(jnp.log(x)), x, 5.0), _X,
     ),
+    "where the pole is finite": (
+        lambda x: jnp.where(jnp.isfinite(x**-2), x, 5.0), _X,
+    ),
+    "where 1/x is finite": (lambda x: jnp.where(jnp.isfinite(1.0 / x), x, 5.0), _X),
+    "a root times 0": (
+        lambda x: 0.0 * jnp.sqrt(x**2 - 1.0) + x, np.asarray(3.0),
+    ),
+    "a reciprocal root times 0": (
+        lambda x: 0.0 * jax.lax.rsqrt(x**2 - 1.0) + x, np.asarray(3.0),
+    ),
+    "a logarithm times 0": (
+        lambda x: 0.0 * jnp.log(x**2 - 1.0) + x, np.asarray(3.0),
+    ),
+    "a constant where there is a root": (
+        lambda x: jnp.where(0.0 * jnp.sqrt(x) == 0.0, x, 5.0 - x), _X,
+    ),
+    "a root plus 1": (
+        lambda x: jnp.where(jnp.sqrt(x) + 1.0 > 0.5, x, 5.0 - x), _X,
+    ),
+    "a condition on the data": (
+        lambda x, d: x + jnp.sqrt(d), _X, Box(np.asarray(-1.0), np.asarray(1.0)),
+    ),
+    "an index beyond": (
+        lambda v, d: v.at[d].get(mode="fill"), _V,
+        Box(np.asarray(0), np.asarray(7)),
+    ),
     "where isnan": (lambda x: jnp.where(jnp.isnan(jnp.sqrt(x)), 7.0, x), _X),
     "compared with a root": (
         lambda x: jnp.where(jnp.sqrt(x) >= 0.0, x, 5.0 - x), _X,
@@ -490,6 +516,24 @@ _TRUE: dict[str, tuple[Any, ...]] = {
         Box(np.array([0.5, -3.0]), np.array([3.0, 0.0])),
     ),
 }  # fmt: skip
+
+_PARTLY: dict[str, tuple[Any, ...]] = {
+    "log": (lambda x: -jnp.log(x), _X),
+    "log1p": (lambda x: -jnp.log1p(x), _X),
+    "sqrt": (lambda x: -jnp.sqrt(x), _X),
+    "rsqrt": (lambda x: jax.lax.rsqrt(x), _X),
+    "x^.4": (lambda x: -(x**0.4), _X),
+    "x^-.5": (lambda x: x**-0.5, _X),
+    "x log x": (lambda x: x * jnp.log(x), _X),
+    "xlogy": (lambda x: -special.xlogy(2.0, x), _X),
+    "ordinal likelihood": (
+        lambda v: -jnp.log(jax.nn.sigmoid(v[0]) - jax.nn.sigmoid(v[1])),
+        np.array([1.0, 0.0]),
+    ),
+}  # fmt: skip
+
+PARTLY_DEFINED = {name: Case(name, *entry) for name, entry in _PARTLY.items()}
+"""Convex where they are defined, which the proof must say."""
 
 FALSE_FRIENDS = {name: Case(name, *entry) for name, entry in _FALSE.items()}
 TWINS = {name: Case(name, *entry) for name, entry in _TRUE.items()}

@@ -6,13 +6,15 @@ from phihat.convexity.prover import prove
 from tests.convexity_losses import CONVEX, LOSSES
 from tests.convexity_programs import Case, chords, posed
 from tests.convexity_values import values_of
-from tests.convexity_zoo import FALSE_FRIENDS, TWINS
+from tests.convexity_zoo import FALSE_FRIENDS, PARTLY_DEFINED, TWINS
 
 # No chord drawn in floats breaks these: a sum that rounds to zero, a dent of 1e-9, a
 # literal changed in the eighth digit, a single point, bits that a float64 path cannot
 # see, values that do not exist between two that do.
 _SUBTLE = {
     "1e16 below",
+    "a condition on the data",
+    "an index beyond",
     "-log(x y)",
     "bitcast",
     "fp8",
@@ -55,6 +57,13 @@ def test_what_only_looks_convex_breaks_a_chord(name):
 @pytest.mark.parametrize("name", TWINS)
 def test_the_twin_is_proved_convex(name):
     assert prove(posed(TWINS[name])).facts.convex
+
+
+@pytest.mark.parametrize("name", PARTLY_DEFINED)
+def test_a_condition_on_the_domain_is_listed(name):
+    proof = prove(posed(PARTLY_DEFINED[name]))
+    assert proof.facts.convex
+    assert proof.constraints
 
 
 @pytest.mark.parametrize("name", FALSE_FRIENDS)
