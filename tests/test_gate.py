@@ -25,6 +25,7 @@ LAYOUT = [
     "_types",
     "_checks",
     "_tree",
+    "_jaxprs",
     "datasets",
     "models",
     "losses",

@@ -34,6 +34,7 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
+from phihat._jaxprs import scan_counts
 from phihat.convexity import atoms
 from phihat.convexity.program import Equation, Program, Source
 from phihat.convexity.structure import STRUCTURAL, Unknown, move
@@ -430,8 +431,7 @@ class _Flattener:
     def scan(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
         """Unroll a scan; one that is too long stays whole, with its body flat."""
         params = eqn.params
-        length, num_consts = params["length"], params["num_consts"]
-        num_carry = params["num_carry"]
+        length, (num_consts, num_carry) = params["length"], scan_counts(params)
         body = params["jaxpr"]
         cost = length * (_num_equations(body) + 2 * len(inputs))
         if cost > _MAX_EQUATIONS // 4:
@@ -483,10 +483,10 @@ class _Flattener:
         numbers = [self.new_value(variable.aval) for variable in eqn.outvars]
         params = {
             "body": body.program(body_inputs, [], outputs),
-            **{
-                key: eqn.params[key]
-                for key in ("length", "num_consts", "num_carry", "reverse")
-            },
+            **{key: eqn.params[key] for key in ("length", "reverse")},
+            **dict(
+                zip(("num_consts", "num_carry"), scan_counts(eqn.params), strict=True)
+            ),
         }
         self.append(Equation("scan", params, inputs, tuple(numbers), source, None))
         return numbers

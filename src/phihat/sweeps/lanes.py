@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from phihat._jaxprs import scan_counts
 from phihat.sweeps import lane_rules
 from phihat.sweeps.lane_rules import Lanes, Value, by_vmap, spread
 
@@ -174,8 +175,8 @@ def _fixed_point(
 
 def _scan(equation: Any, values: Sequence[Value], lanes: Lanes) -> list[Value]:
     params = equation.params
-    closed, num_consts = params["jaxpr"], params["num_consts"]
-    end = num_consts + params["num_carry"]
+    closed, (num_consts, num_carry) = params["jaxpr"], scan_counts(params)
+    end = num_consts + num_carry
     carried = slice(num_consts, end)
     is_mapped = _fixed_point(closed, values, carried, lanes, closed.in_avals)
     seen: list[bool] = []

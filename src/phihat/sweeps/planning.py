@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from phihat._jaxprs import scan_counts
+
 __all__ = ["Bytes", "Plan", "bytes_per_lane", "default_max_bytes", "plan_chunks"]
 
 _CACHE = 2**22
@@ -151,7 +153,8 @@ def _measure_inside(
     """Return what the bodies of an equation need, and which results are mapped."""
     name, params = equation.primitive.name, equation.params
     if name == "scan":
-        first, last = params["num_consts"], params["num_consts"] + params["num_carry"]
+        num_consts, num_carry = scan_counts(params)
+        first, last = num_consts, num_consts + num_carry
         peak, results = _measure_loop(params["jaxpr"], flags, slice(first, last), loops)
         return peak, results
     if name == "while":
