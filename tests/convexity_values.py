@@ -375,7 +375,7 @@ def breaches(
       only: the numbers of the values to look at; all where None.
     """
     rows = max(len(v) for v in values.values())
-    # Of each value the largest magnitude that it is made of, with which rounding scales.
+    # Of each value the largest magnitude that it is made of: rounding scales with it.
     # Rows on which an input was NaN stay: the value may exist all the same, and then
     # the claims speak of it.
     sizes: dict[int, np.ndarray] = {}

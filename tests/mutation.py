@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - prints its score
-"""Plant bugs in the prover, and see whether the tests notice: `python -m tests.mutation`.
+"""Plant bugs in the prover; count those the tests notice: `python -m tests.mutation`.
 
 Each mutant is one line of the source, changed. The package is imported anew with that
 line, and asked about programs that were traced beforehand: the directed ones, claim by
@@ -229,8 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for seed in range(options.random)
     ]
     print(
-        f"{len(directed)} directed and {len(random)} random programs, {len(zoo)} of the "
-        f"zoo, prepared in {time.perf_counter() - begin:.0f} s",
+        f"{len(directed)} directed and {len(random)} random programs, {len(zoo)} of "
+        f"the zoo, prepared in {time.perf_counter() - begin:.0f} s",
         flush=True,
     )
     score = {"killed": 0, "argued": 0, "survived": 0}

@@ -126,10 +126,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--all-parts", type=int, default=100, help="each so many-th")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument(
+        "--directed", action=argparse.BooleanOptionalAction, default=True
+    )
     options = parser.parse_args(arguments)
     begin = time.perf_counter()
     jax.config.update("jax_enable_x64", True)
-    total, reports = survey(convexity_programs.directed())
+    cases = convexity_programs.directed() if options.directed else ()
+    total, reports = survey(cases)
     print(f"directed, {time.perf_counter() - begin:.0f} s: {_shown(total)}", flush=True)
     seeds = range(options.first, options.first + options.programs)
     parts = [seeds[k : k + 250] for k in range(0, len(seeds), 250)]
