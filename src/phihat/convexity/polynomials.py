@@ -27,6 +27,7 @@ import numpy as np
 from phihat.convexity.structure import INDEXED, STRUCTURAL, Unknown, move
 
 __all__ = [
+    "EXPANDED",
     "Expander",
     "Polynomial",
     "TooLarge",
@@ -246,7 +247,7 @@ class Expander:
         name, params = equation.primitive, equation.params
         if name in STRUCTURAL:
             return self._moved(equation, number)
-        if name not in _EXPANDED:
+        if name not in EXPANDED:
             raise TooLarge
         inputs = [self._value(n) for n in equation.inputs]
         if name in ("add", "add_any"):
@@ -329,7 +330,7 @@ class Expander:
         return result.reshape(shape)
 
 
-_EXPANDED = {
+EXPANDED = {
     "add",
     "add_any",
     "div",
@@ -341,6 +342,7 @@ _EXPANDED = {
     "square",
     "sub",
 }
+"""The primitives that keep polynomials, beside the structural ones."""
 
 
 def _mapped(function: Any, array: np.ndarray) -> np.ndarray:

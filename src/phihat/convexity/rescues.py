@@ -82,7 +82,10 @@ class Rescuer:
     # ---------------------------------------------------------------- polynomials
     def _polynomial(self, number: int, output: Array) -> Array | None:
         equation = self.interpreter.producers[number]
-        if output.size > _MAX_ELEMENTS or equation.primitive not in _POLYNOMIAL:
+        if (
+            output.size > _MAX_ELEMENTS
+            or equation.primitive not in polynomials.EXPANDED
+        ):
             return None
         expanded = self.expander.expand(number)
         if expanded is None:
@@ -507,15 +510,4 @@ _PIECEWISE: dict[str, Any] = {
     "sign": _sign,
     "square": _power,
     "sub": _sub,
-}
-_POLYNOMIAL = {
-    "add",
-    "add_any",
-    "div",
-    "dot_general",
-    "integer_pow",
-    "mul",
-    "reduce_sum",
-    "square",
-    "sub",
 }

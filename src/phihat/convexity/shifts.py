@@ -227,33 +227,19 @@ def _multiply(
     return None
 
 
-def _exponential(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> Shift | None:
-    view = _view(inputs[0])
-    if view.is_factor:
-        return None
-    hidden = _hidden(interpreter, equation, [view.hidden])
-    return Shift(hidden, view.terms, is_factor=True)
+def _of_view(takes_factor: bool, gives_factor: bool) -> Callable[..., Shift | None]:
+    """exp(h + s) = exp(h) e^s, log(h e^s) = log(h) + s, |h e^s| = |h| e^s."""
 
+    def follow_view(
+        interpreter: Any, equation: Equation, inputs: Sequence[Array]
+    ) -> Shift | None:
+        view = _view(inputs[0])
+        if view.is_factor != takes_factor:
+            return None
+        hidden = _hidden(interpreter, equation, [view.hidden])
+        return Shift(hidden, view.terms, gives_factor)
 
-def _logarithm(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> Shift | None:
-    view = _view(inputs[0])
-    if not view.is_factor:
-        return None
-    hidden = _hidden(interpreter, equation, [view.hidden])
-    return Shift(hidden, view.terms, is_factor=False)
-
-
-def _absolute(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> Shift | None:
-    view = _view(inputs[0])
-    if not view.is_factor:
-        return None
-    return Shift(_hidden(interpreter, equation, [view.hidden]), view.terms, True)
+    return follow_view
 
 
 def _reduce(
@@ -327,12 +313,12 @@ def _select(
 
 _OPENING = {"add", "add_any", "sub"}
 _FOLLOWERS: dict[str, Callable[..., Shift | None]] = {
-    "abs": _absolute,
+    "abs": _of_view(takes_factor=True, gives_factor=True),
     "add": _add,
     "add_any": _add,
     "div": _multiply,
-    "exp": _exponential,
-    "log": _logarithm,
+    "exp": _of_view(takes_factor=False, gives_factor=True),
+    "log": _of_view(takes_factor=True, gives_factor=False),
     "log1p": _softplus,
     "max": _extreme,
     "min": _extreme,
