@@ -41,7 +41,7 @@ class Breach(NamedTuple):
       claim: "convex", "concave", "low", "high", "positive", "negative", "constant",
         "p" or "q", or "domain" where the middle of a chord has no value.
       chord: the row of its left end; its middle and right end follow by thirds.
-      gap: by how much, relative to the size of the numbers.
+      gap: by how much, in multiples of what rounding may explain.
       power: p or q.
     """
 
@@ -450,11 +450,13 @@ def _of_value(
         def found(
             claim: str,
             excess: np.ndarray,
+            room: Any,
             rows: np.ndarray,
             power: Any = None,
             at: np.ndarray = at,
         ) -> Iterator[Breach]:
-            if excess.size and np.nanmax(excess, initial=-1.0) > 0.0:
+            excess = excess / room
+            if excess.size and np.nanmax(excess, initial=-1.0) > 1.0:
                 row, column = np.unravel_index(np.nanargmax(excess), excess.shape)
                 worst = float(excess[row, column])
                 yield Breach(
@@ -463,21 +465,21 @@ def _of_value(
 
         z = here[:, at]
         if facts.low > -math.inf:
-            yield from found("low", facts.low - z - slack, row_of)
+            yield from found("low", facts.low - z, slack, row_of)
         if facts.high < math.inf:
-            yield from found("high", z - facts.high - slack, row_of)
+            yield from found("high", z - facts.high, slack, row_of)
         if facts.positive:
-            yield from found("positive", np.where(z <= 0.0, 1.0, -1.0), row_of)
+            yield from found("positive", np.where(z <= 0.0, 2.0, 0.0), 1.0, row_of)
         if facts.negative:
-            yield from found("negative", np.where(z >= 0.0, 1.0, -1.0), row_of)
+            yield from found("negative", np.where(z >= 0.0, 2.0, 0.0), 1.0, row_of)
         left, middle, right = lefts[:, at], middles[:, at], rights[:, at]
         if facts.constant:
-            yield from found("constant", np.abs(left - right) - rounding, chord_of)
+            yield from found("constant", np.abs(left - right), rounding, chord_of)
         bend = middle - (left + right) / 2
         if facts.convex:
-            yield from found("convex", bend - rounding, chord_of)
+            yield from found("convex", bend, rounding, chord_of)
         if facts.concave:
-            yield from found("concave", -bend - rounding, chord_of)
+            yield from found("concave", -bend, rounding, chord_of)
         if (facts.p is not None or facts.q is not None) and not facts.constant:
             # Far below the other numbers, a value is mostly their rounding.
             near = np.minimum(np.minimum(left, right), middle) > 1e-4 * rounding / 1e-9
@@ -488,8 +490,8 @@ def _of_value(
                     ends = _powered(left, power), _powered(right, power)
                     broken = sign * (_powered(middle, power) - (ends[0] + ends[1]) / 2)
                     room = 1e-6 * (np.abs(ends[0]) + np.abs(ends[1]) + 1e-30)
-                excess = np.where(near & np.isfinite(broken), broken - room, -1.0)
-                yield from found(claim, excess, chord_of, power)
+                excess = np.where(near & np.isfinite(broken), broken, 0.0)
+                yield from found(claim, excess, room, chord_of, power)
 
 
 def _powered(z: np.ndarray, power: Any) -> np.ndarray:
@@ -541,7 +543,11 @@ def confirmed(
             bend = iv.neg(bend)
         return True if bend.low > 0 else (False if bend.high <= 0 else None)
     except (evaluation.Undefined, evaluation.Unreadable):
-        return None
+        # What intervals cannot read, floats decide where they leave no doubt.
+        return True if breach.gap > _OVERWHELMING else None
+
+
+_OVERWHELMING = 1e6
 
 
 def _interval_power(z: Any, power: Fraction) -> Any:

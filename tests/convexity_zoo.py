@@ -286,6 +286,15 @@ _FALSE: dict[str, tuple[Any, ...]] = {
         lambda v, d: v.at[d].get(mode="fill"), _V,
         Box(np.asarray(0), np.asarray(7)),
     ),
+    "a choice compared": (
+        lambda x: jnp.where(
+            jnp.where(x < 1.0, jnp.sqrt(x), 5.0) >= 0.0, x, 5.0 - x
+        ), _X,
+    ),
+    "a staircase compared": (
+        lambda x: jnp.where(jnp.floor(jnp.sqrt(x) / (1.0 + x**2)) < 5.0, x, 5.0 - x),
+        _X,
+    ),
     "where isnan": (lambda x: jnp.where(jnp.isnan(jnp.sqrt(x)), 7.0, x), _X),
     "compared with a root": (
         lambda x: jnp.where(jnp.sqrt(x) >= 0.0, x, 5.0 - x), _X,
@@ -309,8 +318,11 @@ _FALSE: dict[str, tuple[Any, ...]] = {
         lambda v: v[0] * jnp.log(v[1] / v[0]), np.ones(2), None, Box(0.1, 5.0),
     ),
     "relative entropy of squares": (
-        lambda v: special.rel_entr(v[0] ** 2, v[1] ** 2 + 1.0), np.ones(2), None,
-        Box(0.1, 5.0),
+        lambda v: jax.jit(special.rel_entr)(v[0] ** 2, v[1] ** 2 + 1.0), np.ones(2),
+        None, Box(0.1, 5.0),
+    ),
+    "entropy of a square": (
+        lambda x: -jax.jit(special.entr)(x**2), _X, None, Box(0.01, 1.0),
     ),
     # powers
     "(sqrt x + sqrt(1-x))^2": (
@@ -466,6 +478,13 @@ _TRUE: dict[str, tuple[Any, ...]] = {
     "relative entropy": (
         lambda v: v[0] * jnp.log(v[0] / v[1]), np.ones(2), None, Box(0.1, 5.0),
     ),
+    "rel_entr": (
+        lambda v: jax.jit(special.rel_entr)(v[0], v[1]), np.ones(2), None, _POSITIVE,
+    ),
+    "kl_div": (
+        lambda v: jax.jit(special.kl_div)(v[0], v[1]), np.ones(2), None, _POSITIVE,
+    ),
+    "-entr": (lambda x: -jax.jit(special.entr)(x), _X, None, _POSITIVE),
     "(|x| + |y|)^2": (lambda v: jnp.sum(jnp.abs(v)) ** 2, _V),
     "|x|^1.5 / y^.5": (
         lambda v: jnp.abs(v[0]) ** 1.5 / v[1] ** 0.5, np.ones(2), None,
