@@ -229,7 +229,7 @@ def _scattered(
     from phihat.convexity.structure import group_of_updates
 
     if len(indices) != 1:
-        raise Unread("scatter-add")
+        return _bound(equation, [x, indices, updates])[0]
     rows = max(len(x), len(updates))
     places = group_of_updates(equation, x.shape[1:], indices[0], updates.shape[1:])
     places = places.reshape(-1)

@@ -286,6 +286,19 @@ _FALSE: dict[str, tuple[Any, ...]] = {
         lambda v, d: v.at[d].get(mode="fill"), _V,
         Box(np.asarray(0), np.asarray(7)),
     ),
+    "a choice by data compared": (
+        lambda x, d: jnp.where(
+            jnp.where(d > 0.0, jnp.sqrt(x), 1.0) >= 0.0, x, 5.0 - x
+        ), _X, Box(np.asarray(-1.0), np.asarray(1.0)),
+    ),
+    "sorted roots compared": (
+        lambda v: jnp.where(jnp.sort(jnp.sqrt(v))[1] >= 0.0, v[0], 5.0 - v[0]),
+        np.ones(2),
+    ),
+    "scatter by params": (
+        lambda x: jnp.zeros(3).at[x.astype(int)].add(1.0)[0], np.asarray(0.5), None,
+        Box(0.0, 2.5),
+    ),
     "a choice compared": (
         lambda x: jnp.where(
             jnp.where(x < 1.0, jnp.sqrt(x), 5.0) >= 0.0, x, 5.0 - x

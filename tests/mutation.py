@@ -219,6 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0])
     parser.add_argument("--only", default="", help="a part of the mutants' text")
     parser.add_argument("--random", type=int, default=60, help="random programs")
+    parser.add_argument("--first", type=int, default=0, help="the first mutant")
+    parser.add_argument("--number", type=int, default=len(MUTANTS), help="how many")
     options = parser.parse_args(arguments)
     jax.config.update("jax_enable_x64", True)
     begin = time.perf_counter()
@@ -234,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flush=True,
     )
     score = {"killed": 0, "argued": 0, "survived": 0}
-    for mutant in MUTANTS:
+    for mutant in MUTANTS[options.first : options.first + options.number]:
         text = f"{mutant.module}: {mutant.old.strip()!r} -> {mutant.new.strip()!r}"
         if options.only not in text:
             continue

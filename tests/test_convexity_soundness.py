@@ -1,4 +1,6 @@
 import dataclasses
+import importlib
+import inspect
 from fractions import Fraction
 
 import hypothesis
@@ -13,6 +15,7 @@ from phihat.convexity import prove_convexity, replay
 from phihat.convexity.prover import prove
 from tests import convexity_programs, convexity_values, soundness
 from tests.convexity_losses import CONVEX
+from tests.convexity_mutants import MUTANTS
 from tests.convexity_programs import Case, random_case
 from tests.convexity_zoo import FALSE_FRIENDS, TWINS
 
@@ -97,6 +100,14 @@ def test_a_false_claim_is_noticed():
         false = {number: known[number].with_classes(lambda f, c=claims: f.replace(**c))}
         found = convexity_programs.judged(problem, inputs, values, facts, false)
         assert next(iter(claims)) in {breach.claim for breach in found.false}
+
+
+def test_every_mutant_changes_a_line_that_is_there():
+    for mutant in MUTANTS:
+        module = importlib.import_module(f"phihat.convexity.{mutant.module}")
+        source = inspect.getsource(module)
+        assert source.count(mutant.old) > mutant.occurrence, mutant
+        assert mutant.old != mutant.new
 
 
 # --------------------------------------------------------------- metamorphic laws
