@@ -120,6 +120,19 @@ def _until_small(x: Any) -> Any:
     return jax.lax.while_loop(lambda z: z > 1.0, lambda z: z / 2.0, x)
 
 
+def _of_the_first_row(m: Any) -> Any:
+    """Shift each row by its own maximum, and all of them back by the first."""
+    top = jnp.max(m, axis=1, keepdims=True)
+    return jnp.log(jnp.sum(jnp.exp(m - top))) + top[0, 0]
+
+
+def _of_either(v: Any) -> Any:
+    """Join values with different shifts, and undo one of them."""
+    x, y = v[:2], v[1:]
+    top = jnp.max(x)
+    return jnp.maximum(x - top, y - jnp.max(y))[0] + top
+
+
 _MATRIX = np.array([[0.3, -0.7], [1.1, 0.4]])
 _SADDLE = np.array([[0.0, 1.0], [1.0, 5.0]])
 _SINGULAR = np.array([[1.0, -2.0], [-2.0, 4.0]])
@@ -199,6 +212,8 @@ _FALSE: dict[str, tuple[Any, ...]] = {
     "softmax": (lambda v: jax.nn.softmax(v)[0], _V),
     "log_softmax": (lambda v: jax.nn.log_softmax(v)[0] + jnp.max(v) * 0.0 + v[1] ** 2
                     - 2.0 * v[1] ** 2, _V),
+    "shift of the first row": (_of_the_first_row, _MATRIX),
+    "shift of either": (_of_either, _V),
     "anchor of another array": (
         lambda v: jnp.log(jnp.sum(jnp.exp(v - jnp.max(v)))) + jnp.max(v[:2]), _V,
     ),
@@ -294,6 +309,21 @@ _FALSE: dict[str, tuple[Any, ...]] = {
     "sorted roots compared": (
         lambda v: jnp.where(jnp.sort(jnp.sqrt(v))[1] >= 0.0, v[0], 5.0 - v[0]),
         np.ones(2),
+    ),
+    "scatter by data": (
+        lambda v, d: jnp.zeros(3).at[d].add(-(v[0] ** 2))[0], _V,
+        Box(np.asarray(0), np.asarray(2)),
+    ),
+    "scatter to one place": (
+        lambda x: jnp.zeros(2).at[jnp.asarray([0, 0])].set(jnp.stack([-(x**2), x**2]))[
+            0
+        ], _X,
+    ),
+    "convolution with itself": (lambda v: jnp.convolve(v, v)[1], _V),
+    "large outer product": (
+        lambda v: (
+            v[jnp.arange(1500) % 3][:, None] @ v[jnp.arange(1500) % 3][None, :]
+        )[0, 1], _V,
     ),
     "scatter by params": (
         lambda x: jnp.zeros(3).at[x.astype(int)].add(1.0)[0], np.asarray(0.5), None,

@@ -8,7 +8,6 @@ of boxes are asked too: the three must not contradict one another.
 
 import argparse
 import collections
-import concurrent.futures
 import functools
 import multiprocessing
 import sys
@@ -140,10 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     examine = functools.partial(_part, all_parts=options.all_parts)
     random: Counts = collections.Counter()
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(
-        options.jobs, mp_context=context, max_tasks_per_child=8
-    ) as pool:
-        for counts, found in pool.map(examine, parts):
+    with context.Pool(options.jobs, maxtasksperchild=8) as pool:
+        for counts, found in pool.imap(examine, parts):
             random.update(counts)
             reports += found
             print(f"{random['programs']} random programs", flush=True)
