@@ -340,6 +340,7 @@ _TOTAL: dict[str, Callable[[Any], Any]] = {
     "logaddexp": lambda z: jnp.logaddexp(z, 0.5),
     "1-sigmoid": lambda z: 1.0 - jax.nn.sigmoid(z),
     "1-1/(1+e)": lambda z: 1.0 - 1.0 / (1.0 + jnp.exp(z)),
+    "1-2/(1+e)": lambda z: 1.0 - 2.0 / (1.0 + jnp.exp(z)),
     "huber": lambda z: jnp.where(jnp.abs(z) <= 1.0, 0.5 * z**2, jnp.abs(z) - 0.5),
     "jump": lambda z: jnp.where(z > 0.5, z, z - 1.0),
     "kink": lambda z: jnp.where(z > 0.0, z, 2.0 * z),
@@ -416,6 +417,7 @@ _BINARY_PARTIAL: dict[str, Callable[[Any, Any], Any]] = {
     "kl_div atom": jax.jit(special.kl_div),
     "x log x/y": lambda x, y: x * jnp.log(x / y),
     "x (log x - log y)": lambda x, y: x * (jnp.log(x) - jnp.log(y)),
+    "x (log y - log x)": lambda x, y: x * (jnp.log(y) - jnp.log(x)),
     "entropy difference": lambda x, y: special.xlogy(x, x) - special.xlogy(x, y),
     "ordinal": lambda x, y: jnp.log(jax.nn.sigmoid(x) - jax.nn.sigmoid(y)),
     "pow": jnp.power,
@@ -469,6 +471,16 @@ _REDUCTIONS: dict[str, Callable[[Any], Any]] = {
     "(2v) @ v": lambda v: (2.0 * v) @ v,
     "(-v) @ v": lambda v: (-0.5 * v) @ v,
     "(signs v) @ v": lambda v: (jnp.asarray([1.0, -1.0, 2.0, 0.5]) * v) @ v,
+    "negated shift": lambda v: -(v - jnp.max(v)) + jnp.max(v),
+    "raised twice": lambda v: (v + jnp.max(v)) + jnp.max(v),
+    "ratio of shifted": lambda v: (
+        jnp.log(jnp.exp(v - jnp.max(v)) / jnp.exp(v[1] - jnp.max(v))) + 2.0 * jnp.max(v)
+    ),
+    "ratio of shifted, back": lambda v: (
+        jnp.log(jnp.exp(v - jnp.max(v)) / jnp.exp(v[1] - jnp.max(v)))
+        + jnp.max(v)
+        + jnp.max(v)
+    ),
     "abs shifted": lambda v: jnp.sum(jnp.abs(v - jnp.max(v))) + 4.0 * jnp.max(v),
     "square shifted": lambda v: jnp.sum((v - jnp.max(v)) ** 2) + jnp.max(v),
     "exp exp shifted": lambda v: (

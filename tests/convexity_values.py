@@ -455,7 +455,8 @@ def _of_value(
             power: Any = None,
             at: np.ndarray = at,
         ) -> Iterator[Breach]:
-            excess = excess / room
+            with np.errstate(over="ignore"):
+                excess = excess / room
             if excess.size and np.nanmax(excess, initial=-1.0) > 1.0:
                 row, column = np.unravel_index(np.nanargmax(excess), excess.shape)
                 worst = float(excess[row, column])

@@ -213,6 +213,12 @@ _FALSE: dict[str, tuple[Any, ...]] = {
     "log_softmax": (lambda v: jax.nn.log_softmax(v)[0] + jnp.max(v) * 0.0 + v[1] ** 2
                     - 2.0 * v[1] ** 2, _V),
     "shift of the first row": (_of_the_first_row, _MATRIX),
+    "shift of an exp and of a value": (
+        lambda v: jnp.log(
+            jnp.maximum(jnp.exp(v[0] - jnp.max(v)), jnp.exp(v[1]) - jnp.max(v))
+        ) + jnp.max(v), np.array([0.0, 3.0]), None,
+        Box(np.array([0.0, 2.5]), np.array([0.5, 5.0])),
+    ),
     "shift of either": (_of_either, _V),
     "anchor of another array": (
         lambda v: jnp.log(jnp.sum(jnp.exp(v - jnp.max(v)))) + jnp.max(v[:2]), _V,
