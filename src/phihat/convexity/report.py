@@ -125,6 +125,13 @@ class ConvexityReport:
       certificate: every step of the proof, for `replay`.
       statement: a digest of the program, the domain and the data that was decided on.
       seconds: how long it took.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import phihat
+      >>> report = phihat.check_convexity(lambda w: jnp.sum(w**4), jnp.ones(2))
+      >>> report.verdict.name, report.is_convex, report.witness
+      ('PROVED_CONVEX', True, None)
     """
 
     verdict: Verdict
