@@ -2,7 +2,8 @@
 
 Example:
   >>> import jax.numpy as jnp
-  >>> problem = pose("check_convexity", lambda w: jnp.sum(w**2), {"w": jnp.ones(2)})
+  >>> loss_fn = lambda p: jnp.sum(p["w"] ** 2)
+  >>> problem = pose("check_convexity", loss_fn, {"w": jnp.ones(2)})
   >>> problem.labels, problem.scope
   (("['w']",), 'on all of R^2')
 """
