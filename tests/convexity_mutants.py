@@ -135,7 +135,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _rules("Interval(-0.1215, _INF)", "Interval(0.0, _INF)", "partial: lgamma"),
     _rules("if not x.positive:\n        raise Undecided(\"the argument of digamma", "if False:\n        raise Undecided(\"the argument of digamma", "partial: digamma"),
     _rules("Interval(0.0, _INF), Interval(-_INF, 0.0))", "Interval(0.0, _INF), Interval(0.0, _INF))", "partial: digamma"),
-    _rules("if not y.positive and not (x.constant and (x.positive or x.negative)):", "if False:", "pairs", argument="A product of a varying x and log y is known only where log y >= 0, so that y > 0; for a constant x the condition y > 0 is listed, or refused."),
+    _rules("if not y.positive and not (x.constant and (x.positive or x.negative)):", "if False:", "pairs"),
     _rules("return multiply(call, x, logarithm(call, y))", "return multiply(call, x, y)", "pairs"),
     _rules("return x_log_y(call, x, add(call, ONE, y))", "return x_log_y(call, x, y)", "pairs"),
     _rules("if not z.affine:\n        raise Undecided(\"z log z", "if not z.convex:\n        raise Undecided(\"z log z", "partial: "),

@@ -505,7 +505,10 @@ def _powered(z: np.ndarray, power: Any) -> np.ndarray:
 def confirmed(
     program: Program, inputs: Mapping[int, np.ndarray], breach: Breach, facts: Any
 ) -> bool | None:
-    """Prove a breach by intervals: True, or False if refuted, None if open."""
+    """Prove a breach by intervals: True, or False if refuted, None if open.
+
+    What intervals leave open, floats decide where a gap of values leaves no doubt.
+    """
     third = max(len(v) for v in inputs.values()) // 3
 
     def enclosed(row: int) -> Any:
@@ -515,40 +518,47 @@ def confirmed(
         return iv.Interval(low, high)
 
     try:
-        if breach.claim in ("low", "high", "positive", "negative"):
-            z = enclosed(breach.chord)
-            outside = {
-                "low": z.high < facts.low,
-                "high": z.low > facts.high,
-                "positive": z.high <= 0.0,
-                "negative": z.low >= 0.0,
-            }[breach.claim]
-            inside = z.low > 0.0 if breach.claim == "positive" else z.high < 0.0
-            return True if outside else (False if inside else None)
-        if breach.claim == "domain":
-            enclosed(breach.chord), enclosed(breach.chord + 2 * third)
-            try:
-                enclosed(breach.chord + third)
-            except evaluation.Undefined as error:
-                return True if error.certain else None
-            return False
-        left, middle, right = (enclosed(breach.chord + k * third) for k in range(3))
-        if breach.claim == "constant":
-            return bool(left.high < right.low or right.high < left.low) or None
-        if breach.power is not None:
-            left, middle, right = (
-                _interval_power(z, breach.power) for z in (left, middle, right)
-            )
-        bend = iv.sub(middle, iv.mul(0.5, iv.add(left, right)))
-        if breach.claim in ("concave", "q"):
-            bend = iv.neg(bend)
-        return True if bend.low > 0 else (False if bend.high <= 0 else None)
+        sure = _settled(breach, facts, enclosed, third)
     except (evaluation.Undefined, evaluation.Unreadable):
-        # What intervals cannot read, floats decide where they leave no doubt.
-        return True if breach.gap > _OVERWHELMING else None
+        sure = None
+    if sure is None and math.inf > breach.gap > _OVERWHELMING:
+        return True
+    return sure
 
 
 _OVERWHELMING = 1e6
+
+
+def _settled(
+    breach: Breach, facts: Any, enclosed: Callable[[int], Any], third: int
+) -> bool | None:
+    if breach.claim in ("low", "high", "positive", "negative"):
+        z = enclosed(breach.chord)
+        outside, inside = {
+            "low": (z.high < facts.low, z.low >= facts.low),
+            "high": (z.low > facts.high, z.high <= facts.high),
+            "positive": (z.high <= 0.0, z.low > 0.0),
+            "negative": (z.low >= 0.0, z.high < 0.0),
+        }[breach.claim]
+        return True if outside else (False if inside else None)
+    if breach.claim == "domain":
+        enclosed(breach.chord), enclosed(breach.chord + 2 * third)
+        try:
+            enclosed(breach.chord + third)
+        except evaluation.Undefined as error:
+            return True if error.certain else None
+        return False
+    left, middle, right = (enclosed(breach.chord + k * third) for k in range(3))
+    if breach.claim == "constant":
+        return bool(left.high < right.low or right.high < left.low) or None
+    if breach.power is not None:
+        left, middle, right = (
+            _interval_power(z, breach.power) for z in (left, middle, right)
+        )
+    bend = iv.sub(middle, iv.mul(0.5, iv.add(left, right)))
+    if breach.claim in ("concave", "q"):
+        bend = iv.neg(bend)
+    return True if bend.low > 0 else (False if bend.high <= 0 else None)
 
 
 def _interval_power(z: Any, power: Fraction) -> Any:

@@ -341,8 +341,9 @@ _FALSE: dict[str, tuple[Any, ...]] = {
         ), _X,
     ),
     "a staircase compared": (
-        lambda x: jnp.where(jnp.floor(jnp.sqrt(x) / (1.0 + x**2)) < 5.0, x, 5.0 - x),
-        _X,
+        lambda x: jnp.where(
+            jnp.floor(jnp.minimum(jnp.sqrt(x), 1.0)) >= 0.0, x, 5.0 - x
+        ), _X,
     ),
     "where isnan": (lambda x: jnp.where(jnp.isnan(jnp.sqrt(x)), 7.0, x), _X),
     "compared with a root": (

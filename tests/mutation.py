@@ -14,6 +14,7 @@ import contextlib
 import importlib
 import importlib.machinery
 import itertools
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,9 @@ __all__ = ["main"]
 _PACKAGE = "phihat.convexity"
 _KEPT = (f"{_PACKAGE}.intervals",)
 """Problems that were posed beforehand hold intervals: these modules stay."""
+
+_SECONDS = 300
+"""A mutant that keeps the prover busy for longer is noticed."""
 
 _RETRACED = {"trace", "atoms", "structure", "problem"}
 
@@ -130,6 +134,8 @@ def _is_false(case: Prepared, prover: Any) -> str | None:
     """Tell which claim, new with the mutant, the values contradict."""
     try:
         facts, known = convexity_programs.facts_of(case.problem, prover)
+    except TimeoutError:
+        raise
     except Exception as error:
         return f"crash: {type(error).__name__} in {case.case.name}"
     new = {n for n, array in known.items() if _claims(array) != case.claims.get(n)}
@@ -153,6 +159,8 @@ def _is_misjudged(
                 with jax.numpy_rank_promotion("allow"):
                     posed = problem.pose("x", *case[1:4], domain=case.domain)
             proof = prover.prove(posed)
+        except TimeoutError:
+            raise
         except Exception as error:
             return f"crash: {type(error).__name__} in the zoo: {case.name}"
         if _holds(proof, claim) != expected:
@@ -223,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--number", type=int, default=len(MUTANTS), help="how many")
     options = parser.parse_args(arguments)
     jax.config.update("jax_enable_x64", True)
+    signal.signal(signal.SIGALRM, _late)
     begin = time.perf_counter()
     zoo = _zoo()
     directed = [prepared(case) for case in convexity_programs.directed()]
@@ -240,7 +249,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = f"{mutant.module}: {mutant.old.strip()!r} -> {mutant.new.strip()!r}"
         if options.only not in text:
             continue
-        killed = judge(mutant, directed, random, zoo)
+        signal.alarm(_SECONDS)
+        try:
+            killed = judge(mutant, directed, random, zoo)
+        except TimeoutError:
+            killed = "it does not end"
+        signal.alarm(0)
         outcome = "killed" if killed else "argued" if mutant.argument else "survived"
         score[outcome] += 1
         print(f"{outcome:9s}{text}\n         {killed or mutant.argument}", flush=True)
@@ -250,6 +264,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{time.perf_counter() - begin:.0f} s"
     )
     return int(score["survived"] > 0)
+
+
+def _late(*_: Any) -> None:
+    raise TimeoutError
 
 
 if __name__ == "__main__":
