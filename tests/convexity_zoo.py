@@ -484,6 +484,25 @@ _FALSE: dict[str, tuple[Any, ...]] = {
                            jnp.maximum(c[0], r)), None),
             (x, x), jnp.zeros(3001) + x * 0.5)[0][0], _X,
     ),
+    "a carry that is x no more": (
+        lambda x: jax.lax.scan(lambda c, _: (-c, c * x), x, None, length=4001)[1][1],
+        _X,
+    ),
+    "a long scan over weights of both signs": (
+        lambda x: -_scanned(
+            lambda c, r: c + r * x**2, 0.0 * x, jnp.asarray([-1.0, 3.0] * 2001)
+        ), _X,
+    ),
+    "a sum less an exponential": (
+        lambda v: v[0] ** 2 - jnp.exp(v[0]) + v[1], _V,
+    ),
+    "a quarter less a whole": (
+        lambda v: v[0] ** 2 / 4.0 - v[0] ** 2 + jnp.exp(v[1]), _V,
+    ),
+    "entropies of different values": (
+        lambda v: special.xlogy(v[0], v[0]) - special.xlogy(3.0 * v[0], v[1]),
+        np.ones(2), None, Box(0.1, 5.0),
+    ),
     "while by params": (lambda x: _until_small(x), np.asarray(3.0)),
     "cond by params": (
         lambda x: jax.lax.cond(x > 0.0, lambda z: z, lambda z: 2.0 * z, x), _X,
