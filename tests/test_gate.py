@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -272,12 +273,34 @@ def test_changelog_begins_with_this_version():
 
 
 def test_import_brings_nothing_heavy():
+    """Not even of phihat, until a name is used; the prover alone needs SciPy."""
     run_as_user(
         "-c",
-        "import sys, phihat; heavy = {'chex', 'matplotlib', 'orbax', 'sklearn', "
-        "'scipy', 'pandas', 'flax', 'equinox', 'torch'} & set(sys.modules); "
+        "import sys, phihat; "
+        "ours = [name for name in sys.modules if name.startswith('phihat.')]; "
+        "assert not ours, ours; "
+        "assert set(phihat.__all__) <= set(dir(phihat)); "
+        "phihat.fit; assert 'scipy' not in sys.modules; "
+        "from phihat import *; "
+        "heavy = {'chex', 'matplotlib', 'orbax', 'sklearn', "
+        "'pandas', 'flax', 'equinox', 'torch'} & set(sys.modules); "
         "assert not heavy, heavy",
     )
+
+
+def test_type_checkers_see_the_daily_names():
+    block = next(node for node in source("phihat.__init__").body if is_for_types(node))
+    seen = [
+        alias.asname
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    assert sorted(seen) == phihat.__all__
+
+
+def is_for_types(node: ast.AST) -> TypeGuard[ast.If]:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 # Written so that this very file holds none of them.

@@ -13,153 +13,164 @@ Example:
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from phihat import (
-    critical_points,
-    curvature,
-    datasets,
-    fitting,
-    line_searches,
-    losses,
-    models,
-    optimizers,
-    problems,
-    products,
-    sampling,
-    second_order,
-    sweeps,
-)
-from phihat._records import Recorder
-from phihat._types import Box, Status
-from phihat.critical_points import (
-    CriticalPointKind,
-    classify_critical_point,
-    find_critical_points,
-)
-from phihat.curvature import (
-    eigenvalues,
-    hessian,
-    hessian_trace,
-    sharpness,
-    spectral_density,
-)
-from phihat.fitting import Tolerance, fit
-from phihat.line_searches import (
-    backtracking,
-    bracketing,
-    golden_section,
-    steepest_descent,
-)
-from phihat.optimizers import (
-    adam,
-    eval_params,
-    gradient_descent,
-    momentum,
-    nesterov,
-    normalized_gradient,
-)
-from phihat.products import hvp
-from phihat.results import FitError, FitResult, FitState, StepInfo, raise_for_status
-from phihat.sampling import from_indices, full_batch, minibatches
-from phihat.second_order import covariance, levenberg_marquardt, newton, newton_cg
-from phihat.sweeps import (
-    SweepResult,
-    basins,
-    compare,
-    learning_rate_range,
-    multistart,
-    sweep,
-)
-
 if TYPE_CHECKING:
-    from phihat import convexity
-    from phihat.convexity import (
-        ConvexityReport,
-        Verdict,
-        certified_radius,
-        certify_convexity,
-        check_convexity,
-        convex_blocks,
-        curvature_floor,
-        minimal_ridge,
-        prove_convexity,
-        refute_convexity,
+    from phihat import convexity as convexity
+    from phihat import critical_points as critical_points
+    from phihat import curvature as curvature
+    from phihat import datasets as datasets
+    from phihat import fitting as fitting
+    from phihat import line_searches as line_searches
+    from phihat import losses as losses
+    from phihat import models as models
+    from phihat import optimizers as optimizers
+    from phihat import problems as problems
+    from phihat import products as products
+    from phihat import sampling as sampling
+    from phihat import second_order as second_order
+    from phihat import sweeps as sweeps
+    from phihat._records import Recorder as Recorder
+    from phihat._types import Box as Box
+    from phihat._types import Status as Status
+    from phihat.convexity import ConvexityReport as ConvexityReport
+    from phihat.convexity import Verdict as Verdict
+    from phihat.convexity import certified_radius as certified_radius
+    from phihat.convexity import certify_convexity as certify_convexity
+    from phihat.convexity import check_convexity as check_convexity
+    from phihat.convexity import convex_blocks as convex_blocks
+    from phihat.convexity import curvature_floor as curvature_floor
+    from phihat.convexity import minimal_ridge as minimal_ridge
+    from phihat.convexity import prove_convexity as prove_convexity
+    from phihat.convexity import refute_convexity as refute_convexity
+    from phihat.critical_points import CriticalPointKind as CriticalPointKind
+    from phihat.critical_points import (
+        classify_critical_point as classify_critical_point,
     )
+    from phihat.critical_points import find_critical_points as find_critical_points
+    from phihat.curvature import eigenvalues as eigenvalues
+    from phihat.curvature import hessian as hessian
+    from phihat.curvature import hessian_trace as hessian_trace
+    from phihat.curvature import sharpness as sharpness
+    from phihat.curvature import spectral_density as spectral_density
+    from phihat.fitting import Tolerance as Tolerance
+    from phihat.fitting import fit as fit
+    from phihat.line_searches import backtracking as backtracking
+    from phihat.line_searches import bracketing as bracketing
+    from phihat.line_searches import golden_section as golden_section
+    from phihat.line_searches import steepest_descent as steepest_descent
+    from phihat.optimizers import adam as adam
+    from phihat.optimizers import eval_params as eval_params
+    from phihat.optimizers import gradient_descent as gradient_descent
+    from phihat.optimizers import momentum as momentum
+    from phihat.optimizers import nesterov as nesterov
+    from phihat.optimizers import normalized_gradient as normalized_gradient
+    from phihat.products import hvp as hvp
+    from phihat.results import FitError as FitError
+    from phihat.results import FitResult as FitResult
+    from phihat.results import FitState as FitState
+    from phihat.results import StepInfo as StepInfo
+    from phihat.results import raise_for_status as raise_for_status
+    from phihat.sampling import from_indices as from_indices
+    from phihat.sampling import full_batch as full_batch
+    from phihat.sampling import minibatches as minibatches
+    from phihat.second_order import covariance as covariance
+    from phihat.second_order import levenberg_marquardt as levenberg_marquardt
+    from phihat.second_order import newton as newton
+    from phihat.second_order import newton_cg as newton_cg
+    from phihat.sweeps import SweepResult as SweepResult
+    from phihat.sweeps import basins as basins
+    from phihat.sweeps import compare as compare
+    from phihat.sweeps import learning_rate_range as learning_rate_range
+    from phihat.sweeps import multistart as multistart
+    from phihat.sweeps import sweep as sweep
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Box",
-    "ConvexityReport",
-    "CriticalPointKind",
-    "FitError",
-    "FitResult",
-    "FitState",
-    "Recorder",
-    "Status",
-    "StepInfo",
-    "SweepResult",
-    "Tolerance",
-    "Verdict",
-    "adam",
-    "backtracking",
-    "basins",
-    "bracketing",
-    "certified_radius",
-    "certify_convexity",
-    "check_convexity",
-    "classify_critical_point",
-    "compare",
-    "convex_blocks",
-    "convexity",
-    "covariance",
-    "critical_points",
-    "curvature",
-    "curvature_floor",
-    "datasets",
-    "eigenvalues",
-    "eval_params",
-    "find_critical_points",
-    "fit",
-    "fitting",
-    "from_indices",
-    "full_batch",
-    "golden_section",
-    "gradient_descent",
-    "hessian",
-    "hessian_trace",
-    "hvp",
-    "learning_rate_range",
-    "levenberg_marquardt",
-    "line_searches",
-    "losses",
-    "minibatches",
-    "minimal_ridge",
-    "models",
-    "momentum",
-    "multistart",
-    "nesterov",
-    "newton",
-    "newton_cg",
-    "normalized_gradient",
-    "optimizers",
-    "problems",
-    "products",
-    "prove_convexity",
-    "raise_for_status",
-    "refute_convexity",
-    "sampling",
-    "second_order",
-    "sharpness",
-    "spectral_density",
-    "steepest_descent",
-    "sweep",
-    "sweeps",
-]
+# A name costs its module's import when it is first used, and nothing before. One that
+# is added here is imported above too, for the type checker.
+_HOMES = {
+    "Box": "_types",
+    "ConvexityReport": "convexity",
+    "CriticalPointKind": "critical_points",
+    "FitError": "results",
+    "FitResult": "results",
+    "FitState": "results",
+    "Recorder": "_records",
+    "Status": "_types",
+    "StepInfo": "results",
+    "SweepResult": "sweeps",
+    "Tolerance": "fitting",
+    "Verdict": "convexity",
+    "adam": "optimizers",
+    "backtracking": "line_searches",
+    "basins": "sweeps",
+    "bracketing": "line_searches",
+    "certified_radius": "convexity",
+    "certify_convexity": "convexity",
+    "check_convexity": "convexity",
+    "classify_critical_point": "critical_points",
+    "compare": "sweeps",
+    "convex_blocks": "convexity",
+    "convexity": "convexity",
+    "covariance": "second_order",
+    "critical_points": "critical_points",
+    "curvature": "curvature",
+    "curvature_floor": "convexity",
+    "datasets": "datasets",
+    "eigenvalues": "curvature",
+    "eval_params": "optimizers",
+    "find_critical_points": "critical_points",
+    "fit": "fitting",
+    "fitting": "fitting",
+    "from_indices": "sampling",
+    "full_batch": "sampling",
+    "golden_section": "line_searches",
+    "gradient_descent": "optimizers",
+    "hessian": "curvature",
+    "hessian_trace": "curvature",
+    "hvp": "products",
+    "learning_rate_range": "sweeps",
+    "levenberg_marquardt": "second_order",
+    "line_searches": "line_searches",
+    "losses": "losses",
+    "minibatches": "sampling",
+    "minimal_ridge": "convexity",
+    "models": "models",
+    "momentum": "optimizers",
+    "multistart": "sweeps",
+    "nesterov": "optimizers",
+    "newton": "second_order",
+    "newton_cg": "second_order",
+    "normalized_gradient": "optimizers",
+    "optimizers": "optimizers",
+    "problems": "problems",
+    "products": "products",
+    "prove_convexity": "convexity",
+    "raise_for_status": "results",
+    "refute_convexity": "convexity",
+    "sampling": "sampling",
+    "second_order": "second_order",
+    "sharpness": "curvature",
+    "spectral_density": "curvature",
+    "steepest_descent": "line_searches",
+    "sweep": "sweeps",
+    "sweeps": "sweeps",
+}
+
+if not TYPE_CHECKING:
+    __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import the prover when it is first asked for: fits do not need it."""
-    if name not in __all__:
+    """Import a daily name, or a module, when it is first asked for."""
+    if name not in _HOMES:
         raise AttributeError(f"module 'phihat' has no attribute {name!r}")
-    convexity = importlib.import_module("phihat.convexity")
-    return convexity if name == "convexity" else getattr(convexity, name)
+    home = _HOMES[name]
+    module = importlib.import_module(f"phihat.{home}")
+    value = module if name == home else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the daily names too, whether or not they have been asked for."""
+    return sorted({*globals(), *_HOMES})

@@ -9,6 +9,7 @@ Example:
   (('loss', None), ('distance', ...))
 """
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from phihat import _checks, _tree
 from phihat.optimizers import eval_params
 from phihat.results import FitState, StepInfo
 
-__all__ = ["Recorder", "blank", "normalise", "register", "resolve"]
+__all__ = ["Recorder", "blank", "normalise", "resolve"]
 
 
 class Recorder(NamedTuple):
@@ -51,13 +52,8 @@ class Recorder(NamedTuple):
     update_fn: Callable[..., tuple[PyTree, PyTree]]
 
 
-_FACTORIES: dict[str, Callable[[Any], Recorder]] = {}
-"""Named recorders that need the loss: `loss_fn -> Recorder`."""
-
-
-def register(name: str, factory: Callable[[Any], Recorder]) -> None:
-    """Make a named recorder available: `factory(loss_fn)` returns it."""
-    _FACTORIES[name] = factory
+_FACTORIES = {"sharpness": ("phihat.curvature.recorder", "sharpness_recorder")}
+"""Named recorders that need the loss: where `loss_fn -> Recorder` is found."""
 
 
 def normalise(call: str, record: Any) -> tuple[tuple[str, Any], ...]:
@@ -117,7 +113,8 @@ def resolve(
                     f"run: `record` asks for {name!r}, which needs the loss, but the "
                     "step function was not made by `make_step`."
                 )
-            recorders[name] = _FACTORIES[name](loss_fn)
+            module, factory = _FACTORIES[name]
+            recorders[name] = getattr(importlib.import_module(module), factory)(loss_fn)
         else:
             recorders[name] = _stateless(_BUILT_IN[name])
     return recorders

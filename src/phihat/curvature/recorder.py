@@ -76,9 +76,6 @@ def sharpness_recorder(
     )
 
 
-_records.register("sharpness", sharpness_recorder)
-
-
 def _draw_direction(params: Params) -> Params:
     flat, unflatten = products.flatten(params)
     return unflatten(jax.random.normal(jax.random.key(0), flat.shape, flat.dtype))
