@@ -41,12 +41,15 @@ class Lanes(NamedTuple):
       wide: gets the matrix products that are too large to be written out.
       far: gets, for each vector sine, the lanes whose argument is too large for it;
         None where sines must be exact.
+      is_host: whether XLA's CPU backend compiles this; an accelerator's kernels are
+        fused well as they are, and lose by what helps that one.
     """
 
     size: int
     one: Any
     wide: list[Any]
     far: list[Array] | None = None
+    is_host: bool = True
 
 
 class Value(NamedTuple):
@@ -203,7 +206,7 @@ def _dot(equation: Any, values: Sequence[Value], lanes: Lanes) -> list[Value]:
         products = (_times(first[k], second[k]) for k in range(terms))
         total = functools.reduce(jnp.add, products)
     else:
-        total = _sum_first(_times(first, second))
+        total = _sum_first(_times(first, second), lanes)
     return [Value(_once(total, lanes), True)]
 
 
@@ -249,6 +252,8 @@ def _once(array: Array, lanes: Lanes) -> Array:
 
     It repeats sums and sines in each, but never a quotient.
     """
+    if not lanes.is_host:
+        return array
     return array / jax.lax.convert_element_type(lanes.one, array.dtype)
 
 
@@ -260,11 +265,13 @@ def _reduce_sum(equation: Any, values: Sequence[Value], lanes: Lanes) -> list[Va
     array = array.reshape(-1, *array.shape[len(axes) :])
     if len(array) <= _UNROLLED:
         return [Value(functools.reduce(jnp.add, array), True)]
-    return [Value(_sum_first(array), True)]
+    return [Value(_sum_first(array, lanes), True)]
 
 
-def _sum_first(array: Array) -> Array:
-    """Sum over the first axis by a matrix kernel: XLA's reduction reads in strides."""
+def _sum_first(array: Array, lanes: Lanes) -> Array:
+    """Sum over the first axis; on a CPU by a matrix kernel: XLA's reads in strides."""
+    if not lanes.is_host:
+        return jnp.sum(array, axis=0)
     ones = jnp.ones(array.shape[0], array.dtype)
     flat = array.reshape(array.shape[0], -1)
     total = jnp.dot(ones, flat, precision=jax.lax.Precision.HIGHEST)

@@ -51,7 +51,8 @@ def map_last(
       The results, each `[..., size]`.
     """
     values = [Value(*pair) for pair in zip(arguments, is_mapped, strict=True)]
-    results = _evaluate(jaxpr, values, Lanes(size, one, []))
+    is_host = jax.default_backend() == "cpu"
+    results = _evaluate(jaxpr, values, Lanes(size, one, [], is_host=is_host))
     return [spread(value, size).array for value in results]
 
 
