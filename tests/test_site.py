@@ -1,0 +1,132 @@
+"""The site builds without a warning; nothing in it is broken, nothing missing."""
+
+import html.parser
+import importlib
+import json
+import re
+import urllib.parse
+from pathlib import Path
+
+import pytest
+from sphinx.util.inventory import InventoryFile
+
+import phihat
+from tests.test_gate import MODULES, ROOT, is_public, run_as_user
+
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """Build it; that also runs the pages and the scripts that draw pictures."""
+    folder = tmp_path_factory.mktemp("site")
+    options = ("-W", "--keep-going", "-q", "-b", "html", "-d", folder / "doctrees")
+    run_as_user("-m", "sphinx", *options, DOCS, folder / "html")
+    return folder / "html"
+
+
+class _Page(html.parser.HTMLParser):
+    """What a page names, and what can be named in it."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name == "id":
+                self.anchors.add(value)
+            elif name in {"href", "src"} and value:
+                self.links.append(value)
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> dict[Path, _Page]:
+    return {path: _Page(path) for path in sorted(site.rglob("*.html"))}
+
+
+def test_no_link_is_broken_and_no_picture_missing(pages):
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            url = urllib.parse.urlsplit(link)
+            if url.scheme or url.netloc:
+                continue
+            target = (path.parent / urllib.parse.unquote(url.path)).resolve()
+            target = target if url.path else path
+            fragment = urllib.parse.unquote(url.fragment)
+            if not target.exists():
+                broken.append((path.name, link))
+            elif fragment and target in pages and path != target:
+                if fragment not in pages[target].anchors:
+                    broken.append((path.name, link))
+            elif fragment and path == target and fragment not in page.anchors:
+                broken.append((path.name, link))
+    assert broken == []
+
+
+def test_nothing_is_loaded_from_elsewhere(site):
+    """What a browser fetches by itself lies in the site."""
+    fetched = re.compile(
+        r"<(?:script|img|link|iframe|source)\b[^>]*(?:src|href)=\"(?:https?:)?//[^\"]*"
+        r"|url\(['\"]?https?:[^)]*|@import[^;]*//[^;]*"
+    )
+    found = {
+        path.name: hits
+        for pattern in ("*.html", "*.css")
+        for path in site.rglob(pattern)
+        if (hits := fetched.findall(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+def test_every_public_name_has_an_entry(site):
+    inventory = InventoryFile.load(
+        (site / "objects.inv").open("rb"), "", urllib.parse.urljoin
+    )
+    entries = {
+        name
+        for kind, found in inventory.items()
+        if kind.startswith("py:")
+        for name in found
+    }
+    for module in (name.removesuffix(".__init__") for name in MODULES):
+        if not is_public(module) or module in {"phihat", "phihat.__init__"}:
+            continue
+        assert module in entries
+        names = importlib.import_module(module).__all__
+        own = {name for name in entries if name.rpartition(".")[0] == module}
+        assert own == {f"{module}.{name}" for name in names}, module
+    index = _Page(site / "api" / "index.html")
+    linked = {link.rpartition(".")[2].rpartition("#")[2] for link in index.links}
+    linked |= {Path(link).stem for link in index.links}
+    missing = [name for name in phihat.__all__ if name not in linked]
+    assert missing == []
+
+
+def test_search_knows_nesterov(site):
+    text = (site / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    found = index["terms"]["nesterov"]
+    found = [found] if isinstance(found, int) else found
+    assert "api/optimizers" in {index["docnames"][number] for number in found}
+
+
+def test_every_page_can_be_reached(site, pages):
+    """From the first page, by links alone."""
+    reached: set[Path] = set()
+    ahead = [site / "index.html"]
+    while ahead:
+        path = ahead.pop()
+        if path in reached or path not in pages:
+            continue
+        reached.add(path)
+        links = (urllib.parse.urlsplit(link) for link in pages[path].links)
+        ahead += [
+            (path.parent / link.path).resolve()
+            for link in links
+            if link.path and not link.netloc
+        ]
+    assert set(pages) - reached == set()
