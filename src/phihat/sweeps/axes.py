@@ -217,13 +217,16 @@ def _as_axis(call: str, key: Any, value: Any) -> Axis:
 
 def _group(columns: list[_Column]) -> tuple[Group, ...]:
     """Group the positions by the parts, that is the code, of all names together."""
-    parts = np.stack([column.part_of for column in columns])
+    parts = [column.part_of for column in columns]
+    shape = [len(column.parts) for column in columns]
+    combined = np.ravel_multi_index(parts, shape)
+    found, first = np.unique(combined, return_index=True)
     groups = []
-    for chosen in dict.fromkeys(tuple(int(n) for n in column) for column in parts.T):
-        positions = np.flatnonzero(np.all(np.asarray(chosen) == parts.T, axis=1))
+    for code in found[np.argsort(first)]:  # in the order in which they come
+        positions = np.flatnonzero(combined == code)
         members = tuple(
             Member(column.parts[part], column.row_of[positions])
-            for column, part in zip(columns, chosen, strict=True)
+            for column, part in zip(columns, np.unravel_index(code, shape), strict=True)
         )
         groups.append(Group(positions, members))
     return tuple(groups)
