@@ -104,6 +104,9 @@ def propose(
     scalar_fn = lambda params: value_fn(params)[0]  # noqa: E731
     grad_fn = jax.grad(scalar_fn)
     (loss, aux), grad = jax.value_and_grad(value_fn, has_aux=True)(state.params)
+    if jax.default_backend() != "cpu":
+        # Else an accelerator computes them anew in every kernel that reads them.
+        loss, grad = jax.lax.optimization_barrier((loss, grad))
     extras = _extras(
         optimizer.update,
         {
