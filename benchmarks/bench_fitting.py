@@ -9,7 +9,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -322,28 +322,30 @@ def test_repeated_call(benchmark: Any, report: pairs.Report) -> None:
 # ---------------------------------------------------------------- (e) a large update
 
 
+def updates(optimizer: Any, size: int) -> Callable[[], Any]:
+    """Return what updates `size` params in place, again and again."""
+    grad = jnp.full(size, 0.5)
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def update(params: Any, state: Any, grad: Any) -> Any:
+        updates, state = optimizer.update(grad, state, params)
+        return optax.apply_updates(params, updates), state
+
+    carry = [jnp.ones(size), optimizer.init(jnp.ones(size))]
+
+    def run() -> Any:
+        carry[:] = update(*carry, grad)
+        return carry
+
+    return run
+
+
 def test_large_update(benchmark: Any, report: pairs.Report) -> None:
     size = 32_000_000
-
-    def updater(optimizer: Any) -> Any:
-        @functools.partial(jax.jit, donate_argnums=(0, 1))
-        def update(params: Any, state: Any, grad: Any) -> Any:
-            updates, state = optimizer.update(grad, state, params)
-            return optax.apply_updates(params, updates), state
-
-        carry = [jnp.ones(size), optimizer.init(jnp.ones(size))]
-
-        def run() -> Any:
-            carry[:] = update(*carry, grad)
-            return carry
-
-        return run
-
-    grad = jnp.full(size, 0.5)
     result = pairs.measure(
         benchmark,
-        updater(phihat.adam(1e-3)),
-        {"optax.adam": updater(optax.adam(1e-3))},
+        updates(phihat.adam(1e-3), size),
+        {"optax.adam": updates(optax.adam(1e-3), size)},
     )
     report.add(
         "(e) Adam's update on 32 million float32 params",
