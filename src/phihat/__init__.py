@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from phihat import losses as losses
     from phihat import models as models
     from phihat import optimizers as optimizers
+    from phihat import plot as plot
     from phihat import problems as problems
     from phihat import products as products
     from phihat import sampling as sampling
@@ -142,6 +143,7 @@ _HOMES = {
     "newton_cg": "second_order",
     "normalized_gradient": "optimizers",
     "optimizers": "optimizers",
+    "plot": "plot",
     "problems": "problems",
     "products": "products",
     "prove_convexity": "convexity",

@@ -1,0 +1,45 @@
+"""Pictures of fits, losses, curvature and sweeps, in matplotlib.
+
+First something is computed, then it is drawn: a function here takes what a call of
+phihat returned, or what `evaluate_surface` and its like prepared, and draws it on
+`axes`, or on a new figure. It returns the axes; `axes.figure.savefig("fit.png")` saves
+the picture, and `axes.figure` at the end of a notebook cell shows it. Nothing touches
+pyplot or matplotlib's settings. It needs the extra `phihat[plot]`.
+
+Example:
+  >>> import phihat
+  >>> result = phihat.fit(lambda x: x**2, 1.0, phihat.adam(0.1), num_steps=20)
+  >>> axes = phihat.plot.loss_curves({"Adam": result})
+  >>> axes.get_xlabel()
+  'step t'
+"""
+
+from phihat.plot.curves import Curve, loss_curves, prepare_curves
+from phihat.plot.fitted import evaluate_model, fitted_model, surface_and_model
+from phihat.plot.paths import trajectories
+from phihat.plot.regions import basins, convexity_map, critical_points
+from phihat.plot.searches import Rounds, bracket, prepare_rounds, searched_function
+from phihat.plot.styles import Style, make_styles
+from phihat.plot.surfaces import Surface, evaluate_surface, loss_surface
+
+__all__ = [
+    "Curve",
+    "Rounds",
+    "Style",
+    "Surface",
+    "basins",
+    "bracket",
+    "convexity_map",
+    "critical_points",
+    "evaluate_model",
+    "evaluate_surface",
+    "fitted_model",
+    "loss_curves",
+    "loss_surface",
+    "make_styles",
+    "prepare_curves",
+    "prepare_rounds",
+    "searched_function",
+    "surface_and_model",
+    "trajectories",
+]
