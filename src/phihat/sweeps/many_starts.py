@@ -57,8 +57,8 @@ class Optima:
       >>> box = phihat.Box(-2.0, 2.0)
       >>> print(phihat.multistart(loss_fn, box, phihat.adam(0.05), num_starts=32))
       Optima: 2 from 32 starts (32 CONVERGED)
-        loss     -0.100617  share 50.0%  MINIMUM
-        loss      0.099367  share 50.0%  MINIMUM
+        loss     -0.100617  share 50.0%  MINIMUM  at -1.0123
+        loss      0.099367  share 50.0%  MINIMUM  at 0.98726
     """
 
     params: PyTree
@@ -80,8 +80,21 @@ class Optima:
             kind = ""
             if self.kind is not None:
                 kind = f"  {CriticalPointKind(int(self.kind[number])).name}"
-            lines.append(f"  loss {loss:13.6g}  share {share:5.1%}{kind}")
+            at = self._place(number)
+            lines.append(f"  loss {loss:13.6g}  share {share:5.1%}{kind}{at}")
         return "\n".join(lines)
+
+    def _place(self, number: int) -> str:
+        """Show the params of one optimum where they are few."""
+        leaves = [np.asarray(leaf[number]) for leaf in jax.tree.leaves(self.params)]
+        entries = np.concatenate([leaf.ravel() for leaf in leaves]) if leaves else []
+        if not 0 < len(entries) <= _SHOWN_ENTRIES:
+            return ""
+        return "  at " + ", ".join(f"{entry:.5g}" for entry in entries)
+
+
+_SHOWN_ENTRIES = 4
+"""Params of an optimum that its line has room for."""
 
 
 def multistart(
