@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from phihat import critical_points as critical_points
     from phihat import curvature as curvature
     from phihat import datasets as datasets
+    from phihat import error_bars as error_bars
     from phihat import fitting as fitting
     from phihat import line_searches as line_searches
     from phihat import losses as losses
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from phihat.curvature import hessian_trace as hessian_trace
     from phihat.curvature import sharpness as sharpness
     from phihat.curvature import spectral_density as spectral_density
+    from phihat.error_bars import ConfidenceIntervals as ConfidenceIntervals
+    from phihat.error_bars import confidence_intervals as confidence_intervals
     from phihat.fitting import Tolerance as Tolerance
     from phihat.fitting import fit as fit
     from phihat.line_searches import backtracking as backtracking
@@ -90,6 +93,7 @@ __version__ = "0.1.0"
 # is added here is imported above too, for the type checker.
 _HOMES = {
     "Box": "_types",
+    "ConfidenceIntervals": "error_bars",
     "ConvexityReport": "convexity",
     "CriticalPointKind": "critical_points",
     "FitError": "results",
@@ -110,6 +114,7 @@ _HOMES = {
     "check_convexity": "convexity",
     "classify_critical_point": "critical_points",
     "compare": "sweeps",
+    "confidence_intervals": "error_bars",
     "convex_blocks": "convexity",
     "convexity": "convexity",
     "covariance": "second_order",
@@ -118,6 +123,7 @@ _HOMES = {
     "curvature_floor": "convexity",
     "datasets": "datasets",
     "eigenvalues": "curvature",
+    "error_bars": "error_bars",
     "eval_params": "optimizers",
     "find_critical_points": "critical_points",
     "fit": "fitting",

@@ -23,7 +23,7 @@ Example:
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +35,13 @@ from phihat import _checks, _tree
 from phihat._types import Batch, LossFn, ModelFn, Params, RandomKey
 
 __all__ = [
+    "Traits",
     "binary_cross_entropy",
     "gaussian_negative_log_likelihood",
     "least_squares",
     "multiclass_cross_entropy",
     "residual_fn",
+    "traits",
     "with_l2",
 ]
 
@@ -242,6 +244,42 @@ def residual_fn(loss_fn: LossFn) -> Callable[..., Float[Array, " N"]]:
         "residual_fn: `loss_fn` must come from `least_squares`, perhaps in `with_l2`, "
         f"got {name}: it is no sum of squares of residuals."
     )
+
+
+class Traits(NamedTuple):
+    """What a loss is made of.
+
+    Attributes:
+      name: the function here that made it, or None.
+      reduction: "sum" or "mean", or None where it is not known.
+      is_penalized: whether `with_l2` is around it.
+    """
+
+    name: str | None
+    reduction: str | None
+    is_penalized: bool
+
+
+def traits(loss_fn: LossFn) -> Traits:
+    """Tell what a loss is made of, as far as it comes from here.
+
+    Args:
+      loss_fn: any loss.
+
+    Example:
+      >>> loss_fn = least_squares(lambda params, x: params * x, reduction="mean")
+      >>> traits(with_l2(loss_fn, 0.1))
+      Traits(name='least_squares', reduction='mean', is_penalized=True)
+      >>> traits(lambda params: params**2)
+      Traits(name=None, reduction=None, is_penalized=False)
+    """
+    loss_fn = _tree.as_partial(loss_fn, "traits", "loss_fn")
+    if loss_fn.func in (_penalized, _penalized_keyed):
+        return traits(loss_fn.args[0])._replace(is_penalized=True)
+    if loss_fn.func in (_reduced, _reduced_keyed):
+        call, _, _, reduction, *_ = loss_fn.args
+        return Traits(call.value, reduction.value, False)
+    return Traits(None, None, False)
 
 
 # ------------------------------------------------------------------ the terms of a row
