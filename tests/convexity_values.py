@@ -14,14 +14,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import scipy.special as special
 
 from phihat.convexity import evaluate as evaluation
 from phihat.convexity import intervals as iv
+from phihat.convexity import structure
 from phihat.convexity.intervals import from_array
 from phihat.convexity.program import Equation, Program
 from phihat.convexity.structure import INDEXED, STRUCTURAL, move
+from tests import convexity_exact
 
 __all__ = ["Breach", "Unread", "breaches", "confirmed", "values_of"]
 
@@ -505,9 +508,10 @@ def _powered(z: np.ndarray, power: Any) -> np.ndarray:
 def confirmed(
     program: Program, inputs: Mapping[int, np.ndarray], breach: Breach, facts: Any
 ) -> bool | None:
-    """Prove a breach by intervals: True, or False if refuted, None if open.
+    """Prove a breach: True, or False if refuted, None if open.
 
-    What intervals leave open, floats decide where a gap of values leaves no doubt.
+    Intervals decide first; what they leave open, values to thousands of bits; and what
+    those cannot read, floats where a gap of values leaves no doubt.
     """
     third = max(len(v) for v in inputs.values()) // 3
 
@@ -521,6 +525,8 @@ def confirmed(
         sure = _settled(breach, facts, enclosed, third)
     except (evaluation.Undefined, evaluation.Unreadable):
         sure = None
+    if sure is None:
+        sure = _settled_by_bits(program, inputs, breach, facts, third)
     if sure is None and math.inf > breach.gap > _OVERWHELMING:
         return True
     return sure
@@ -559,6 +565,74 @@ def _settled(
     if breach.claim in ("concave", "q"):
         bend = iv.neg(bend)
     return True if bend.low > 0 else (False if bend.high <= 0 else None)
+
+
+def _settled_by_bits(
+    program: Program,
+    inputs: Mapping[int, np.ndarray],
+    breach: Breach,
+    facts: Any,
+    third: int,
+) -> bool | None:
+    """Evaluate by `convexity_exact`, more and more finely, until two verdicts agree."""
+    is_single = breach.claim in ("low", "high", "positive", "negative")
+    places = [breach.chord + k * third for k in range(1 if is_single else 3)]
+    rows = [{n: v[row % len(v)] for n, v in inputs.items()} for row in places]
+    last: tuple[bool, Any] | None = None
+    for bits in convexity_exact.PRECISIONS:
+        try:
+            values = [
+                np.ravel(convexity_exact.values_of(program, row, breach.number, bits))
+                for row in rows
+            ]
+        except (convexity_exact.Unread, structure.Unknown):
+            return None
+        with mpmath.workprec(bits):
+            now = _judged(breach, facts, [v[breach.element] for v in values], bits)
+        if now is not None and last is not None and _agree(now, last):
+            return now[0]
+        last = now
+    return None
+
+
+def _agree(x: tuple[bool, Any], y: tuple[bool, Any]) -> bool:
+    """Tell whether two precisions say the same; a sign counts beyond its rounding."""
+    return x[0] == y[0] and abs(x[1] - y[1]) <= mpmath.ldexp(abs(x[1]), -32)
+
+
+def _judged(
+    breach: Breach, facts: Any, z: list[Any], bits: int
+) -> tuple[bool, Any] | None:
+    """Tell whether values of `bits` bits break a claim, and the value that shows it.
+
+    The value is 0 where it lies within what rounding explains; None where nothing can
+    be said.
+    """
+    z = [mpmath.mpf(int(v)) if isinstance(v, np.generic) else v for v in z]
+    if breach.claim == "domain":
+        left, middle, right = map(mpmath.isfinite, z)
+        return bool(left and right and not middle), 0
+    if not all(map(mpmath.isfinite, z)):
+        return None
+    if breach.power is not None:
+        if min(z) <= 0:
+            return None
+        power = mpmath.mpf(breach.power.numerator) / breach.power.denominator
+        z = [mpmath.log(v) if power == 0 else v**power for v in z]
+    room = mpmath.ldexp(1 + max(map(abs, z)), -bits // 2)
+    if breach.claim in ("positive", "negative"):
+        excess = -z[0] if breach.claim == "positive" else z[0]
+        return None if excess == 0 else (bool(excess > 0), excess)
+    if breach.claim == "low":
+        excess = mpmath.mpf(facts.low) - z[0]
+    elif breach.claim == "high":
+        excess = z[0] - mpmath.mpf(facts.high)
+    elif breach.claim == "constant":
+        excess = abs(z[0] - z[2])
+    else:
+        sign = -1 if breach.claim in ("concave", "q") else 1
+        excess = sign * (z[1] - (z[0] + z[2]) / 2)
+    return bool(excess > room), 0 if abs(excess) <= room else excess
 
 
 def _interval_power(z: Any, power: Fraction) -> Any:
