@@ -14,6 +14,7 @@ import contextlib
 import importlib
 import importlib.machinery
 import itertools
+import multiprocessing
 import signal
 import sys
 import time
@@ -229,7 +230,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--random", type=int, default=60, help="random programs")
     parser.add_argument("--first", type=int, default=0, help="the first mutant")
     parser.add_argument("--number", type=int, default=len(MUTANTS), help="how many")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     options = parser.parse_args(arguments)
+    begin = time.perf_counter()
+    chosen = [
+        place
+        for place in range(len(MUTANTS))[options.first :][: options.number]
+        if options.only in _text(MUTANTS[place])
+    ]
+    score = {"killed": 0, "argued": 0, "survived": 0}
+    context = multiprocessing.get_context("spawn")
+    jobs = max(min(options.jobs, len(chosen)), 1)
+    with context.Pool(jobs, _prepare, (options.random,)) as pool:
+        for place, killed, seconds in pool.imap_unordered(_outcome, chosen):
+            mutant = MUTANTS[place]
+            outcome = (
+                "killed" if killed else "argued" if mutant.argument else "survived"
+            )
+            score[outcome] += 1
+            print(
+                f"{outcome:9s}{place} {_text(mutant)}, {seconds:.0f} s\n"
+                f"         {killed or mutant.argument}",
+                flush=True,
+            )
+    print(
+        f"{sum(score.values())} mutants: {score['killed']} killed, {score['argued']} "
+        f"argued to change nothing, {score['survived']} survived; "
+        f"{time.perf_counter() - begin:.0f} s"
+    )
+    return int(score["survived"] > 0)
+
+
+def _text(mutant: Mutant) -> str:
+    return f"{mutant.module}: {mutant.old.strip()!r} -> {mutant.new.strip()!r}"
+
+
+_PREPARED: list[Any] = []
+"""The programs of a process: directed, random, zoo."""
+
+
+def _prepare(count: int) -> None:
+    """Trace the programs once for all mutants of this process."""
     jax.config.update("jax_enable_x64", True)
     signal.signal(signal.SIGALRM, _late)
     begin = time.perf_counter()
@@ -237,33 +278,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     directed = [prepared(case) for case in convexity_programs.directed()]
     random = [
         prepared(convexity_programs.random_case(soundness.numbers(seed)))
-        for seed in range(options.random)
+        for seed in range(count)
     ]
+    _PREPARED[:] = directed, random, zoo
     print(
         f"{len(directed)} directed and {len(random)} random programs, {len(zoo)} of "
         f"the zoo, prepared in {time.perf_counter() - begin:.0f} s",
         flush=True,
     )
-    score = {"killed": 0, "argued": 0, "survived": 0}
-    for mutant in MUTANTS[options.first : options.first + options.number]:
-        text = f"{mutant.module}: {mutant.old.strip()!r} -> {mutant.new.strip()!r}"
-        if options.only not in text:
-            continue
-        signal.alarm(_SECONDS)
-        try:
-            killed = judge(mutant, directed, random, zoo)
-        except TimeoutError:
-            killed = "it does not end"
-        signal.alarm(0)
-        outcome = "killed" if killed else "argued" if mutant.argument else "survived"
-        score[outcome] += 1
-        print(f"{outcome:9s}{text}\n         {killed or mutant.argument}", flush=True)
-    print(
-        f"{sum(score.values())} mutants: {score['killed']} killed, {score['argued']} "
-        f"argued to change nothing, {score['survived']} survived; "
-        f"{time.perf_counter() - begin:.0f} s"
-    )
-    return int(score["survived"] > 0)
+
+
+def _outcome(place: int) -> tuple[int, str | None, float]:
+    begin = time.perf_counter()
+    signal.alarm(_SECONDS)
+    try:
+        killed = judge(MUTANTS[place], *_PREPARED)
+    except TimeoutError:
+        killed = "it does not end"
+    signal.alarm(0)
+    return place, killed, time.perf_counter() - begin
 
 
 def _late(*_: Any) -> None:

@@ -9,6 +9,7 @@ of boxes are asked too: the three must not contradict one another.
 import argparse
 import collections
 import functools
+import itertools
 import multiprocessing
 import sys
 import time
@@ -119,6 +120,11 @@ def _part(seeds: Sequence[int], all_parts: int) -> tuple[Counts, list[str]]:
     return survey(cases, all_parts=all_parts)
 
 
+def _directed(place: int) -> tuple[Counts, list[str]]:
+    jax.config.update("jax_enable_x64", True)
+    return survey([next(itertools.islice(convexity_programs.directed(), place, None))])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0])
     parser.add_argument("--programs", type=int, default=20_000)
@@ -130,20 +136,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     begin = time.perf_counter()
-    jax.config.update("jax_enable_x64", True)
-    cases = convexity_programs.directed() if options.directed else ()
-    total, reports = survey(cases)
-    print(f"directed, {time.perf_counter() - begin:.0f} s: {_shown(total)}", flush=True)
     seeds = range(options.first, options.first + options.programs)
-    parts = [seeds[k : k + 250] for k in range(0, len(seeds), 250)]
+    parts = [seeds[k : k + 100] for k in range(0, len(seeds), 100)]
     examine = functools.partial(_part, all_parts=options.all_parts)
+    number = len(list(convexity_programs.directed())) if options.directed else 0
+    directed: Counts = collections.Counter()
     random: Counts = collections.Counter()
+    reports: list[str] = []
     context = multiprocessing.get_context("spawn")
-    with context.Pool(options.jobs, maxtasksperchild=8) as pool:
+    with context.Pool(options.jobs, maxtasksperchild=20) as pool:
+        for counts, found in pool.imap(_directed, range(number)):
+            directed.update(counts)
+            reports += found
+        seconds = time.perf_counter() - begin
+        print(f"directed, {seconds:.0f} s: {_shown(directed)}", flush=True)
         for counts, found in pool.imap(examine, parts):
             random.update(counts)
             reports += found
-            print(f"{random['programs']} random programs", flush=True)
+            if random["programs"] % 1000 == 0:
+                print(f"{random['programs']} random programs", flush=True)
     print(f"random, {time.perf_counter() - begin:.0f} s: {_shown(random)}")
     print("\n".join(reports) or "nothing false")
     return int(bool(reports))

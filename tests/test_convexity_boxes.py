@@ -1,5 +1,6 @@
 """The box certifier: enclosures against samples, hostile programs, and bad calls."""
 
+import dataclasses
 import functools
 import time
 import warnings
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import strategies as st
 
 from phihat import Box, datasets, losses, models
-from phihat.convexity import Verdict, boxes, derivatives
+from phihat.convexity import Verdict, boxes, derivatives, replay
 from phihat.convexity.affine import Outline
 from phihat.convexity.hessians import RULES, second_derivatives
 from phihat.convexity.intervals import Interval
@@ -552,6 +553,41 @@ def test_the_flags_of_jax_change_nothing() -> None:
         narrow = boxes.certify_convexity(loss_fn, box)
     assert wide.verdict is narrow.verdict is CERTIFIED
     assert (wide.mu, wide.L) == (narrow.mu, narrow.L)
+
+
+# ---------------------------------------------------------------------- replay
+
+
+def test_replay_bounds_every_box_again_and_rejects_one_that_was_tampered_with() -> None:
+    loss_fn = lambda w: jnp.sin(w[0] * w[1]) + 0.9 * jnp.sum(w**2)
+    box, start = Box([-0.75, -1.0], [1.0, 0.75]), jnp.zeros(2)
+    report = boxes.certify_convexity(loss_fn, box)
+    assert report.verdict is CERTIFIED
+    assert len(report.cells) > 2
+    assert replay(report, loss_fn, start, domain=box)
+    first, *others = report.cells
+    for cells in (
+        (),
+        others,
+        (first, first, *others),
+        (first._replace(high=first.high * 1.001), *others),
+        (first._replace(low=first.low * 0.999), *others),
+        (first._replace(mu=first.mu + 1e-6), *others),
+        (first._replace(L=first.L - 1e-6), *others),
+    ):
+        forged = dataclasses.replace(report, cells=tuple(cells))
+        assert not replay(forged, loss_fn, start, domain=box)
+    assert report.mu is not None
+    for changes in ({"mu": report.mu + 1e-6}, {"L": 1.0}, {"statement": "0" * 64}):
+        forged = dataclasses.replace(report, **changes)
+        assert not replay(forged, loss_fn, start, domain=box)
+    assert not replay(report, lambda w: 1.01 * loss_fn(w), start, domain=box)
+    wider = Box([-0.75, -1.0], [1.0, 0.76])
+    assert not replay(report, loss_fn, start, domain=wider)
+    # The bounds of another box are no certificate of this one.
+    other = boxes.certify_convexity(loss_fn, Box([-0.25, 0.0], [0.5, 0.75]))
+    stolen = dataclasses.replace(report, cells=other.cells, mu=other.mu, L=other.L)
+    assert not replay(stolen, loss_fn, start, domain=box)
 
 
 # ------------------------------------------------------------------- bad calls

@@ -28,10 +28,11 @@ from phihat.convexity.boxes import (
     minimal_ridge,
 )
 from phihat.convexity.refuter import refute_convexity
-from phihat.convexity.report import Blame, ConvexityReport, Verdict, Witness
+from phihat.convexity.report import Blame, Cell, ConvexityReport, Verdict, Witness
 
 __all__ = [
     "Blame",
+    "Cell",
     "ConvexityReport",
     "Verdict",
     "Witness",

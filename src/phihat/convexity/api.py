@@ -91,7 +91,7 @@ def check_convexity(
     if problem.program.rules_of_ad or (
         not report.is_convex and _has_kinks(problem.program)
     ):
-        report = dataclasses.replace(report, lints=refuter.lints(problem))
+        report = dataclasses.replace(report, lints=refuter.lints(problem, begin + budget))
     return _timed(report, begin)
 
 
@@ -207,10 +207,11 @@ def replay(
     domain: Box | None = None,
     wrt: Any = None,
 ) -> bool:
-    """Check a proof's certificate: trace anew, and derive every line again.
+    """Check a certificate: trace anew, and derive every line, or every box, again.
 
     Args:
-      report: what `prove_convexity` or `check_convexity` returned.
+      report: what `prove_convexity`, `check_convexity` or `certify_convexity` returned;
+        of the last, the box is the domain.
       loss_fn: the loss it speaks of.
       params: as then.
       data: as then.
@@ -220,7 +221,9 @@ def replay(
     Returns:
       Whether the statement is the one that was proved (program, domain, data, versions)
       and every line of the certificate, the assumptions, the conditions on the domain
-      and the verdict are what the rules give. False for a report without a proof.
+      and the verdict are what the rules give. On a box: whether the boxes on record
+      cover it and the bounds of the Hessian, computed anew, hold on each. False for a
+      report without a proof.
 
     Example:
       >>> import jax.numpy as jnp
@@ -229,11 +232,14 @@ def replay(
       >>> replay(report, loss_fn, jnp.ones(2))
       True
     """
-    if report.verdict not in _PROVED:
+    if report.verdict not in (*_PROVED, Verdict.CERTIFIED_ON_BOX):
         return False
     problem, _ = _posed("replay", loss_fn, params, data, domain=domain, wrt=wrt)
     if problem is None:
         return False
+    if report.verdict is Verdict.CERTIFIED_ON_BOX:
+        summands = prove(problem).convex_summands
+        return boxes.is_certificate(report, problem, summands)
     again = _proved(problem)
     return all(
         getattr(again, name) == getattr(report, name)

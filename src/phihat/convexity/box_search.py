@@ -30,7 +30,7 @@ from phihat.convexity.places import TooLarge
 from phihat.convexity.problem import Problem
 from phihat.convexity.report import Blame
 
-__all__ = ["Cells", "Curvature", "Outcome", "Refined", "cover", "refine"]
+__all__ = ["Cells", "Curvature", "Outcome", "Refined", "cover", "is_cover", "refine"]
 
 _Pair = tuple[np.ndarray, np.ndarray]
 
@@ -65,6 +65,7 @@ class Outcome(NamedTuple):
       num_boxes: how many boxes were bounded.
       reason: a sentence.
       blame: the equation that stood in the way, if one did.
+      cells: the boxes on which it was shown, where certified.
     """
 
     is_certified: bool
@@ -73,6 +74,7 @@ class Outcome(NamedTuple):
     num_boxes: int
     reason: str
     blame: Blame | None = None
+    cells: Cells | None = None
 
 
 class Refined(NamedTuple):
@@ -204,7 +206,7 @@ def cover(
     """
     whole, before = high - low, curvature.num_boxes
     curvature.blame = None
-    mu, ceiling = math.inf, -math.inf
+    shown: list[Cells] = []
     todo_low, todo_high = low[None], high[None]
 
     def give_up(reason: str) -> Outcome:
@@ -219,8 +221,7 @@ def cover(
         cells = Cells(todo_low[take], todo_high[take], *_nothing(0))
         cells = cells._replace(**_named(curvature.bounds(cells.low, cells.high)))
         fails = ~(cells.mu >= 0)  # NaN fails
-        mu = min(mu, cells.mu[~fails].min(initial=math.inf))
-        ceiling = max(ceiling, cells.L[~fails].max(initial=-math.inf))
+        shown.append(cells.take(~fails))
         todo_low, todo_high = todo_low[: take.start], todo_high[: take.start]
         failed = cells.take(fails)
         if not len(failed.low):
@@ -245,7 +246,28 @@ def cover(
     count = curvature.num_boxes - before
     boxes = "the box" if count == 1 else f"any of the {count} boxes that cover it"
     reason = f"no eigenvalue of the Hessian is negative on {boxes}"
-    return Outcome(True, float(mu), float(ceiling), count, reason)
+    cells = Cells(*(np.concatenate(parts) for parts in zip(*shown, strict=True)))
+    mu, ceiling = float(cells.mu.min()), float(cells.L.max())
+    return Outcome(True, mu, ceiling, count, reason, cells=cells)
+
+
+def is_cover(cells: Cells, low: np.ndarray, high: np.ndarray) -> bool:
+    """Tell whether boxes are what cutting a box in halves again and again can leave."""
+    if len(cells.low) == 1:
+        return bool((cells.low[0] == low).all() and (cells.high[0] == high).all())
+    for axis in range(len(low)):
+        middle = low[axis] / 2 + high[axis] / 2
+        is_left = cells.high[:, axis] <= middle
+        if not low[axis] < middle < high[axis] or is_left.all() or not is_left.any():
+            continue
+        if not (is_left | (cells.low[:, axis] >= middle)).all():
+            continue
+        ends = [low.copy(), high.copy()]
+        ends[0][axis] = ends[1][axis] = middle
+        return is_cover(cells.take(is_left), low, ends[1]) and is_cover(
+            cells.take(~is_left), ends[0], high
+        )
+    return False
 
 
 def refine(

@@ -28,12 +28,19 @@ from jaxtyping import PyTree
 from phihat import _checks, _tree
 from phihat._types import Box, Params
 from phihat.convexity import intervals as iv
-from phihat.convexity.box_search import Curvature, Outcome, cover, refine
+from phihat.convexity.box_search import (
+    Cells,
+    Curvature,
+    Outcome,
+    cover,
+    is_cover,
+    refine,
+)
 from phihat.convexity.evaluate import Undefined, Unreadable
 from phihat.convexity.hessians import Blocked
 from phihat.convexity.places import TooLarge
 from phihat.convexity.problem import Problem, pose
-from phihat.convexity.report import Blame, ConvexityReport, Verdict
+from phihat.convexity.report import Blame, Cell, ConvexityReport, Verdict
 from phihat.convexity.trace import Untraceable
 
 __all__ = [
@@ -42,6 +49,7 @@ __all__ = [
     "certify",
     "certify_convexity",
     "curvature_floor",
+    "is_certificate",
     "minimal_ridge",
 ]
 
@@ -130,8 +138,49 @@ def certify(
         assumptions=problem.program.assumptions,
         blame=() if blame is None or known else (blame,),
         statement=problem.digest(),
+        cells=tuple(map(Cell, *outcome.cells)) if known and outcome.cells else (),
         seconds=time.monotonic() - begin,
     )
+
+
+def is_certificate(
+    report: ConvexityReport, problem: Problem, convex_values: frozenset[int]
+) -> bool:
+    """Check a certificate: do its boxes cover the domain, and do the bounds hold there?
+
+    Args:
+      report: with the verdict CERTIFIED_ON_BOX.
+      problem: the question, posed anew.
+      convex_values: as in `certify`, proved anew.
+
+    Returns:
+      Whether bounds that are computed anew on each box are nonnegative and lie within
+      the ones on record, to 1e-9 of them: sums of many boxes at once are rounded
+      otherwise than those of few.
+    """
+    if not report.cells or report.statement != problem.digest() or report.mu is None:
+        return False
+    cells = Cells(*map(np.array, zip(*report.cells, strict=True)))
+    ends = _ends(problem)
+    if cells.low.shape[1:] != ends[0].shape or not is_cover(cells, *ends):
+        return False
+    highest = np.inf if report.L is None else report.L
+    if report.mu != cells.mu.min() or highest != cells.L.max():
+        return False
+    left_out = [frozenset[int](), convex_values] if convex_values else [convex_values]
+    return any(_holds(Curvature(problem, values), cells) for values in left_out)
+
+
+def _holds(curvature: Curvature, cells: Cells) -> bool:
+    """Compute the bounds anew on each box."""
+    try:
+        mu, ceiling = curvature.bounds(cells.low, cells.high)
+    except _UNREADABLE:
+        return False
+    room = 1e-9 * np.abs(cells.mu), 1e-9 * np.abs(cells.L)
+    with np.errstate(invalid="ignore"):
+        is_below = (ceiling <= cells.L + room[1]) | (cells.L == np.inf)
+        return bool(((mu >= 0) & (mu >= cells.mu - room[0]) & is_below).all())
 
 
 def certified_radius(

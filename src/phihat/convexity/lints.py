@@ -13,6 +13,8 @@ Example:
   AD curvature is not the curvature of the value
 """
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +30,7 @@ _NUM_LINES = 4
 _REACH = 4.0
 _NUM_CELLS = 64
 _WIDTH = 1e-2
+_BATCH = 64
 _ROUNDING = 1e-14
 """What differences of values may owe to rounding, relative to the values."""
 
@@ -39,22 +42,24 @@ class _Lines(NamedTuple):
 
     Attributes:
       value: the loss.
-      curvature: its second derivative by AD.
+      curvature: its second derivative by AD; None where AD follows the value.
       low: where each line enters the domain, at -4 or later `[K]`.
       high: where it leaves, at 4 or sooner `[K]`.
     """
 
     value: Callable[[Any, Any], Any]
-    curvature: Callable[[Any, Any], Any]
+    curvature: Callable[[Any, Any], Any] | None
     low: np.ndarray
     high: np.ndarray
 
 
-def lints(problem: Problem) -> tuple[str, ...]:
+def lints(problem: Problem, deadline: float = math.inf) -> tuple[str, ...]:
     """Compare AD's curvature with differences of values near the params.
 
     Args:
       problem: the question that was asked.
+      deadline: when not to begin any more, by `time.monotonic`: values and AD are
+        compiled, which takes a second and is not interrupted.
 
     Returns:
       Sentences, with the lines where a derivative rule takes the value's place; none
@@ -65,13 +70,15 @@ def lints(problem: Problem) -> tuple[str, ...]:
         jax.numpy_dtype_promotion("standard"),
         jax.numpy_rank_promotion("allow"),
     ):
+        sentences: list[str] = []
+        if time.monotonic() >= deadline:
+            return ()
         try:
             lines = _lines(problem)
-            sentences = []
-            rules = problem.program.rules_of_ad  # without one AD follows the value
-            if rules and _differs_where_smooth(lines):
+            if _differs_where_smooth(lines):
+                rules = problem.program.rules_of_ad
                 sentences.append(f"{_SAY}: {', '.join(rules)}")
-            if _has_concave_kink(lines):
+            if time.monotonic() < deadline and _has_concave_kink(lines):
                 sentences.append(
                     f"{_SAY}: near the params the slope falls at a concave kink, "
                     "where AD sees no curvature"
@@ -99,7 +106,7 @@ def _lines(problem: Problem) -> _Lines:
 
     return _Lines(
         jax.jit(jax.vmap(value)),
-        _curvature(value),
+        _curvature(value) if problem.program.rules_of_ad else None,
         *_room(problem, directions),
     )
 
@@ -116,7 +123,7 @@ def _curvature(value: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     forwards = jax.jit(jax.vmap(forward))
     backwards = jax.jit(jax.vmap(jax.grad(jax.grad(value))))
     try:
-        forwards(jnp.zeros(1), jnp.zeros(1, int))
+        forwards(jnp.zeros(_BATCH), jnp.zeros(_BATCH, int))
     except Exception:
         return backwards
     return forwards
@@ -142,6 +149,8 @@ def _room(
 
 def _differs_where_smooth(lines: _Lines) -> bool:
     """Tell whether AD misses differences that agree with each other at two widths."""
+    if lines.curvature is None:
+        return False
     middle, half = (lines.low + lines.high) / 2, (lines.high - lines.low) / 2
     width = np.minimum(_WIDTH, half / 8)[:, None]
     places = middle[:, None] + half[:, None] * np.linspace(-0.8, 0.8, 16)
@@ -197,5 +206,10 @@ def _has_concave_kink(lines: _Lines) -> bool:
 
 
 def _at(fn: Callable[[Any, Any], Any], t: np.ndarray, line: Any) -> np.ndarray:
-    line = np.broadcast_to(line, t.shape)
-    return np.asarray(fn(t.reshape(-1), line.reshape(-1))).reshape(t.shape)
+    """Evaluate in batches of one size, so that each function is compiled once."""
+    line = np.broadcast_to(line, t.shape).reshape(-1)
+    places = t.reshape(-1)
+    count = -(-len(places) // _BATCH) * _BATCH
+    rows = np.arange(count).reshape(-1, _BATCH) % len(places)
+    values = [np.asarray(fn(places[part], line[part])) for part in rows]
+    return np.concatenate(values)[: len(places)].reshape(t.shape)

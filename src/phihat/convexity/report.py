@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-__all__ = ["Blame", "ConvexityReport", "Line", "Verdict", "Witness"]
+__all__ = ["Blame", "Cell", "ConvexityReport", "Line", "Verdict", "Witness"]
 
 
 class Verdict(enum.Enum):
@@ -107,6 +107,22 @@ class Line(NamedTuple):
     outputs: tuple[str, ...]
 
 
+class Cell(NamedTuple):
+    """One of the boxes that cover the box of a certificate.
+
+    Attributes:
+      low: the lower ends of the params, flat `[n]`.
+      high: the upper ends `[n]`.
+      mu: a lower bound of the Hessian's eigenvalues on it.
+      L: an upper bound.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    mu: float
+    L: float
+
+
 @dataclasses.dataclass(frozen=True)
 class ConvexityReport:
     """A verdict with its evidence; printed, it fits on a slide.
@@ -123,6 +139,7 @@ class ConvexityReport:
       blame: where the proof was lost, the most telling first.
       lints: where automatic differentiation and the value disagree.
       certificate: every step of the proof, for `replay`.
+      cells: the boxes of a certificate on a box, for `replay`.
       statement: a digest of the program, the domain and the data that was decided on.
       seconds: how long it took.
 
@@ -145,6 +162,7 @@ class ConvexityReport:
     blame: tuple[Blame, ...] = ()
     lints: tuple[str, ...] = ()
     certificate: tuple[Line, ...] = ()
+    cells: tuple[Cell, ...] = ()
     statement: str = ""
     seconds: float = 0.0
 

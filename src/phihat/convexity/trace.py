@@ -499,7 +499,8 @@ class _Flattener:
         body_consts = inputs[split : split + params["body_nconsts"]]
         start = list(inputs[split + params["body_nconsts"] :])
         carry, before = start, len(self.equations)
-        for _ in range(_MAX_EQUATIONS):
+        bodies = params["cond_jaxpr"], params["body_jaxpr"]
+        for _ in range(1 + _MAX_EQUATIONS // 8 // sum(map(_num_equations, bodies))):
             (going,) = self.inline(params["cond_jaxpr"], [*cond_consts, *carry], source)
             if going not in self.constants:
                 del self.equations[before:]
@@ -510,7 +511,7 @@ class _Flattener:
             if not bool(self.constants[going]):
                 return carry
             carry = self.inline(params["body_jaxpr"], [*body_consts, *carry], source)
-        raise Untraceable(f"{source}: a while loop of more rounds than can be unrolled")
+        raise Untraceable(f"{source}: a `while` of more rounds than can be unrolled")
 
 
 _READABLE = tuple(map(np.dtype, (np.float64, np.float32, np.float16, jnp.bfloat16)))
