@@ -10,15 +10,18 @@ name a hole in the tests.
 """
 
 import argparse
+import ast
 import contextlib
+import functools
 import importlib
 import importlib.machinery
 import itertools
 import multiprocessing
+import pathlib
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -28,7 +31,7 @@ from tests import convexity_programs, convexity_values, convexity_zoo, soundness
 from tests.convexity_mutants import MUTANTS, Mutant
 from tests.convexity_programs import Case
 
-__all__ = ["main"]
+__all__ = ["main", "place_of"]
 
 _PACKAGE = "phihat.convexity"
 _KEPT = (f"{_PACKAGE}.intervals",)
@@ -37,17 +40,35 @@ _KEPT = (f"{_PACKAGE}.intervals",)
 _SECONDS = 300
 """A mutant that keeps the prover busy for longer is noticed."""
 
+Called = set[tuple[str, int]]
+"""Modules and first lines of functions."""
+
 _RETRACED = {"trace", "atoms", "structure", "problem"}
 
 
 class Prepared(NamedTuple):
-    """A program, its values on chords, and what the prover says without a bug."""
+    """A program, its values on chords, and what the prover says without a bug.
+
+    Attributes:
+      called: the functions that the prover calls: a bug elsewhere changes nothing.
+    """
 
     case: Case
     problem: Any
     inputs: Any
     values: Any
     claims: dict[int, Any]
+    called: Called
+
+
+class Posed(NamedTuple):
+    """A program of the zoo with the verdict that is right."""
+
+    case: Case
+    problem: Any
+    claim: str
+    expected: bool
+    called: Called
 
 
 # ----------------------------------------------------------------- planting the bugs
@@ -117,13 +138,73 @@ def planted(mutant: Mutant) -> Iterator[tuple[Any, Any]]:
 # ------------------------------------------------------------------------- noticing
 
 
+@contextlib.contextmanager
+def watched() -> Iterator[Called]:
+    """Note which functions of the package are called."""
+    called: Called = set()
+    codes: set[Any] = set()
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code not in codes:
+            codes.add(frame.f_code)
+            name = frame.f_globals.get("__name__", "")
+            if name.startswith(_PACKAGE):
+                called.add((name[len(_PACKAGE) + 1 :], frame.f_code.co_firstlineno))
+
+    sys.setprofile(note)
+    try:
+        yield called
+    finally:
+        sys.setprofile(None)
+
+
+def place_of(mutant: Mutant) -> tuple[str, int] | None:
+    """Return the function that holds a mutant; None where all programs may meet it.
+
+    They may where the line belongs to no function, or to one that remembers results:
+    it is not called again by those that profit.
+    """
+    source, functions = _functions(mutant.module)
+    start = -1
+    for _ in range(mutant.occurrence + 1):
+        start = source.index(mutant.old, start + 1)
+    pairs = zip(mutant.old, mutant.new, strict=False)
+    common = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    line = source.count("\n", 0, start + common) + 1
+    around = [entry for entry in functions if entry[0] <= line <= entry[1]]
+    if not around or any(remembers for *_, remembers in around):
+        return None
+    return mutant.module, max(first for first, *_ in around)
+
+
+@functools.cache
+def _functions(module: str) -> tuple[str, list[tuple[int, int, bool]]]:
+    """Return a module's text; of its functions both ends, and whether they remember."""
+    import phihat
+
+    folder = pathlib.Path(phihat.__file__).parent / "convexity"
+    path = folder / f"{module.replace('.', '/')}.py"
+    source = path.read_text(encoding="utf-8")
+    functions = [
+        (
+            min([node.lineno, *(d.lineno for d in node.decorator_list)]),
+            node.end_lineno or node.lineno,
+            any("cache" in ast.dump(d) for d in node.decorator_list),
+        )
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    return source, functions
+
+
 def prepared(case: Case, count: int = 32) -> Prepared:
     problem = convexity_programs.posed(case)
     inputs = convexity_programs.chords(problem, np.random.default_rng(0), count)
     values = convexity_values.values_of(problem.program, inputs)
-    _, known = convexity_programs.facts_of(problem)
+    with watched() as called:
+        _, known = convexity_programs.facts_of(problem)
     claims = {n: _claims(array) for n, array in known.items()}
-    return Prepared(case, problem, inputs, values, claims)
+    return Prepared(case, problem, inputs, values, claims, called)
 
 
 def _claims(array: Any) -> Any:
@@ -151,10 +232,10 @@ def _is_false(case: Prepared, prover: Any) -> str | None:
 
 
 def _is_misjudged(
-    cases: Sequence[tuple[Case, Any, str, bool]], prover: Any, problem: Any, anew: bool
+    cases: Sequence[Posed], prover: Any, problem: Any, anew: bool
 ) -> str | None:
     """Tell which verdict of the zoo is wrong."""
-    for case, posed, claim, expected in cases:
+    for case, posed, claim, expected, _ in cases:
         try:
             if anew:
                 with jax.numpy_rank_promotion("allow"):
@@ -175,7 +256,7 @@ def _holds(proof: Any, claim: str) -> bool:
     return getattr(proof.facts, claim)
 
 
-def _zoo() -> list[tuple[Case, Any, str, bool]]:
+def _zoo() -> list[Posed]:
     from tests import test_convexity_attacks as attacks
 
     cases = [
@@ -194,34 +275,44 @@ def _zoo() -> list[tuple[Case, Any, str, bool]]:
     zoo = []
     for case, claim, expected in cases:
         posed = convexity_programs.posed(case)
-        begin = time.perf_counter()
-        proof = convexity_programs.prover.prove(posed)
-        is_quick = time.perf_counter() - begin < 1.0
+        begin = time.process_time()
+        with watched() as called:
+            proof = convexity_programs.prover.prove(posed)
+        is_quick = time.process_time() - begin < 1.0
         if is_quick and _holds(proof, claim) == expected:
-            zoo.append((case, posed, claim, expected))
+            zoo.append(Posed(case, posed, claim, expected, called))
     return zoo
 
 
 def judge(
-    mutant: Mutant, directed: Sequence[Prepared], random: Sequence[Prepared], zoo: Any
+    mutant: Mutant,
+    directed: Sequence[Prepared],
+    random: Sequence[Prepared],
+    zoo: Sequence[Posed],
 ) -> str | None:
     """Return what kills a mutant, or None where it survives."""
-    first = [c for c in directed if c.case.name.startswith(mutant.hints)]
-    rest = [c for c in directed if not c.case.name.startswith(mutant.hints)]
+    place, anew = place_of(mutant), mutant.module in _RETRACED
+    if place is not None:
+        directed = [case for case in directed if place in case.called]
+        random = [case for case in random if place in case.called]
+        zoo = [case for case in zoo if anew or place in case.called]
+    hinted = [
+        case
+        for case in directed
+        if mutant.hints and case.case.name.startswith(mutant.hints)
+    ]
+    names = {case.case.name for case in hinted}
+    others = [case for case in directed if case.case.name not in names]
     with planted(mutant) as (prover, problem):
-        anew = mutant.module in _RETRACED
-        for case in first if mutant.hints else ():
-            killed = _is_false(case, prover)
-            if killed:
-                return killed
-        killed = _is_misjudged(zoo, prover, problem, anew)
-        if killed:
-            return killed
-        for case in itertools.chain(rest if mutant.hints else directed, random):
-            killed = _is_false(case, prover)
-            if killed:
-                return killed
-    return None
+        return (
+            _first(_is_false(case, prover) for case in hinted)
+            or _is_misjudged(zoo, prover, problem, anew)
+            or _first(_is_false(case, prover) for case in [*others, *random])
+        )
+
+
+def _first(outcomes: Iterable[str | None]) -> str | None:
+    return next(filter(None, outcomes), None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

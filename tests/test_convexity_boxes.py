@@ -123,19 +123,25 @@ SMOOTH_LOSSES: dict[str, tuple[int, Callable[[Any], Any]]] = {
 
 
 @pytest.mark.parametrize("name", sorted(SMOOTH_LOSSES))
-@pytest.mark.parametrize("width", [0.0, 1e-6, 0.1, 1.0])
-def test_bounds_hold_along_every_direction(name: str, width: float) -> None:
+def test_bounds_hold_along_every_direction(name: str) -> None:
     """Sample Hessians by jax; x'Hx lies between the least x'Lx and the most x'Ux."""
     size, loss_fn = SMOOTH_LOSSES[name]
-    rng = np.random.default_rng(3)
-    low = rng.uniform(-1, 1, (3, size))
-    high = low + width * rng.uniform(size=(3, size))
     outline = Outline(pose("test", loss_fn, np.zeros(size)))
-    known = second_derivatives(outline, low, high)
-    assert known.is_decided.all()
     hessian = jax.vmap(jax.hessian(loss_fn))
     if name != "scan":  # a compiled Hessian of cumprod is wrong
         hessian = jax.jit(hessian)
+    for width in (0.0, 1e-6, 0.1, 1.0):
+        _bounds_hold(name, size, outline, hessian, width)
+
+
+def _bounds_hold(
+    name: str, size: int, outline: Outline, hessian: Any, width: float
+) -> None:
+    rng = np.random.default_rng(3)
+    low = rng.uniform(-1, 1, (3, size))
+    high = low + width * rng.uniform(size=(3, size))
+    known = second_derivatives(outline, low, high)
+    assert known.is_decided.all()
     for box in range(3):
         share = rng.uniform(-0.3, 1.3, (20, size)).clip(0, 1)
         points = np.clip(low[box] + share * (high - low)[box], low[box], high[box])
@@ -314,13 +320,13 @@ def hostile(name: str) -> tuple[Any, Any, Any, Any]:
 @pytest.mark.parametrize("name", sorted(HOSTILE))
 def test_hostile_programs_are_never_certified(name: str) -> None:
     loss_fn, low, high, data = hostile(name)
-    report = certify(loss_fn, low, high, data)
+    report = certify(loss_fn, low, high, data, 0.2)
     assert report.verdict is Verdict.UNDECIDED
     assert report.reason
     assert report.mu is None
     assert report.L is None
     mu, _ = boxes.curvature_floor(
-        loss_fn, Box(np.array(low, float), np.array(high, float)), data, budget=0.2
+        loss_fn, Box(np.array(low, float), np.array(high, float)), data, budget=0.1
     )
     assert not mu >= 0
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from phihat.convexity.evaluate import VALUE_RULES, Undefined, Unreadable, evaluate
+from phihat.convexity.floating import function_of
 from phihat.convexity.intervals import Interval, from_array
 from phihat.convexity.problem import pose
 from phihat.convexity.program import Equation, Source
@@ -185,9 +186,9 @@ def _program(fn, *args):
     return program, number
 
 
-def _enclosed(fn, *ranges):
+def _enclosed(fn, *ranges, traced=None):
     points = [jnp.asarray(x.low) for x in ranges]
-    program, number = _program(fn, *points)
+    program, number = traced or _program(fn, *points)
     inputs = dict(zip((*program.params, *program.data), ranges, strict=True))
     return evaluate(program, inputs, [number])[number]
 
@@ -212,14 +213,14 @@ def test_every_rule_has_a_function():
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_points_and_ranges_hold_the_value(name):
     fn, (low, high) = FUNCTIONS[name]
-    seen = {e.primitive for e in _program(fn, jnp.full(4, 0.4))[0].equations}
-    assert name in seen
+    traced = _program(fn, jnp.full(4, 0.4))
+    assert name in {equation.primitive for equation in traced[0].equations}
     rng = np.random.default_rng(list(FUNCTIONS).index(name))
     slack = SLACK.get(name, 1e-14)
     with jax.numpy_dtype_promotion("standard"):
         for _ in range(4):
             centre = rng.uniform(low, high, size=4)
-            point = _enclosed(fn, from_array(centre))
+            point = _enclosed(fn, from_array(centre), traced=traced)
             value = np.asarray(fn(jnp.asarray(centre)))
             assert point.shape == value.shape
             assert _holds(point, value, slack)
@@ -227,7 +228,7 @@ def test_points_and_ranges_hold_the_value(name):
                 assert np.all(point.width <= 1e-12 * (1.0 + np.abs(value)))
             width = 10.0 ** rng.uniform(-3.0, 0.5)
             ends = np.clip([centre - width, centre + width], low, high)
-            box = _enclosed(fn, Interval(*ends))
+            box = _enclosed(fn, Interval(*ends), traced=traced)
             for corner in (0.0, 1.0, *rng.uniform(size=(12, 4))):
                 inner = ends[0] + corner * (ends[1] - ends[0])
                 inner = np.clip(inner, *ends)
@@ -235,14 +236,19 @@ def test_points_and_ranges_hold_the_value(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_hold_the_float_value(name):
+def test_losses_hold_the_float_value_and_so_does_the_flat_program(name):
     loss_fn, params, data, domain, _ = LOSSES[name]
     problem = pose("check_convexity", loss_fn, params, data, domain=domain)
     program = problem.program
     inputs = dict(zip(program.params, map(from_array, problem.start), strict=True))
     inputs |= dict(zip(program.data, problem.data, strict=True))
     value = evaluate(program, inputs)[program.output]
-    assert _holds(value, problem.value(problem.start), 2e-14)
+    expected = problem.value(problem.start)
+    assert _holds(value, expected, 2e-14)
+    in_floats = function_of(program)(
+        [*problem.start], [leaf.low for leaf in problem.data]
+    )
+    np.testing.assert_allclose(in_floats, expected, rtol=1e-12)
     assert value.width <= 1e-11 * (1.0 + value.magnitude)
 
 

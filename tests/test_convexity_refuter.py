@@ -299,16 +299,6 @@ def test_random_chords_are_the_same_each_time():
 # ---------------------------------------------------------------- the flat program
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_the_flat_program_computes_the_loss(name):
-    loss_fn, params, data, domain, _ = LOSSES[name]
-    problem = pose("check_convexity", loss_fn, params, data, domain=domain)
-    value = function_of(problem.program)(
-        [*problem.start], [leaf.low for leaf in problem.data]
-    )
-    np.testing.assert_allclose(value, problem.value(problem.start), rtol=1e-12)
-
-
 def test_a_whole_scan_in_floats():
     def fn(w):
         return jax.lax.scan(lambda c, x: (jnp.tanh(w * c + x), None), 0.1, xs)[0]

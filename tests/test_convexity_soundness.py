@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import importlib
 import inspect
 from fractions import Fraction
@@ -11,9 +12,17 @@ import numpy as np
 import pytest
 
 from phihat import Box
-from phihat.convexity import prove_convexity, replay
+from phihat.convexity import (
+    identities,
+    prove_convexity,
+    reductions,
+    replay,
+    rules,
+    shifts,
+    tails,
+)
 from phihat.convexity.prover import prove
-from tests import convexity_programs, convexity_values, soundness
+from tests import convexity_programs, convexity_values, mutation, soundness
 from tests.convexity_losses import CONVEX
 from tests.convexity_mutants import MUTANTS
 from tests.convexity_programs import Case, random_case
@@ -32,7 +41,7 @@ def test_no_claim_on_a_random_program_is_false():
 
 def test_no_claim_on_a_directed_program_is_false():
     cases = list(convexity_programs.directed())
-    counts, reports = soundness.survey(cases[::3], count=24)
+    counts, reports = soundness.survey(cases[::4], count=24)
     assert not reports
     assert counts["claims"] > 10_000
 
@@ -53,13 +62,11 @@ def test_values_are_those_of_jax():
         ours = values[problem.program.output]
         (params,) = (inputs[n] for n in problem.program.params)
         data = [inputs[n] for n in problem.program.data]
+        loss_fn = jax.jit(case.loss_fn)
         for row, ours_here in enumerate(np.broadcast_to(ours, len(params))):
             given = [leaf[row % len(leaf)] for leaf in data]
             with jax.numpy_rank_promotion("allow"):
-                theirs = case.loss_fn(
-                    jnp.asarray(params[row]), *map(jnp.asarray, given)
-                )
-            # A rounded value may fall to either side of a step, so that a few differ.
+                theirs = loss_fn(jnp.asarray(params[row]), *map(jnp.asarray, given))
             np.testing.assert_allclose(ours_here, theirs, rtol=1e-9, atol=1e-9)
 
 
@@ -102,6 +109,30 @@ def test_a_false_claim_is_noticed():
         assert next(iter(claims)) in {breach.claim for breach in found.false}
 
 
+def test_every_rule_has_a_mutant():
+    """Each function that a table of rules names holds a planted bug."""
+    tables = (
+        rules.RULES,
+        reductions.RULES_OF_ARRAYS,
+        tails._RULES,
+        shifts._FOLLOWERS,
+        {n: f for n, pairs in identities._IDENTITIES.items() for _, f in pairs},
+    )
+    planted = {mutation.place_of(mutant) for mutant in MUTANTS}
+    for table in tables:
+        for name, function in table.items():
+            code = inspect.unwrap(function).__code__
+            module = function.__module__.removeprefix("phihat.convexity.")
+            if ".<locals>." in code.co_qualname:  # made by a function that is named
+                made_by = inspect.getmodule(function).__dict__[
+                    code.co_qualname.split(".")[0]
+                ]
+                lines = {made_by.__code__.co_firstlineno, code.co_firstlineno}
+            else:
+                lines = {code.co_firstlineno}
+            assert not planted.isdisjoint((module, line) for line in lines), name
+
+
 def test_every_mutant_changes_a_line_that_is_there():
     for mutant in MUTANTS:
         module = importlib.import_module(f"phihat.convexity.{mutant.module}")
@@ -116,13 +147,18 @@ _PLAIN = [
     *(Case(name, *CONVEX[name][:4]) for name in ("ridge", "logistic", "Huber", "Cox")),
     *(TWINS[name] for name in TWINS),
     *(FALSE_FRIENDS[name] for name in ("clip", "x y", "sigmoid", "shift not undone")),
-    *(random_case(soundness.numbers(seed)) for seed in range(1000, 1040)),
+    *(random_case(soundness.numbers(seed)) for seed in range(1000, 1016)),
 ]
 
 
 def _shape(case: Case) -> tuple[bool, bool]:
     facts = prove(convexity_programs.posed(case)).facts
     return facts.convex, facts.concave
+
+
+@functools.cache
+def _plain_shapes() -> list[tuple[bool, bool]]:
+    return [_shape(case) for case in _PLAIN]
 
 
 _LAWS = {
@@ -142,15 +178,15 @@ _LAWS = {
 
 @pytest.mark.parametrize("law", _LAWS)
 def test_a_wrapper_changes_nothing(law):
-    for case in _PLAIN:
+    for case, shape in zip(_PLAIN, _plain_shapes(), strict=True):
         wrapped = case._replace(loss_fn=_LAWS[law](case.loss_fn))
-        assert _shape(wrapped) == _shape(case), case.name
+        assert _shape(wrapped) == shape, case.name
 
 
 def test_the_negative_is_concave_where_the_function_is_convex():
-    for case in _PLAIN:
+    for case, shape in zip(_PLAIN, _plain_shapes(), strict=True):
         turned = case._replace(loss_fn=lambda *args, fn=case.loss_fn: -fn(*args))
-        assert _shape(turned) == _shape(case)[::-1], case.name
+        assert _shape(turned) == shape[::-1], case.name
 
 
 def test_affine_substitution_keeps_convexity():
@@ -181,7 +217,7 @@ def test_the_order_of_a_sum_does_not_matter():
 
 def test_what_is_proved_for_a_range_of_data_is_proved_for_data_in_it():
     proved = 0
-    for seed in range(2000, 2120):
+    for seed in range(2000, 2040):
         case = random_case(soundness.numbers(seed))
         if not isinstance(case.data, Box):
             continue
