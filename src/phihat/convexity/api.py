@@ -91,7 +91,9 @@ def check_convexity(
     if problem.program.rules_of_ad or (
         not report.is_convex and _has_kinks(problem.program)
     ):
-        report = dataclasses.replace(report, lints=refuter.lints(problem, begin + budget))
+        report = dataclasses.replace(
+            report, lints=refuter.lints(problem, begin + budget)
+        )
     return _timed(report, begin)
 
 

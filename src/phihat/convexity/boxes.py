@@ -179,7 +179,7 @@ def _holds(curvature: Curvature, cells: Cells) -> bool:
         return False
     room = 1e-9 * np.abs(cells.mu), 1e-9 * np.abs(cells.L)
     with np.errstate(invalid="ignore"):
-        is_below = (ceiling <= cells.L + room[1]) | (cells.L == np.inf)
+        is_below = (ceiling <= cells.L + room[1]) | np.isposinf(cells.L)
         return bool(((mu >= 0) & (mu >= cells.mu - room[0]) & is_below).all())
 
 
