@@ -75,6 +75,12 @@ class SearchResult(NamedTuple):
     num_evaluations: Int[Array, ""]
     trace: SearchTrace | None
 
+    def plot(self, *, axes: Any = None) -> Any:
+        """Draw the bracket of a search with `trace=True`, by `phihat.plot.bracket`."""
+        from phihat import plot
+
+        return plot.bracket(self, axes=axes)
+
 
 class _Bracket(NamedTuple):
     """Four steps in rising order, [4], their values if known, and the rounds so far."""

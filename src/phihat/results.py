@@ -123,6 +123,12 @@ class FitResult:
     nonfinite_data_leaf: Int[Array, "*lanes"]
     data_paths: tuple[str, ...] = dataclasses.field(metadata={"static": True})
 
+    def plot(self, *, axes: Any = None) -> Any:
+        """Draw how the loss fell, by `phihat.plot.loss_curves`."""
+        from phihat import plot
+
+        return plot.loss_curves(self, axes=axes)
+
     def __repr__(self) -> str:
         """Report the end, the loss from and to, and what is on record."""
         if any(not _is_concrete(leaf) for leaf in jax.tree.leaves(self)):

@@ -8,7 +8,7 @@ Example:
 
 import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -96,6 +96,12 @@ class CriticalPoints(CriticalPoint):
             f"{text}; the winding number round the box is {_known(box)}, by the points "
             f"{_known(points)}: it does not confirm that they are all"
         )
+
+    def plot(self, *, axes: Any = None) -> Any:
+        """Mark the points by their kind, by `phihat.plot.critical_points`."""
+        from phihat import plot
+
+        return plot.critical_points(self, axes=axes)
 
     def __repr__(self) -> str:
         """Show the summary and a line for each of the first twenty."""

@@ -90,6 +90,12 @@ class ConvexityMap(NamedTuple):
             "positive. Decide by the smallest eigenvalue."
         )
 
+    def plot(self, *, axes: Any = None) -> Any:
+        """Draw both tests side by side, by `phihat.plot.convexity_map`."""
+        from phihat import plot
+
+        return plot.convexity_map(self, axes=axes)
+
     def __repr__(self) -> str:
         """Show the text: five arrays would show nothing."""
         return f"ConvexityMap({self.text})"

@@ -60,6 +60,12 @@ class SpectralDensity(NamedTuple):
     weights: Float[Array, "S K"]
     width: Float[Array, ""]
 
+    def plot(self, *, axes: Any = None) -> Any:
+        """Draw how the eigenvalues are spread, by `phihat.plot.spectral_density`."""
+        from phihat import plot
+
+        return plot.spectral_density(self, axes=axes)
+
 
 def hessian_trace(
     loss_fn: LossFn,

@@ -14,32 +14,59 @@ Example:
   'step t'
 """
 
+from phihat.plot.animations import animate_bracket, animate_descent
+from phihat.plot.canvas import make_axes
+from phihat.plot.chords import Chord, broken_chord, evaluate_chord
 from phihat.plot.curves import Curve, loss_curves, prepare_curves
 from phihat.plot.fitted import evaluate_model, fitted_model, surface_and_model
+from phihat.plot.grids import (
+    comparison,
+    learning_rate_range,
+    sweep_map,
+    sweep_slices,
+    trainability,
+)
 from phihat.plot.paths import trajectories
+from phihat.plot.planes import principal_plane, random_plane
 from phihat.plot.regions import basins, convexity_map, critical_points
 from phihat.plot.searches import Rounds, bracket, prepare_rounds, searched_function
+from phihat.plot.spectra import sharpness, spectral_density
 from phihat.plot.styles import Style, make_styles
 from phihat.plot.surfaces import Surface, evaluate_surface, loss_surface
 
 __all__ = [
+    "Chord",
     "Curve",
     "Rounds",
     "Style",
     "Surface",
+    "animate_bracket",
+    "animate_descent",
     "basins",
     "bracket",
+    "broken_chord",
+    "comparison",
     "convexity_map",
     "critical_points",
+    "evaluate_chord",
     "evaluate_model",
     "evaluate_surface",
     "fitted_model",
+    "learning_rate_range",
     "loss_curves",
     "loss_surface",
+    "make_axes",
     "make_styles",
     "prepare_curves",
     "prepare_rounds",
+    "principal_plane",
+    "random_plane",
     "searched_function",
+    "sharpness",
+    "spectral_density",
     "surface_and_model",
+    "sweep_map",
+    "sweep_slices",
+    "trainability",
     "trajectories",
 ]

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phihat import _checks
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -24,6 +26,7 @@ __all__ = [
     "finish",
     "legend_below",
     "legend_inside",
+    "make_axes",
     "new_figure",
     "one_axes",
     "set_log",
@@ -32,6 +35,39 @@ __all__ = [
     "text_size",
     "whole_ticks",
 ]
+
+
+def make_axes(
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    size: tuple[float, float] | None = None,
+    projection: str | None = None,
+) -> np.ndarray:
+    """Make a new figure for several pictures side by side; without pyplot.
+
+    Args:
+      rows: how many rows of axes.
+      columns: how many columns.
+      size: of the figure in inches; by default 6.5 by 5 for each picture.
+      projection: "3d" for pictures in perspective.
+
+    Returns:
+      An array of axes, [rows, columns]; the figure is `axes[0, 0].figure`.
+
+    Raises:
+      ImportError: matplotlib is missing.
+
+    Example:
+      >>> axes = make_axes(1, 2)
+      >>> axes.shape, len(axes[0, 0].figure.axes)
+      ((1, 2), 2)
+    """
+    rows = _checks.check_count("make_axes", "rows", rows)
+    columns = _checks.check_count("make_axes", "columns", columns)
+    figure = new_figure("make_axes", size or (6.5 * columns, 5.0 * rows))
+    options = {"projection": projection}
+    return figure.subplots(rows, columns, squeeze=False, subplot_kw=options)
 
 
 def new_figure(call: str, size: tuple[float, float]) -> Any:
@@ -85,31 +121,22 @@ def one_axes(
 
 
 def several_axes(
-    call: str,
-    axes: Any,
-    *,
-    rows: int = 1,
-    columns: int = 1,
-    size: tuple[float, float],
-    **options: Any,
+    call: str, axes: Any, columns: int, size: tuple[float, float]
 ) -> tuple["Axes", ...]:
-    """Return the axes given, or those of a new figure, row by row.
+    """Return the axes given, or those of a new figure, side by side.
 
     Raises:
       ImportError: matplotlib is missing.
       TypeError: `axes` are not as many, or none of matplotlib.
     """
-    count = rows * columns
     if axes is None:
         figure = new_figure(call, size)
-        found = figure.subplots(rows, columns, squeeze=False, **options)
-        return tuple(found.ravel())
+        return tuple(figure.subplots(1, columns, squeeze=False)[0])
     found = tuple(np.ravel(np.asarray(axes, dtype=object)))
-    if len(found) != count or not all(hasattr(one, "get_xlim") for one in found):
+    if len(found) != columns or not all(hasattr(one, "get_xlim") for one in found):
         raise TypeError(
-            f"{call}: `axes` must be {count} matplotlib Axes, such as "
-            f"`figure.subplots({rows}, {columns})`, got {len(found)} of type "
-            f"{type(found[0]).__name__}."
+            f"{call}: `axes` must be {columns} matplotlib Axes, such as "
+            f"`figure.subplots(1, {columns})`, got {_checks.brief(axes)}."
         )
     return found
 

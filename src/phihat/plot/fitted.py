@@ -41,10 +41,11 @@ __all__ = ["evaluate_model", "fitted_model", "shades", "surface_and_model"]
 
 def fitted_model(
     model: ModelFn,
-    result: FitResult | Params,
+    result: Any,
     data: Batch,
     *,
     rows: Sequence[int] | None = None,
+    names: Sequence[str] | None = None,
     axes: Any = None,
 ) -> "Axes":
     """Draw a model of one input over its data, as it was fitted or step by step.
@@ -52,9 +53,11 @@ def fitted_model(
     Args:
       model: `(params, x) -> prediction`.
       result: a `FitResult`: with "params" on record, the model is drawn at several
-        steps, dark to light; else at its end. Or the params of one model.
+        steps, dark to light; else at its end. Or the params of one model, or with
+        `names` a list of those of several.
       data: (x [I] or [I, 1], y [I] or [I, 1]).
       rows: which rows of the history; by default 0, 1, 4, 16, ... and the last.
+      names: what the models in a list are called.
       axes: where to draw; a new figure by default, which is `axes.figure`.
 
     Returns:
@@ -63,7 +66,8 @@ def fitted_model(
     Raises:
       ImportError: matplotlib is missing.
       TypeError: `data` are no pair of x and y.
-      ValueError: x or y has several columns; `rows` without "params" on record.
+      ValueError: x or y has several columns; `rows` without "params" on record; not
+        as many params as `names`.
 
     Example:
       >>> import phihat
@@ -73,7 +77,15 @@ def fitted_model(
       12
     """
     call = "fitted_model"
-    chosen = _chosen_params(call, result, rows)
+    if names is None:
+        chosen = _chosen_params(call, result, rows)
+    elif len(names) == len(result):
+        chosen = dict(zip(names, result, strict=True))
+    else:
+        raise ValueError(
+            f"{call}: `names` must be as many as the models, {len(result)}, got "
+            f"{len(names)}."
+        )
     x, y = _pair(call, data)
     axes = canvas.one_axes(call, axes)
     size = canvas.text_size(axes)
@@ -185,7 +197,7 @@ def surface_and_model(
     """
     call = "surface_and_model"
     history_of(call, "", result, "params")
-    left, right = canvas.several_axes(call, axes, columns=2, size=(13.0, 5.8))
+    left, right = canvas.several_axes(call, axes, 2, (13.0, 5.8))
     loss_surface(surface, result, axes=left)
     left.get_legend().remove()  # type: ignore[union-attr]
     fitted_model(model, result, data, rows=rows, axes=right)

@@ -61,7 +61,7 @@ def convexity_map(
             f"{call}: `found` must be what `phihat.curvature.convexity_map` returns, "
             f"got {_checks.brief(found)}."
         )
-    both = canvas.several_axes(call, axes, columns=2, size=(12.0, 5.8))
+    both = canvas.several_axes(call, axes, 2, (12.0, 5.8))
     determinant = np.asarray(found.passes_determinant)
     convex = np.asarray(found.passes_eigenvalues)
     misleading = np.asarray(found.is_misleading)
@@ -190,7 +190,9 @@ def basins(found: Basins, *, num_shown: int = 6, axes: Any = None) -> "Axes":
     label, optima = found.label, found.optima
     kinds = {}
     for k in range(min(num_shown, len(optima.loss))):
-        name = f"loss {optima.loss[k]:.4g}: {optima.share[k]:.0%}"
+        share = float(optima.share[k])
+        text = f"{share:.0%}" if share >= 0.005 else "< 1%"
+        name = f"loss {optima.loss[k]:.4g}: {text}"
         kinds[name] = (label == k, OKABE_ITO[k])
     if (label >= num_shown).any():
         count, share = len(optima.loss) - num_shown, np.mean(label >= num_shown)

@@ -87,6 +87,12 @@ class Comparison:
 
     entries: dict[str, Contender]
 
+    def plot(self, *, axes: Any = None) -> Any:
+        """Draw the losses of all optimizers, by `phihat.plot.comparison`."""
+        from phihat import plot
+
+        return plot.comparison(self, axes=axes)
+
     def __repr__(self) -> str:
         """Show a line for each optimizer."""
         first = next(iter(self.entries.values()))

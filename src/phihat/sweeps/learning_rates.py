@@ -57,6 +57,12 @@ class LearningRateRange:
     suggestion: float
     reason: str
 
+    def plot(self, *, axes: Any = None) -> Any:
+        """Draw the final loss over the rates, by `phihat.plot.learning_rate_range`."""
+        from phihat import plot
+
+        return plot.learning_rate_range(self, axes=axes)
+
     def __repr__(self) -> str:
         """Show the three numbers and the reason."""
         return (

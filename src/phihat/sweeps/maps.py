@@ -60,6 +60,12 @@ class Basins:
     loss: np.ndarray
     optima: Optima
 
+    def plot(self, *, axes: Any = None) -> Any:
+        """Draw which optimum each start reaches, by `phihat.plot.basins`."""
+        from phihat import plot
+
+        return plot.basins(self, axes=axes)
+
     def __repr__(self) -> str:
         """Show the shape and the optima."""
         shape = " * ".join(map(str, self.label.shape))
@@ -188,6 +194,12 @@ class Trainability:
     final: np.ndarray
     fastness: np.ndarray
     sweep: SweepResult
+
+    def plot(self, *, axes: Any = None) -> Any:
+        """Draw where fits converge, by `phihat.plot.trainability`."""
+        from phihat import plot
+
+        return plot.trainability(self, axes=axes)
 
     def __repr__(self) -> str:
         """Show how many fits ended in which way."""

@@ -99,7 +99,7 @@ class SweepResult:
           >>> print(result.best().axes["x"], result.best(largest=True).axes["x"])
           4.0 1.0
         """
-        scores = self._scores(by)
+        scores = self.scores(by)
         failed = _failed(self.values)
         finite = (
             np.isfinite(scores) if failed is None else np.isfinite(scores) & ~failed
@@ -118,6 +118,41 @@ class SweepResult:
             axes=rows,
             values=jax.tree.map(lambda leaf: leaf[place], self.values),
         )
+
+    def scores(self, by: str | Callable[[PyTree], Any] | None = None) -> np.ndarray:
+        """Return one number per lane, of the shape of the axes.
+
+        Args:
+          by: as in `best`.
+
+        Raises:
+          ValueError: no such value, or more than one number per lane.
+
+        Example:
+          >>> import jax.numpy as jnp
+          >>> from phihat import sweep
+          >>> print(sweep(lambda x: x * x, {"x": jnp.arange(3.0)}).scores())
+          [0. 1. 4.]
+        """
+        if callable(by):
+            scores = np.asarray(by(self.values))
+        else:
+            leaves = dict(self._leaves())
+            if by is None:
+                named = [n for n, leaf in leaves.items() if leaf.shape == self.shape]
+                if len(named) != 1:
+                    raise ValueError(
+                        f"best: name the value to compare `by`: one of {sorted(named)}."
+                    )
+                by = named[0]
+            _checks.check_choice("best", "by", by, leaves)
+            scores = leaves[by]
+        if scores.shape != self.shape:
+            raise ValueError(
+                f"best: `by` must give one number per lane, shape {list(self.shape)}, "
+                f"got shape {list(scores.shape)}."
+            )
+        return scores.astype(float)
 
     def select(self, **chosen: Any) -> "SweepResult":
         """Return the part of the sweep at these coordinates.
@@ -153,6 +188,25 @@ class SweepResult:
                 values = _take(values, _find(name, coordinate, wanted), number)
                 del axes[number]
         return SweepResult(tuple(axes), values)
+
+    def plot(self, by: Any = None, *, axes: Any = None) -> Any:
+        """Draw a value: over two axes a map, else slices along the longest axis.
+
+        Args:
+          by: as in `best`.
+          axes: where to draw; a new figure by default.
+
+        Returns:
+          The axes, from `phihat.plot.sweep_map` or `phihat.plot.sweep_slices`.
+
+        Raises:
+          ImportError: matplotlib is missing.
+          ValueError: no such value, or more than one number per lane.
+        """
+        from phihat import plot
+
+        draw = plot.sweep_map if len(self.shape) == 2 else plot.sweep_slices
+        return draw(self, by, axes=axes)
 
     def to_xarray(self) -> Any:
         """Return an `xarray.Dataset`: a variable per leaf, named by its path.
@@ -228,27 +282,6 @@ class SweepResult:
             for one, values in zip(axis.names, axis.coordinates, strict=True)
         )
         return f"{text}, best at {where}"
-
-    def _scores(self, by: Any) -> np.ndarray:
-        if callable(by):
-            scores = np.asarray(by(self.values))
-        else:
-            leaves = dict(self._leaves())
-            if by is None:
-                named = [n for n, leaf in leaves.items() if leaf.shape == self.shape]
-                if len(named) != 1:
-                    raise ValueError(
-                        f"best: name the value to compare `by`: one of {sorted(named)}."
-                    )
-                by = named[0]
-            _checks.check_choice("best", "by", by, leaves)
-            scores = leaves[by]
-        if scores.shape != self.shape:
-            raise ValueError(
-                f"best: `by` must give one number per lane, shape {list(self.shape)}, "
-                f"got shape {list(scores.shape)}."
-            )
-        return scores.astype(float)
 
     def _leaves(self) -> list[tuple[str, np.ndarray]]:
         """Return the leaves by name, such as `loss` or `history.loss`; no keys."""
