@@ -29,7 +29,7 @@ from phihat import _checks, _tree
 from phihat._types import Batch, ModelFn, Params
 from phihat.plot import canvas
 from phihat.plot.paths import history_of, spent_rows
-from phihat.plot.styles import OKABE_ITO
+from phihat.plot.styles import OKABE_ITO, make_styles
 from phihat.plot.surfaces import Surface, loss_surface
 from phihat.results import FitResult
 
@@ -89,15 +89,29 @@ def fitted_model(
     x, y = _pair(call, data)
     axes = canvas.one_axes(call, axes)
     size = canvas.text_size(axes)
-    for (label, params), shade in zip(chosen.items(), shades(len(chosen)), strict=True):
+    # Steps get shades in their order; models by name, the colours of their paths.
+    looks = make_styles(chosen)
+    colors = (
+        shades(len(chosen))
+        if names is None
+        else [look.color for look in looks.values()]
+    )
+    for (label, params), color in zip(chosen.items(), colors, strict=True):
         places, values = evaluate_model(model, params, data)
-        axes.plot(places, values, color=shade, linewidth=0.16 * size, label=label)
+        axes.plot(
+            places,
+            values,
+            color=color,
+            linestyle="-" if names is None else looks[label].line,
+            linewidth=0.16 * size,
+            label=label,
+        )
     axes.plot(
         x,
         y,
         linestyle="none",
         marker="o",
-        color=OKABE_ITO[0],
+        color=OKABE_ITO[0] if names is None else "black",
         markeredgecolor="white",
         markersize=0.6 * size,
         label="data",

@@ -285,7 +285,8 @@ def draw_paths(
             label=name if is_single or not name else f"{name} ({len(some)} fits)",
             zorder=5.0 + depth,
         )
-    _draw_starts(axes, [lift(path[:1]) for some in paths.values() for path in some])
+    moved = [path for some in paths.values() for path in some if len(path) > 1]
+    _draw_starts(axes, [lift(path[:1]) for path in moved])
     canvas.legend_below(axes)
 
 
