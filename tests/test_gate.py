@@ -42,6 +42,7 @@ LAYOUT = [
     "results",
     "_records",
     "_programs",
+    "_placement",
     "_step",
     "_arguments",
     "_feed",

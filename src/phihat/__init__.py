@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from phihat import products as products
     from phihat import sampling as sampling
     from phihat import second_order as second_order
+    from phihat import sharding as sharding
     from phihat import sweeps as sweeps
     from phihat._records import Recorder as Recorder
     from phihat._types import Box as Box
@@ -157,6 +158,7 @@ _HOMES = {
     "refute_convexity": "convexity",
     "sampling": "sampling",
     "second_order": "second_order",
+    "sharding": "sharding",
     "sharpness": "curvature",
     "spectral_density": "curvature",
     "steepest_descent": "line_searches",

@@ -10,6 +10,7 @@ Example:
   ('NONFINITE_LOSS', 0.0)
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, PyTree
 
-from phihat import _checks, _tree, losses
+from phihat import _checks, _placement, _tree, losses
 from phihat._types import Batch, Params, RandomKey, Status
 from phihat.optimizers import Optimizer
 from phihat.results import FitState, StepInfo
@@ -32,6 +33,7 @@ __all__ = [
     "bind_loss",
     "diagnose",
     "guarded_step",
+    "place",
     "project",
     "propose",
     "propose_until",
@@ -98,9 +100,10 @@ def propose(
     *,
     has_aux: _tree.Static,
     nonfinite: _tree.Static,
+    placement: _tree.Static | None = None,
 ) -> tuple[FitState, StepInfo]:
     """Return the state after a step, and in the info whether it may be taken."""
-    value_fn = bind_loss(loss_fn, batch, state, has_aux.value)
+    value_fn = bind_loss(loss_fn, batch, state, has_aux.value, placement)
     scalar_fn = lambda params: value_fn(params)[0]  # noqa: E731
     grad_fn = jax.grad(scalar_fn)
     (loss, aux), grad = jax.value_and_grad(value_fn, has_aux=True)(state.params)
@@ -152,6 +155,25 @@ def propose(
         loss=loss.astype(state.loss.dtype),
     )
     return proposal, info
+
+
+def place(step_fn: Partial, call: str, *, params: Params, **others: PyTree) -> Partial:
+    """Let a step that `make_step` made keep its params and batches where they lie.
+
+    Args:
+      step_fn: the step.
+      call: the public function on whose behalf it is placed, for the message.
+      params: those of the start.
+      **others: by name what else the step will meet, `data` among them.
+
+    Raises:
+      ValueError: arrays were put on different sets of devices.
+    """
+    placement = _placement.placement_of(call, params=params, **others)
+    if placement is None:
+        return step_fn
+    keywords = {**step_fn.keywords, "placement": _tree.Static(placement)}
+    return Partial(step_fn.func, *step_fn.args, **keywords)
 
 
 def as_proposal(step_fn: Partial, *, asks_later: bool) -> Partial:
@@ -303,9 +325,21 @@ def _same_types(after: PyTree, before: PyTree) -> PyTree:
 
 
 def bind_loss(
-    loss_fn: Any, batch: Batch, state: FitState, has_aux: bool
+    loss_fn: Any,
+    batch: Batch,
+    state: FitState,
+    has_aux: bool,
+    placement: _tree.Static | None = None,
 ) -> Callable[[Params], tuple[Array, PyTree]]:
-    """Return `params -> (loss, aux)` on a batch, checked where it is traced."""
+    """Return `params -> (loss, aux)` on a batch, checked where it is traced.
+
+    Where a placement is given, params, gradients and the batch lie as it says: the
+    transpose of keeping params in place keeps their gradients there.
+    """
+    keep = lambda params: params  # noqa: E731
+    if placement is not None:
+        keep = functools.partial(_placement.keep, placement.value.params)
+        batch = _placement.keep_rows(placement.value.data, batch)
     arguments = () if batch is None else (batch,)
     extra = {}
     if _checks.takes_argument(loss_fn, "key"):
@@ -318,7 +352,7 @@ def bind_loss(
     _check_signature(loss_fn, len(arguments), extra)
 
     def value_fn(params: Params) -> tuple[Array, PyTree]:
-        return _split_aux(loss_fn(params, *arguments, **extra), has_aux)
+        return _split_aux(loss_fn(keep(params), *arguments, **extra), has_aux)
 
     return value_fn
 

@@ -44,6 +44,7 @@ from phihat._step import (
     bind_loss,
     diagnose,
     guarded_step,
+    place,
     project,
     propose_until,
 )
@@ -141,14 +142,13 @@ def fit(
                 "out; give a number of steps alone, or differentiate implicitly, by "
                 "`sweeps.implicit_fit`."
             )
-    code = (
-        step_fn,
-        sampler,
-        _records.normalise("fit", record),
-        as_tolerance("fit", tolerance),
-    )
+    entries = _records.normalise("fit", record)
+    tolerance = as_tolerance("fit", tolerance)
     _checks.check_key("fit", key)
     check_start("fit", params, state, projection)
+    start = params if state is None else state.params
+    step_fn = place(step_fn, "fit", params=start, data=data, state=state, key=key)
+    code = (step_fn, sampler, entries, tolerance)
     return _programs.call(_fit, code, options, params, data, key, state)
 
 
@@ -300,6 +300,9 @@ def run(
             f"run: `state` must be a FitState, as `init` returns it, got "
             f"{_checks.brief(state)}."
         )
+    if step_fn.func is guarded_step:
+        placed = place(step_fn, "run", params=state.params, data=data, state=state)
+        code = (placed, *code[1:])
     return _programs.call(_run, code, options, state, data)
 
 
@@ -443,12 +446,13 @@ def _evaluate(
 ) -> tuple[Array, Params]:
     """Return loss and gradient on the last batch, or on the batch that failed."""
     loss_fn, has_aux = step_fn.args[0], step_fn.keywords["has_aux"].value
+    placement = step_fn.keywords.get("placement")
     failed = state.status >= Status.NONFINITE_LOSS
     step = jnp.where(failed, state.step, jnp.maximum(state.step - 1, 0))
     here = state._replace(step=step)
 
     def measure(batch: Batch) -> tuple[Array, Params]:
-        value_fn = bind_loss(loss_fn, batch, here, has_aux)
+        value_fn = bind_loss(loss_fn, batch, here, has_aux, placement)
         (loss, _), grad = jax.value_and_grad(value_fn, has_aux=True)(params)
         return loss, grad
 

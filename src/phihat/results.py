@@ -239,7 +239,7 @@ def _explain(result: FitResult) -> FitError:
         (
             name or "the only leaf"
             for name, value in zip(paths, jax.tree.leaves(result.params), strict=True)
-            if not np.all(np.isfinite(np.asarray(value, dtype=float)))
+            if not _is_finite(value)
         ),
         None,
     )
@@ -257,6 +257,14 @@ def _explain(result: FitResult) -> FitError:
             "the data (`phihat.datasets.standardize`)."
         )
     return FitError(step, _QUANTITIES[status], path, advice)
+
+
+def _is_finite(value: Any) -> bool:
+    """Look at what this process holds: alone it cannot fetch the rest."""
+    parts = [value]
+    if isinstance(value, jax.Array) and not value.is_fully_addressable:
+        parts = [shard.data for shard in value.addressable_shards]
+    return all(np.isfinite(np.asarray(part, dtype=float)).all() for part in parts)
 
 
 def _lane(result: FitResult, lane: int, num_axes: int) -> FitResult:

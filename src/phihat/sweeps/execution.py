@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from phihat import _tree
@@ -143,6 +143,8 @@ class _Code:
                 out_specs=split,
                 check_vma=False,
             )
+            if mesh.is_multi_process:  # let every process see all results
+                return jax.jit(chunk, out_shardings=NamedSharding(mesh, whole))
         return jax.jit(chunk)
 
     def _take(self, numbers: list[Any], rows: list[Array]) -> list[Any]:

@@ -244,7 +244,8 @@ class _Store:
 def _bar(total: int, progress: bool) -> Any:
     from tqdm.auto import tqdm
 
-    return tqdm(total=total, unit="lanes", disable=not progress)
+    hidden = not progress or jax.process_index() > 0
+    return tqdm(total=total, unit="lanes", disable=hidden)
 
 
 def _check_names(call: str, function: Any, names: list[str]) -> None:
