@@ -33,7 +33,7 @@ from phihat._step import UNSOUND
 from phihat._types import Status
 from phihat.results import FitState, StepInfo
 
-__all__ = ["Plan", "is_repeatable", "run_blocks", "run_guarded"]
+__all__ = ["Plan", "Ran", "Segment", "is_repeatable", "run_blocks", "run_guarded"]
 
 _BLOCK = 128
 """Steps of a block: few enough to repeat, many enough to forget its bookkeeping."""
@@ -59,6 +59,39 @@ class Plan(NamedTuple):
         return -(-self.num_steps // self.record_every)
 
 
+class Segment(NamedTuple):
+    """A part of a run whose other parts run by themselves; steps are its numbers.
+
+    Steps count from the row that was begun last: `begin` is below `record_every`, and
+    where it is not zero, the first row of the segment's history was written before.
+
+    Attributes:
+      begin: the first step, int32 [].
+      end: the step before which the segment ends, int32 [].
+      recorder_states: of the segment before, or None to begin with.
+    """
+
+    begin: Int[Array, ""]
+    end: Int[Array, ""]
+    recorder_states: PyTree
+
+
+class Ran(NamedTuple):
+    """What a loop returns.
+
+    Attributes:
+      state: the last one, its status RUNNING where the budget was used.
+      nonfinite_leaf: the number of the leaf that was not finite, or -1.
+      history: blank after a stop.
+      recorder_states: those after the last step taken.
+    """
+
+    state: FitState
+    nonfinite_leaf: Int[Array, ""]
+    history: dict[str, Any]
+    recorder_states: PyTree
+
+
 class _Carry(NamedTuple):
     """What both loops carry from step to step."""
 
@@ -82,7 +115,8 @@ def run_guarded(
     *,
     stops_early: bool,
     remat: bool = False,
-) -> tuple[FitState, Int[Array, ""], dict[str, Any]]:
+    segment: Segment | None = None,
+) -> Ran:
     """Run steps, each guarded by a choice between the old and the new state.
 
     Args:
@@ -94,12 +128,12 @@ def run_guarded(
       stops_early: end the loop once the fit has stopped, at the price of reverse
         differentiation; else the remaining steps run and change nothing.
       remat: cut the run into segments that reverse differentiation computes anew.
+      segment: run this part alone, of at most `plan.num_steps` steps.
 
     Returns:
-      The last state (its status RUNNING where the budget was used), the number of the
-      leaf that was not finite or -1, and the history, blank after a stop.
+      The last state, the leaf that was not finite, and the history.
     """
-    start, stride = state.step, plan.record_every
+    start, stride = _first_step(state, segment), plan.record_every
     blocks, rows = _split_rows(plan, stops_early, remat)
     is_padded = blocks * rows * stride > plan.num_steps
 
@@ -109,7 +143,9 @@ def run_guarded(
         carry, leaf = loop
         before = carry.state
         active = before.status == Status.RUNNING
-        if is_padded:
+        if segment is not None:
+            active &= (offset >= segment.begin) & (offset < segment.end)
+        elif is_padded:
             active &= offset < plan.num_steps
         proposal, info = feed.use_fn(
             start + offset, lambda batch: propose_fn(before, batch)
@@ -128,7 +164,10 @@ def run_guarded(
         (after, leaf), (active, info) = take(loop, offsets[0])
         batch_fn = lambda: feed.batch_fn(start + offsets[0])  # noqa: E731
         recorder_states, row = _ask(recorders, loop[0], info, batch_fn)
-        loop = (after._replace(recorder_states=recorder_states), leaf)
+        # A stopped fit asks no more: what its recorders keep stays as it was.
+        goes_on = after.state.step > loop[0].state.step
+        kept = _tree.select(goes_on, recorder_states, after.recorder_states)
+        loop = (after._replace(recorder_states=kept), leaf)
         if stride > 1:
             loop, _ = jax.lax.scan(take_silently, loop, offsets[1:])
         return loop, _tree.select(active, row, blank(row))
@@ -137,7 +176,7 @@ def run_guarded(
         offsets = block * (rows * stride) + jnp.arange(rows * stride, dtype=jnp.int32)
         return jax.lax.scan(take_row, loop, offsets.reshape(rows, stride))
 
-    loop = (_start(state, recorders), jnp.asarray(-1, jnp.int32))
+    loop = (_start(state, recorders, segment), jnp.asarray(-1, jnp.int32))
     if stops_early:
         loop, history = _scan_until_stopped(take_block, loop, blocks, rows)
     elif remat:
@@ -149,7 +188,7 @@ def run_guarded(
         loop, history = take_block(loop, 0)
     history = jax.tree.map(lambda leaf: leaf[: plan.num_rows], history)
     carry, leaf = loop
-    return carry.state, leaf, history
+    return Ran(carry.state, leaf, history, carry.recorder_states)
 
 
 def _split_rows(plan: Plan, stops_early: bool, remat: bool) -> tuple[int, int]:
@@ -225,7 +264,8 @@ def run_blocks(
     plan: Plan,
     *,
     diagnose_fn: Callable[..., tuple[Array, Array]],
-) -> tuple[FitState, Int[Array, ""], dict[str, Any]]:
+    segment: Segment | None = None,
+) -> Ran:
     """Run steps in unguarded blocks, repeating one in which a step may not be taken.
 
     Args:
@@ -236,11 +276,12 @@ def run_blocks(
       plan: how many steps, how many rows.
       diagnose_fn: `(loss, grad, params) -> (status, leaf)`, asked about a step that
         ended with the status `UNSOUND`.
+      segment: run this part alone, with at most `plan.num_rows` rows.
 
     Returns:
       As `run_guarded`; the loop always ends where the fit stops.
     """
-    start, stride = state.step, plan.record_every
+    start, stride = _first_step(state, segment), plan.record_every
     length = _BLOCK if stride == 1 else stride
     repeats = is_repeatable(state)
     nobody = jnp.asarray(-1, jnp.int32)
@@ -324,24 +365,29 @@ def run_blocks(
             history=history,
         )
 
-    carry = _start(state, recorders)
+    carry = _start(state, recorders, segment)
     row = _row_shape(propose_fn, feed, recorders, carry)
     carry = carry._replace(state=state._replace(step=None))
+    begin, target = jnp.zeros((), jnp.int32), jnp.asarray(plan.num_steps, jnp.int32)
+    status = running
+    if segment is not None:  # which may follow one that stopped
+        begin, status = segment.begin, state.status
+        target = jnp.where(status == Status.RUNNING, segment.end, begin)
     end = jax.lax.while_loop(
         lambda blocks: blocks.offset < blocks.target,
         take_block,
         _Blocks(
             begin=carry,
-            offset=jnp.zeros((), jnp.int32),
-            target=jnp.asarray(plan.num_steps, jnp.int32),
-            status=running,
+            offset=begin,
+            target=target,
+            status=status,
             nonfinite_leaf=nobody,
             row=None if stride == 1 else blank(row),
             history=_blank_rows(row, plan.num_rows),
         ),
     )
     final = end.begin.state._replace(status=end.status, step=start + end.offset)
-    return final, end.nonfinite_leaf, end.history
+    return Ran(final, end.nonfinite_leaf, end.history, end.begin.recorder_states)
 
 
 def is_repeatable(state: FitState) -> bool:
@@ -355,7 +401,16 @@ def is_repeatable(state: FitState) -> bool:
 # -------------------------------------------------------------------- private helpers
 
 
-def _start(state: FitState, recorders: dict[str, Recorder]) -> _Carry:
+def _first_step(state: FitState, segment: Segment | None) -> Int[Array, ""]:
+    """Return the step from which offsets count."""
+    return state.step if segment is None else state.step - segment.begin
+
+
+def _start(
+    state: FitState, recorders: dict[str, Recorder], segment: Segment | None
+) -> _Carry:
+    if segment is not None and segment.recorder_states is not None:
+        return _Carry(state, segment.recorder_states)
     recorder_states = {
         name: _tree.strong(recorder.init_fn(state.params))
         for name, recorder in recorders.items()

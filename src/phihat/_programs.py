@@ -23,7 +23,7 @@ from jaxtyping import PyTree
 
 from phihat import _tree
 
-__all__ = ["call", "is_tracing"]
+__all__ = ["bind", "call", "is_tracing"]
 
 _MAX_PROGRAMS = 256
 """Enough for a notebook's day; a program of a small fit is some hundred kilobytes."""
@@ -56,15 +56,34 @@ def call(
     return body(code, options, False, *arrays)
 
 
+def bind(
+    body: Callable[..., Any], code: PyTree, options: Hashable, *, donates: bool = False
+) -> Callable[..., Any]:
+    """Return the program of an eager `call`, for one who calls it again and again.
+
+    Args:
+      body: as in `call`, like the two that follow.
+      code: split once, here.
+      options: what else shapes the program.
+      donates: the first of the arrays is given away to the program.
+    """
+    key, numbers = _tree.split(code)
+    return functools.partial(_program(body, key, options, True, donates), numbers)
+
+
 @functools.lru_cache(maxsize=_MAX_PROGRAMS)
 def _program(
-    body: Callable[..., Any], key: Hashable, options: Hashable, is_eager: bool
+    body: Callable[..., Any],
+    key: Hashable,
+    options: Hashable,
+    is_eager: bool,
+    donates: bool = False,
 ) -> Callable[..., Any]:
     def program(numbers: list[Any], *arrays: PyTree) -> Any:
         return body(_tree.merge(key, numbers), options, is_eager, *arrays)
 
     program.__name__ = body.__name__.strip("_")
-    return jax.jit(program)
+    return jax.jit(program, donate_argnums=(1,) if donates else ())
 
 
 def is_tracing() -> bool:

@@ -15,6 +15,7 @@ Example:
   {'bias': 0.826, 'weight': 0.522}
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ from phihat._arguments import (
     check_start,
 )
 from phihat._feed import Feed, make_feed
-from phihat._loop import Plan, is_repeatable, run_blocks, run_guarded
+from phihat._loop import Plan, Ran, Segment, is_repeatable, run_blocks, run_guarded
 from phihat._step import (
     Tolerance,
     as_proposal,
@@ -319,17 +320,27 @@ def _fit(
     state: FitState | None,
 ) -> FitResult:
     step_fn, sampler, entries, tolerance = code
-    _, optimizer, projection = step_fn.args
+    optimizer = step_fn.args[1]
     if state is None:
         state = init(params, optimizer, key=key)
     elif key is not None:
         state = state._replace(key=key)
     check_opt_state(optimizer, state)
     end = _loop(step_fn, sampler, entries, tolerance, options, is_eager, state, data)
+    result = conclude(step_fn, end.feed, end.state, end.nonfinite_leaf, data)
+    return dataclasses.replace(
+        result, history=end.history, num_steps=end.state.step - state.step
+    )
 
-    final = project(projection, eval_params(end.state.opt_state, end.state.params))
-    loss, grad = _evaluate(step_fn, end.feed, end.state, final)
-    status, leaf = end.state.status, end.nonfinite_leaf
+
+def conclude(
+    step_fn: Partial, feed: Feed, state: FitState, leaf: Array, data: Batch
+) -> FitResult:
+    """Return the result of a run that has ended, with no history yet."""
+    _, _, projection = step_fn.args
+    final = project(projection, eval_params(state.opt_state, state.params))
+    loss, grad = _evaluate(step_fn, feed, state, final)
+    status = state.status
     if step_fn.keywords["nonfinite"].value == "stop":
         found, found_leaf = diagnose(loss, grad)
         surprised = (status == Status.COMPLETED) & (found != Status.RUNNING)
@@ -339,10 +350,10 @@ def _fit(
         params=final,
         loss=loss,
         grad_norm=_tree.global_norm(grad),
-        history=end.history,
+        history={},
         status=status,
-        num_steps=end.state.step - state.step,
-        state=end.state._replace(status=status),
+        num_steps=state.step,
+        state=state._replace(status=status),
         nonfinite_leaf=leaf,
         nonfinite_data_leaf=_inspect_data(data, status),
         data_paths=tuple(_tree.leaf_paths(data)),
@@ -395,36 +406,23 @@ def _loop(
     data: Batch,
 ) -> _End:
     """Run the steps and complete the history; inside a trace."""
-    is_ours = isinstance(step_fn, Partial) and step_fn.func is guarded_step
-    loss_fn, _, projection = step_fn.args if is_ours else (None, None, None)
-    is_single = is_eager and jax.default_backend() == "cpu"
-    propose = step_fn
-    if is_ours:
-        propose = as_proposal(step_fn, asks_later=is_single and is_repeatable(state))
-    if tolerance is not None:
-        propose = functools.partial(propose_until, propose, tolerance, projection)
-
     feed = make_feed(sampler, data, state.key)
     num_steps = options.num_steps
     if num_steps is None:
         num_steps = (options.num_epochs or 0) * feed.steps_per_epoch
     plan = Plan(num_steps=num_steps, record_every=options.record_every)
-    recorders = _records.resolve(entries, loss_fn, projection)
     start = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
-    if is_single:
-        last, leaf, history = run_blocks(
-            propose, feed, start, recorders, plan, diagnose_fn=diagnose
-        )
-    else:
-        last, leaf, history = run_guarded(
-            propose,
-            feed,
-            start,
-            recorders,
-            plan,
-            stops_early=tolerance is not None,
-            remat=options.remat,
-        )
+    ran = run_steps(
+        step_fn,
+        entries,
+        tolerance,
+        feed,
+        start,
+        plan,
+        is_eager=is_eager,
+        remat=options.remat,
+    )
+    last, leaf, history = ran.state, ran.nonfinite_leaf, ran.history
     finished = last.status == Status.RUNNING
     last = last._replace(
         status=jnp.where(
@@ -433,12 +431,62 @@ def _loop(
     )
     offsets = jnp.arange(plan.num_rows, dtype=jnp.int32) * plan.record_every
     if "params" in history:
+        projection = _own_parts(step_fn)[1]
         final = project(projection, eval_params(last.opt_state, last.params))
         measured = offsets <= last.step - start.step
         history["params"] = _complete(history["params"], measured, final)
     if options.records:
         history["step"] = start.step + offsets
     return _End(state=last, nonfinite_leaf=leaf, history=history, feed=feed)
+
+
+def run_steps(
+    step_fn: Any,
+    entries: Any,
+    tolerance: Tolerance | None,
+    feed: Feed,
+    state: FitState,
+    plan: Plan,
+    *,
+    is_eager: bool,
+    remat: bool = False,
+    segment: Segment | None = None,
+) -> Ran:
+    """Run the steps of a plan, or a segment of them, by the loop that suits."""
+    loss_fn, projection = _own_parts(step_fn)
+    is_single = is_eager and jax.default_backend() == "cpu"
+    propose = step_fn
+    if loss_fn is not None:
+        propose = as_proposal(step_fn, asks_later=is_single and is_repeatable(state))
+    if tolerance is not None:
+        propose = functools.partial(propose_until, propose, tolerance, projection)
+    recorders = _records.resolve(entries, loss_fn, projection)
+    if is_single:
+        return run_blocks(
+            propose,
+            feed,
+            state,
+            recorders,
+            plan,
+            diagnose_fn=diagnose,
+            segment=segment,
+        )
+    return run_guarded(
+        propose,
+        feed,
+        state,
+        recorders,
+        plan,
+        stops_early=tolerance is not None and segment is None,
+        remat=remat,
+        segment=segment,
+    )
+
+
+def _own_parts(step_fn: Any) -> tuple[Any, Any]:
+    """Return the loss and the projection of a step made here, else None and None."""
+    is_ours = isinstance(step_fn, Partial) and step_fn.func is guarded_step
+    return (step_fn.args[0], step_fn.args[2]) if is_ours else (None, None)
 
 
 def _evaluate(
