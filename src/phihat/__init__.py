@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from phihat import checkpoint as checkpoint
     from phihat import convexity as convexity
     from phihat import critical_points as critical_points
     from phihat import curvature as curvature
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from phihat import second_order as second_order
     from phihat import sharding as sharding
     from phihat import sweeps as sweeps
+    from phihat import training as training
     from phihat._records import Recorder as Recorder
     from phihat._types import Box as Box
     from phihat._types import Status as Status
+    from phihat.checkpoint import Checkpoints as Checkpoints
     from phihat.convexity import ConvexityReport as ConvexityReport
     from phihat.convexity import Verdict as Verdict
     from phihat.convexity import certified_radius as certified_radius
@@ -87,6 +90,7 @@ if TYPE_CHECKING:
     from phihat.sweeps import learning_rate_range as learning_rate_range
     from phihat.sweeps import multistart as multistart
     from phihat.sweeps import sweep as sweep
+    from phihat.training import train as train
 
 __version__ = "0.1.0"
 
@@ -94,6 +98,7 @@ __version__ = "0.1.0"
 # is added here is imported above too, for the type checker.
 _HOMES = {
     "Box": "_types",
+    "Checkpoints": "checkpoint",
     "ConfidenceIntervals": "error_bars",
     "ConvexityReport": "convexity",
     "CriticalPointKind": "critical_points",
@@ -113,6 +118,7 @@ _HOMES = {
     "certified_radius": "convexity",
     "certify_convexity": "convexity",
     "check_convexity": "convexity",
+    "checkpoint": "checkpoint",
     "classify_critical_point": "critical_points",
     "compare": "sweeps",
     "confidence_intervals": "error_bars",
@@ -164,6 +170,8 @@ _HOMES = {
     "steepest_descent": "line_searches",
     "sweep": "sweeps",
     "sweeps": "sweeps",
+    "train": "training",
+    "training": "training",
 }
 
 if not TYPE_CHECKING:

@@ -181,8 +181,8 @@ def run_guarded(
         loop, history = _scan_until_stopped(take_block, loop, blocks, rows)
     elif remat:
         # A scan does not merge a segment with its repetition, so nothing prevents it.
-        segment = jax.checkpoint(take_block, prevent_cse=False)
-        loop, history = jax.lax.scan(segment, loop, jnp.arange(blocks, dtype=jnp.int32))
+        part = jax.checkpoint(take_block, prevent_cse=False)
+        loop, history = jax.lax.scan(part, loop, jnp.arange(blocks, dtype=jnp.int32))
         history = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), history)
     else:
         loop, history = take_block(loop, 0)

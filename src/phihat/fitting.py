@@ -334,11 +334,17 @@ def _fit(
 
 
 def conclude(
-    step_fn: Partial, feed: Feed, state: FitState, leaf: Array, data: Batch
+    step_fn: Partial,
+    feed: Feed,
+    state: FitState,
+    leaf: Array,
+    data: Batch,
+    final: Params | None = None,
 ) -> FitResult:
     """Return the result of a run that has ended, with no history yet."""
-    _, _, projection = step_fn.args
-    final = project(projection, eval_params(state.opt_state, state.params))
+    if final is None:
+        projection = step_fn.args[2]
+        final = project(projection, eval_params(state.opt_state, state.params))
     loss, grad = _evaluate(step_fn, feed, state, final)
     status = state.status
     if step_fn.keywords["nonfinite"].value == "stop":

@@ -1,0 +1,333 @@
+"""The host's side of a long fit: chunk after chunk, and what happens between them.
+
+Example:
+  >>> from phihat import _driver
+  >>> _driver.steps_until(7, every=5)
+  3
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from phihat import _chunks, _programs
+from phihat._records import blank
+from phihat._sources import Group, Place, Stream, StreamFailure
+from phihat._types import Status
+from phihat.results import FitResult, FitState
+
+__all__ = ["Piece", "Run", "first_room", "steps_until"]
+
+_CHUNK_SECONDS = 0.2
+"""How long a chunk should last: host work of a millisecond is then below 1 %."""
+
+_FEW_ROWS, _MANY_ROWS = 2**10, 2**18
+"""Two sizes of the buffer for rows, hence two programs at most."""
+
+_BUFFER_BYTES = 2**25
+"""A large buffer for rows takes at most so many bytes."""
+
+_IN_FLIGHT = 4
+"""Chunks of a stream that may be on their way before the host looks at one."""
+
+
+def first_room(entries: Any, state: FitState) -> int:
+    """Return room for rows, before it is known how large they are."""
+    scalars = {"grad_norm", "learning_rate", "loss", "sharpness"}
+    if {name for name, _ in entries} <= scalars:
+        return _FEW_ROWS
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
+    return min(_FEW_ROWS, max(4, _BUFFER_BYTES // max(size, 1)))
+
+
+def steps_until(step: int, every: int) -> int:
+    """Return how many steps remain until the next multiple of `every`."""
+    return every - step % every
+
+
+class Piece(NamedTuple):
+    """Data for some steps.
+
+    Attributes:
+      data: all of them, or a group of batches.
+      num_steps: how many steps they serve.
+      position: the number in the group of the first batch.
+      group: where they come from, or None.
+    """
+
+    data: PyTree
+    num_steps: int
+    position: int = 0
+    group: Group | None = None
+
+
+class _Pending(NamedTuple):
+    report: _chunks.Report
+    piece: Piece
+    begin: int
+
+
+class Run:
+    """One fit, driven from the host.
+
+    Args:
+      code: the step, the sampler, what to record, the tolerance.
+      options: of the chunks' programs.
+      carry: its own buffers: they are given away.
+      data: arrays, or None where `stream` is given.
+      stream: batches to come.
+      start_step: the absolute step at which the run began.
+      num_steps: its budget, or None.
+      chunk: steps per chunk, or None to choose.
+      records: keep a history.
+    """
+
+    def __init__(
+        self,
+        code: Any,
+        options: _chunks.Options,
+        carry: _chunks.Carry,
+        *,
+        data: PyTree,
+        stream: Stream | None,
+        start_step: int,
+        num_steps: int | None,
+        chunk: int | None,
+        records: bool,
+    ) -> None:
+        """Begin where the carry stands."""
+        self.code = code
+        self.carry = carry
+        self.start_step = start_step
+        self.num_steps = num_steps
+        self.status = Status(int(carry.state.status))
+        self.leaf = -1
+        self.step = self.launched = int(carry.state.step)
+        self.loss = float(carry.state.loss)
+        self.history: list[dict[str, Any]] = []
+        self.num_rows = 0
+        self.stream = stream
+        self.stream_ended = False
+        self.failure: StreamFailure | None = None
+        self.options = options
+        self.chunk = chunk
+        self.step_seconds: float | None = None
+        self._data = data
+        self._group: Group | None = None
+        self._used = 0
+        self._last: tuple[Piece, int] | None = None
+        self._place = None if stream is None else stream.place
+        self._records = records
+        self._pending: list[_Pending] = []
+        self._programs: dict[int, Callable[..., Any]] = {}
+        self._room = options.num_rows
+        self._stride = options.record_every
+
+    # ------------------------------------------------------------------- one chunk
+
+    @property
+    def done(self) -> int:
+        """Steps launched in this run."""
+        return self.launched - self.start_step
+
+    def piece(self, limit: int) -> Piece | None:
+        """Return data for at most `limit` steps, or None where none are left now."""
+        if self.num_steps is not None:
+            limit = min(limit, self.num_steps - self.done)
+        if self.chunk is not None:
+            limit = min(limit, steps_until(self.done, self.chunk))
+        room = self._room * self._stride - self.done % self._stride
+        limit = min(limit, room)
+        if self.stream is None:
+            return Piece(self._data, min(limit, self._affordable()))
+        if self._group is None or self._used == self._group.num_batches:
+            try:
+                self._group, self._used = self.stream.read(timeout=0.1), 0
+            except StreamFailure as failure:
+                self.failure = failure
+                self._group = None
+            if self._group is None:
+                self.stream_ended = True
+                return None
+        count = min(limit, self._group.num_batches - self._used)
+        return Piece(self._group.data, count, self._used, self._group)
+
+    def _affordable(self) -> int:
+        """Return how many steps a chunk should have."""
+        if self.chunk is not None:
+            return self.chunk
+        if self.step_seconds is None:
+            return 16
+        return max(1, int(_CHUNK_SECONDS / self.step_seconds))
+
+    def go_on(self) -> None:
+        """Run again where an earlier call was stopped from outside."""
+        self.status = Status.RUNNING
+        running = jnp.asarray(Status.RUNNING, jnp.int32)
+        state = self.carry.state._replace(status=running)
+        self.carry = self.carry._replace(state=state)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the carry is where the host knows it to be."""
+        leaves = jax.tree.leaves(self.carry)
+        return not self._pending and not any(leaf.is_deleted() for leaf in leaves)
+
+    def launch(self, piece: Piece) -> None:
+        """Start the chunk that uses a piece."""
+        if self._room not in self._programs:
+            self._programs[self._room] = _programs.bind(
+                _chunks.advance,
+                self.code,
+                self.options._replace(num_rows=self._room),
+                donates=True,
+            )
+        begin = self.done % self._stride
+        numbers = (begin, begin + piece.num_steps, piece.position)
+        self.carry, report = self._programs[self._room](
+            self.carry, piece.data, *(np.int32(number) for number in numbers)
+        )
+        self._pending.append(_Pending(report, piece, begin))
+        self.launched += piece.num_steps
+        if piece.group is not None:
+            self._used += piece.num_steps
+        if len(self._pending) > _IN_FLIGHT:
+            jax.block_until_ready(self._pending[-_IN_FLIGHT].report.status)
+
+    def drain(self) -> dict[str, Any]:
+        """Wait for what was launched; return the rows of the history that it wrote."""
+        new: list[dict[str, Any]] = []
+        before = self.num_rows
+        for pending in self._pending:
+            report = pending.report
+            step, status = int(report.step), Status(int(report.status))
+            made = step - self.step
+            # The step at which a fit stops is measured, and not taken.
+            measured = pending.begin + made + (status != Status.RUNNING)
+            skipped, written = int(pending.begin > 0), -(-measured // self._stride)
+            if measured > pending.begin:
+                self._last = pending.piece, self.step
+                new.append(_take_rows(report.rows, skipped, written))
+                self.num_rows += written - skipped
+            self.step, self.status = step, status
+            self.loss = float(report.loss)
+            if status != Status.RUNNING:
+                self.leaf = int(report.nonfinite_leaf)
+                break
+        self._pending.clear()
+        self.launched = self.step
+        if self.num_rows == before or not self._records:
+            return {}
+        rows = _join(new)
+        self.history.append(rows)
+        return rows | {"step": self._steps(before, self.num_rows)}
+
+    def _steps(self, begin: int, end: int) -> np.ndarray:
+        rows = np.arange(begin, end, dtype=np.int32)
+        return self.start_step + rows * np.int32(self._stride)
+
+    def wait(self) -> None:
+        """Wait until what was launched is done."""
+        jax.block_until_ready(self._pending[-1].report)
+
+    def learn(self, seconds: float, steps: int) -> None:
+        """Take note of how long a chunk of arrays took, and choose the room for rows.
+
+        More room is another program, and pays only where steps are very short.
+        """
+        is_first = self.step_seconds is None
+        self.step_seconds = max(seconds / steps, 1e-9)
+        if is_first or self._room >= _MANY_ROWS or self.chunk is not None:
+            return
+        if self._room * self._stride * self.step_seconds < _CHUNK_SECONDS / 4:
+            leaves = jax.tree.leaves(self._pending[-1].report.rows)
+            row_bytes = sum(leaf.nbytes for leaf in leaves) // self._room
+            room = min(_MANY_ROWS, _BUFFER_BYTES // max(row_bytes, 1))
+            self._room = max(self._room, room)
+
+    @property
+    def place(self) -> Place | None:
+        """Where the stream stood after the batches used, or None."""
+        if self._last is None or self._last[0].group is None:
+            return self._place
+        piece, first_step = self._last
+        assert piece.group is not None
+        used = piece.position + self.step - first_step
+        return piece.group.places[used - 1] if used > 0 else self._place
+
+    # ------------------------------------------------------------------- the end
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether a batch is at hand on which a result can be measured."""
+        return self.stream is None or self._last is not None
+
+    def finish(self, state: FitState, params: PyTree | None) -> FitResult:
+        """Return the result of a state, or of other params, with no history yet."""
+        data, position = self._data, 0
+        if self.stream is not None:
+            assert self._last is not None  # who has made no step has no result
+            piece, first_step = self._last
+            failed = bool(state.status >= Status.NONFINITE_LOSS)
+            last = self.step if failed else max(self.step - 1, 0)
+            data, position = piece.data, piece.position + last - first_step
+        program = _programs.bind(_chunks.finish, self.code, self.options)
+        leaf = np.int32(self.leaf)
+        return program(state, data, leaf, np.int32(position), params)
+
+    def join_history(self) -> dict[str, Any]:
+        """Return the rows so far, as one."""
+        self.history = [_join(self.history)] if self.history else []
+        return self.history[0] if self.history else {}
+
+    def complete_history(self, final: PyTree) -> dict[str, Any]:
+        """Return the whole history in the form of `fit`."""
+        if not self._records:
+            return {}
+        rows = dict(self.join_history())
+        steps = self.step - self.start_step
+        budget = steps if self.num_steps is None else self.num_steps
+        length = -(-budget // self._stride)
+        missing = length - self.num_rows
+        if missing and rows:
+            shapes = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(
+                    (missing, *leaf.shape[1:]), leaf.dtype
+                ),
+                rows,
+            )
+            rows = _join([rows, jax.tree.map(np.asarray, blank(shapes))])
+        step = self._steps(0, length)
+        if "params" in rows:
+            rows["params"] = jax.tree.map(
+                lambda leaf, last: _repeat_last(
+                    leaf, step <= self.start_step + steps, np.asarray(last)
+                ),
+                rows["params"],
+                final,
+            )
+        return jax.tree.map(jnp.asarray, rows | {"step": step})
+
+
+def _repeat_last(
+    rows: np.ndarray, measured: np.ndarray, last: np.ndarray
+) -> np.ndarray:
+    whole = np.concatenate([rows, last[None]])
+    whole[:-1][~measured] = last
+    return whole
+
+
+def _take_rows(rows: PyTree, begin: int, end: int) -> PyTree:
+    return jax.tree.map(lambda leaf: np.array(np.asarray(leaf)[begin:end]), rows)
+
+
+def _join(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    if not parts:
+        return {}
+    if len(parts) == 1:
+        return parts[0]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
