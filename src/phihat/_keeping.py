@@ -23,7 +23,7 @@ from phihat._reports import Log
 from phihat._skeleton import describe, rebuild
 from phihat._sources import Place
 from phihat._types import Status
-from phihat.checkpoint import CheckpointError, Checkpoints
+from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult
 
 __all__ = ["Held", "Keeper", "Kept", "by_path", "from_path"]
@@ -174,7 +174,7 @@ class Keeper:
           held: is brought to where it was.
 
         Raises:
-          CheckpointError: the checkpoint belongs to another fit.
+          ValueError: the checkpoint belongs to another fit.
         """
         step = self.checkpoints.newest()
         if step is None:
@@ -233,7 +233,7 @@ class Keeper:
         """Refuse the checkpoint of another fit, and name what merely changed."""
         before = about["notes"].get("configuration")
         if before is None:
-            raise CheckpointError(
+            raise ValueError(
                 f"train: {folder} was made by `checkpoint.save` and not by `train`; "
                 "choose another folder for the checkpoints."
             )
@@ -250,7 +250,7 @@ class Keeper:
                 by_path(carry.state),
             )
         if grave:
-            raise CheckpointError(
+            raise ValueError(
                 f"train: {folder} holds another fit. {' '.join(grave)} Choose another "
                 "folder, or make the call that wrote it; nothing was changed."
             )

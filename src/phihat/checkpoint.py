@@ -37,15 +37,15 @@ from jaxtyping import PyTree
 
 from phihat import _checks, _skeleton, _tree
 
-__all__ = ["CheckpointError", "Checkpoints", "restore", "save"]
+__all__ = ["Checkpoints", "restore", "save"]
 
 _FORMAT = "phihat checkpoint 1"
 _LEAVES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 _ABOUT, _FILES, _ARRAYS = "about.json", "files.json", "arrays"
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read, or does not belong to this fit."""
+class Damaged(ValueError):
+    """A folder holds no checkpoint, or not all of one."""
 
 
 def save(
@@ -132,8 +132,8 @@ def restore(path: str | os.PathLike[str], like: PyTree | None = None) -> PyTree:
 
     Raises:
       FileNotFoundError: there is no such folder.
-      CheckpointError: it is none of phihat, or a file in it is missing or damaged.
-      ValueError: `like` has another structure, shape or dtype.
+      ValueError: it is no checkpoint of phihat, or a file in it is missing or damaged;
+        or `like` has another structure, shape or dtype.
       ImportError: orbax is not installed.
 
     Example:
@@ -269,7 +269,7 @@ class Checkpoints:
         for step in reversed(self.steps()):
             try:
                 read_about(self.folder(step))
-            except (CheckpointError, FileNotFoundError) as error:
+            except (Damaged, FileNotFoundError) as error:
                 _warn(f"{error} It is passed over.")
             else:
                 return step
@@ -296,20 +296,20 @@ def read_about(path: Path) -> dict[str, Any]:
         files = json.loads((path / _FILES).read_text(encoding="utf-8"))
         about = json.loads((path / _ABOUT).read_text(encoding="utf-8"))
         if about["format"] != _FORMAT:
-            raise CheckpointError(
+            raise Damaged(
                 f"restore: {path} has the format {about['format']!r}, this version "
                 f"reads {_FORMAT!r}."
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
+        raise Damaged(
             f"restore: {path} is no complete checkpoint of phihat ({error})."
         ) from error
     for name, wanted in files.items():
         file = path / name
         if not file.is_file():
-            raise CheckpointError(f"restore: {path} lacks its file {name}.")
+            raise Damaged(f"restore: {path} lacks its file {name}.")
         if _fingerprint(file) != wanted:
-            raise CheckpointError(
+            raise Damaged(
                 f"restore: in {path} the file {name} is damaged: it has "
                 f"{file.stat().st_size} bytes, {wanted[0]} were written, or other ones."
             )
@@ -374,7 +374,7 @@ def _read_arrays(path: Path, abstract: dict[str, Any]) -> dict[str, Any]:
                 path / _ARRAYS, args=orbax.args.StandardRestore(abstract)
             )
     except Exception as error:
-        raise CheckpointError(
+        raise Damaged(
             f"restore: the arrays of {path} cannot be read ({error})."
         ) from error
 

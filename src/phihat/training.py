@@ -175,8 +175,8 @@ def train(
 
     Raises:
       TypeError: an argument or a batch is of the wrong kind.
-      ValueError: an argument or a batch has a wrong value, or a stream is empty.
-      CheckpointError: the newest checkpoint belongs to another fit.
+      ValueError: an argument or a batch has a wrong value, a stream is empty, or the
+        newest checkpoint belongs to another fit.
       RuntimeError: reading the stream raised. An exception that ends a fit under way
         carries the result so far as its attribute `result`.
 
