@@ -258,7 +258,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("prover", "if not x.total:\n            return rule(call, x, y)", "if False:\n            return rule(call, x, y)"),
     Mutant("prover", "if not is_same:\n            return rule(call, x, y)", "if False:\n            return rule(call, x, y)", ("reductions",)),
     Mutant("prover", "if name in _OTHER_ON_INTEGERS", "if False and name in _OTHER_ON_INTEGERS"),
-    Mutant("prover", "if low <= x.low and x.high <= high:", "if True:"),
+    Mutant("prover", "if fits_integers(x.low, x.high, dtype):", "if True:"),
     Mutant("arrays", "if x.origin is not y.origin or x._numbers is None or y._numbers is None:", "if x._numbers is None or y._numbers is None:", argument="Numbers are unique over all arrays, so that equal ones are one element whatever the origin."),
     Mutant("arrays", "mask = np.broadcast_to(x.numbers == y.numbers, shape)", "mask = np.broadcast_to(np.True_, shape)", ("reductions",)),
     Mutant("arrays", "numbers=move(self.numbers),", "numbers=None,"),

@@ -137,6 +137,19 @@ FALSE = {
         _or_minus(lambda w: _int(w * 100).astype(jnp.int8) > 0),
         domain=box(1.3, 1.9),
     ),
+    "the least integer has no absolute value": Program(
+        lambda w, d: jnp.abs(d) * w**2, data=np.asarray(-(2**63))
+    ),
+    "the least integer of a range has no negative": Program(
+        lambda w, d: -d * w**2, data=Box(np.asarray(-(2**63)), np.asarray(-1))
+    ),
+    "the greatest integer and one": Program(
+        lambda w, d: (d + 1) * w**2, data=np.asarray(2**63 - 1)
+    ),
+    "none of an unsigned integer of no bits": Program(
+        lambda w, d: (~d).astype(float) * w - 2.0**64 * w - w**2,
+        data=np.asarray(0, np.uint64),
+    ),
     "integers wrap before a shift cancels": Program(
         _or_minus(lambda w: _back_and_forth(w.astype(jnp.int8)) > 0),
         60.0,

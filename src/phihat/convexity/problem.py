@@ -299,9 +299,8 @@ def _data_range(low: Any, high: Any) -> Interval | None:
         ends = (np.min(one, initial=0), np.max(one, initial=0))
         return from_array(one) if np.isfinite(ends).all() else None
     shape = np.broadcast_shapes(one.shape, other.shape)
-    return Interval(
-        *(np.array(np.broadcast_to(end, shape), np.float64) for end in (one, other))
-    )
+    low, high = from_array(one).low, from_array(other).high
+    return Interval(*(np.array(np.broadcast_to(end, shape)) for end in (low, high)))
 
 
 def _is_real(array: np.ndarray) -> bool:

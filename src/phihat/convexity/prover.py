@@ -32,6 +32,7 @@ from phihat.convexity.report import Blame, Line
 from phihat.convexity.rules import RULES, Call, Undecided, square
 from phihat.convexity.structure import STRUCTURAL, Unknown
 from phihat.convexity.values.extended import from_constant
+from phihat.convexity.values.makers import fits_integers
 
 __all__ = ["Interpreter", "Proof", "prove"]
 
@@ -379,7 +380,7 @@ def _wrapped(array: Array, dtype: Any) -> Array:
     low, high = float(jnp.iinfo(dtype).min), float(jnp.iinfo(dtype).max)
 
     def function(x: Facts) -> Facts:
-        if low <= x.low and x.high <= high:
+        if fits_integers(x.low, x.high, dtype):
             return x
         return Facts(low, high, total=x.total, constant=x.constant)
 

@@ -137,7 +137,7 @@ def _not(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     if is_boolean(equation.dtype):
         return [iv.sub(1.0, inputs[0])]
     if jnp.issubdtype(equation.dtype, jnp.unsignedinteger):
-        return [iv.sub(float(jnp.iinfo(equation.dtype).max), inputs[0])]
+        return [iv.sub(iv.from_rational(int(jnp.iinfo(equation.dtype).max)), inputs[0])]
     return [iv.sub(-1.0, inputs[0])]
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "function",
     "holds_zero",
     "is_boolean",
+    "fits_integers",
     "is_integer",
     "is_known",
     "is_same",
@@ -87,13 +88,25 @@ def wrapped(x: Interval, dtype: Any) -> Interval:
     """Allow for overflow: an integer that may leave its dtype may be any of them."""
     if not is_integer(dtype):
         return x
-    info = jnp.iinfo(dtype)
-    fits = (x.low >= info.min) & (x.high <= info.max)
+    fits = fits_integers(x.low, x.high, dtype)
     if fits.all():
         return x
+    info = jnp.iinfo(dtype)
     return Interval(
         np.where(fits, x.low, float(info.min)), np.where(fits, x.high, float(info.max))
     )
+
+
+def fits_integers(low: Any, high: Any, dtype: Any) -> Any:
+    """Tell whether all integers of a range are ones of a dtype.
+
+    The greatest of 64 bits is no float, and the float nearest to it is too great.
+    """
+    info = jnp.iinfo(dtype)
+    greatest = float(info.max)
+    if int(greatest) > info.max:
+        greatest = float(np.nextafter(greatest, 0.0))
+    return (low >= float(info.min)) & (high <= greatest)
 
 
 def is_known(x: Interval) -> bool:
