@@ -84,7 +84,11 @@ def _apply(equation: Equation, inputs: list[np.ndarray]) -> list[np.ndarray]:
     if name not in _OTHERS:
         return _bound(equation, inputs)
     result = _OTHERS[name](equation, *inputs)
-    return result if isinstance(result, list) else [result]
+    if isinstance(result, list):
+        return result
+    if result.dtype.kind in "iu" and equation.dtype is not None:
+        return [result.astype(equation.dtype)]  # NumPy sums in 64 bits, jax wraps
+    return [result]
 
 
 def _bound(equation: Equation, inputs: list[np.ndarray]) -> list[np.ndarray]:

@@ -518,6 +518,75 @@ _FALSE: dict[str, tuple[Any, ...]] = {
     ),
     "1 - sigmoid": (lambda x: jnp.log(1.0 - jax.nn.sigmoid(x)), _X),
     "2 - sigmoid": (lambda x: -jnp.log(2.0 - jax.nn.sigmoid(x)), _X),
+    # derivatives as values, statistics, and more of the elements
+    "minus the slope of a lying rule": (lambda x: -jax.grad(_liar)(x) * x, _X),
+    "the slope of log-sum-exp": (lambda v: jax.grad(jax.nn.logsumexp)(v)[0], _V),
+    "a real part": (lambda x: jnp.real((1j * x) ** 2), _X),
+    "a complex product": (
+        lambda v: jnp.real((v[0] + 1j * v[1]) * (v[0] + 1j * v[1])), _V,
+    ),
+    "the square of a maximum": (lambda v: jnp.max(v) ** 2, _V),
+    "logsumexp less the maximum": (lambda v: jax.nn.logsumexp(v) - jnp.max(v), _V),
+    "a mean weighted by softmax": (lambda v: jax.nn.softmax(v) @ v, _V),
+    "median": (lambda v: jnp.median(v), _V),
+    "minus a deviation": (lambda v: -jnp.std(v), _V),
+    "minus a product of three to .34": (
+        lambda v: -jnp.prod(v) ** 0.34, np.ones(3), None, Box(0.0, 5.0),
+    ),
+    "x^2 / (y z)": (
+        lambda v: v[0] ** 2 / (v[1] * v[2]), np.ones(3), None, Box(0.1, 5.0),
+    ),
+    "a sum over squares": (
+        lambda v: jnp.sum(v) / jnp.sum(v**2), np.ones(3), None, Box(0.1, 5.0),
+    ),
+    "shift dot": (
+        lambda v: jnp.log(jnp.exp(v - jnp.max(v)) @ jnp.asarray([1.0, 2.0, -0.1]))
+        + jnp.max(v), np.full(3, 0.5), None, Box(0.0, 1.0),
+    ),
+    "shift of twice the size": (
+        lambda v: jnp.log(jnp.sum(jnp.exp(v - jnp.max(v)) ** 2)) + jnp.max(v), _V,
+    ),
+    "log expm1": (lambda x: jnp.log(jnp.expm1(x)), _X, None, Box(0.1, 3.0)),
+    "lgamma(x + 1) - lgamma(x)": (
+        lambda x: special.gammaln(x + 1.0) - special.gammaln(x), _X, None,
+        Box(0.1, 5.0),
+    ),
+    "leaky the wrong way": (lambda x: jax.nn.leaky_relu(x, 2.0), _X),
+    "relu times relu": (lambda v: jax.nn.relu(v[0]) * jax.nn.relu(v[1]), _V),
+    "two halves with a jump": (
+        lambda x: jnp.where(x >= 0.0, x + 1.0, 0.0) + jnp.where(x < 0.0, -x, 0.0), _X,
+    ),
+    "a step at the end of the domain": (
+        lambda x: jnp.where(x > 1.0, x**2, 5.0), np.asarray(1.5), None, Box(0.5, 2.0),
+    ),
+    "ceil at the end of the domain": (
+        lambda x: jnp.ceil(x) + x**2, _X, None, Box(0.0, 1.0),
+    ),
+    "smallest of a segment": (
+        lambda v: jnp.sum(jax.ops.segment_min(v, jnp.asarray([0, 1, 0]), 2)), _V,
+    ),
+    "an element multiplied": (lambda v: jnp.sum(v.at[0].multiply(v[1])), _V),
+    "a windowed minimum": (
+        lambda v: jnp.sum(
+            jax.lax.reduce_window(v, jnp.inf, jax.lax.min, (2,), (1,), "VALID")
+        ), _V,
+    ),
+    "unsigned differences of the data": (
+        lambda x, d: (d[0] - d[1]).astype(jnp.int8) * x**2, _X,
+        Box(np.array([3, 1], np.uint8), np.array([3, 4], np.uint8)),
+    ),
+    "one hot of a label beyond": (
+        lambda v, d: jax.nn.one_hot(d, 3) @ v**2 - v[1] ** 2, _V,
+        Box(np.asarray(-1), np.asarray(3)),
+    ),
+    "an index that wraps": (
+        lambda x, d: jnp.take(jnp.asarray([-1.0, 1.0, 2.0]), d, mode="wrap") * x**2,
+        _X, Box(np.asarray(1), np.asarray(5)),
+    ),
+    "an int8 that overflows": (
+        lambda x, d: jax.lax.cumsum(d)[1] * x**2, _X,
+        Box(np.array([100, 20], np.int8), np.array([100, 30], np.int8)),
+    ),
 }  # fmt: skip
 
 _TRUE: dict[str, tuple[Any, ...]] = {
@@ -602,6 +671,40 @@ _TRUE: dict[str, tuple[Any, ...]] = {
         lambda v: -jnp.log(jax.nn.sigmoid(v[0]) - jax.nn.sigmoid(v[1])),
         np.array([1.0, 0.0]), None,
         Box(np.array([0.5, -3.0]), np.array([3.0, 0.0])),
+    ),
+    "the slope of a lying rule": (lambda x: jax.grad(_liar)(x) * x, _X),
+    "a trace of a Hessian": (
+        lambda v: jnp.trace(jax.hessian(lambda u: jnp.sum(u**4))(v)), _V,
+    ),
+    "the square of the largest size": (lambda v: jnp.max(jnp.abs(v)) ** 2, _V),
+    "logsumexp less the mean": (lambda v: jax.nn.logsumexp(v) - jnp.mean(v), _V),
+    "a range of values": (lambda v: jnp.ptp(v), _V),
+    "a deviation": (lambda v: jnp.std(v), _V),
+    "minus a product of three to .3": (
+        lambda v: -jnp.prod(v) ** 0.3, np.ones(3), None, Box(0.0, 5.0),
+    ),
+    "x^3 / (y z)": (
+        lambda v: v[0] ** 3 / (v[1] * v[2]), np.ones(3), None, Box(0.1, 5.0),
+    ),
+    "squares over a sum": (
+        lambda v: jnp.sum(v**2) / jnp.sum(v), np.ones(3), None, Box(0.1, 5.0),
+    ),
+    "shift of half the size": (
+        lambda v: jnp.log(jnp.sum(jnp.exp(2.0 * (v - jnp.max(v))))) / 2 + jnp.max(v),
+        _V,
+    ),
+    "-log expm1": (lambda x: -jnp.log(jnp.expm1(x)), _X, None, Box(0.1, 3.0)),
+    "lgamma(x) - lgamma(x + 1)": (
+        lambda x: special.gammaln(x) - special.gammaln(x + 1.0), _X, None,
+        Box(0.1, 5.0),
+    ),
+    "leaky": (lambda x: jax.nn.leaky_relu(x, 0.1), _X),
+    "floor within a step": (
+        lambda x: jnp.floor(x) + x**2, _X, None, Box(0.0, 0.9),
+    ),
+    "pinball of any level": (
+        lambda x, d: jnp.maximum(d * x, (d - 1.0) * x), _X,
+        Box(np.asarray(0.1), np.asarray(0.9)),
     ),
 }  # fmt: skip
 
