@@ -56,6 +56,9 @@ __all__ = [
 _MAX_CLASSES = 256
 """More classes than this are joined: those that differ in range alone."""
 
+_BLOCK = 1 << 16
+"""Entries that are classified at once."""
+
 _MAX_DISTINCT = 64
 """Constants with more distinct values than this are told apart by sign alone."""
 
@@ -308,27 +311,39 @@ def _classes_of(interval: Interval) -> tuple[tuple[Facts, ...], np.ndarray | Non
         distinct, places = np.unique(low, return_inverse=True)
         if len(distinct) <= _MAX_DISTINCT:
             return tuple(map(constant, map(float, distinct))), places.reshape(low.shape)
-    # 0: below zero, 1: zero, 2: above zero, 3: may be either, 4: >= 0, 5: <= 0
-    signs = np.full(low.shape, 3, np.int8)
-    signs[low >= 0] = 4
-    signs[high <= 0] = 5
-    signs[low > 0] = 2
-    signs[high < 0] = 0
-    signs[(low == 0) & (high == 0)] = 1
-    classes, renamed = [], np.zeros(6, np.intp)
-    for sign in range(6):
-        mask = signs == sign
-        if mask.any():
-            renamed[sign] = len(classes)
-            classes.append(
-                constant(
-                    float(np.min(low, where=mask, initial=np.inf)),
-                    float(np.max(high, where=mask, initial=-np.inf)),
-                )
-            )
+    return _classes_of_signs(low, high)
+
+
+_SIGN_OF = np.array([3, 4, 5, 1, 3, 2, 3, 3, 3, 3, 0, 3, 3, 3, 3, 3], np.int8)
+"""0: below zero, 1: zero, 2: above zero, 3: may be either, 4: >= 0, 5: <= 0; by four
+bits: `low >= 0`, `high <= 0`, `low > 0`, `high < 0`."""
+
+
+def _classes_of_signs(
+    low: np.ndarray, high: np.ndarray
+) -> tuple[tuple[Facts, ...], np.ndarray | None]:
+    """Tell constants apart by sign, in blocks that stay in the processor's cache."""
+    signs = np.empty(low.shape, np.int8)
+    least, most = np.full(6, np.inf), np.full(6, -np.inf)
+    length = max(_BLOCK * len(low) // low.size, 1)
+    for start in range(0, len(low), length):
+        part = slice(start, start + length)
+        below, above = low[part], high[part]
+        key = (below >= 0) | (above <= 0).view(np.int8) << 1
+        key = key | (below > 0).view(np.int8) << 2 | (above < 0).view(np.int8) << 3
+        here = signs[part] = np.take(_SIGN_OF, key)
+        for sign in range(6):
+            mask = here == sign
+            if mask.any():
+                least[sign] = min(least[sign], np.where(mask, below, np.inf).min())
+                most[sign] = max(most[sign], np.where(mask, above, -np.inf).max())
+    found = np.flatnonzero(least <= most)
+    classes = tuple(constant(float(least[k]), float(most[k])) for k in found)
     if len(classes) == 1:
-        return tuple(classes), None
-    return tuple(classes), renamed[signs]
+        return classes, None
+    renamed = np.zeros(6, np.intp)
+    renamed[found] = np.arange(len(found))
+    return classes, renamed[signs]
 
 
 def _classes_of_marked(
