@@ -276,6 +276,8 @@ def learning_rate_range(found: LearningRateRange, *, axes: Any = None) -> "Axes"
         ("stable", shown & found.is_stable, OKABE_ITO[1], "o"),
         ("unstable", shown & ~found.is_stable, OKABE_ITO[0], "X"),
     ):
+        if not chosen.any():
+            continue
         axes.plot(
             found.rates[chosen],
             final[chosen],
@@ -406,6 +408,8 @@ def _check_sweep(call: str, found: Any, number: int | None = None) -> None:
 
 def _scores(found: SweepResult, by: Any) -> tuple[np.ndarray, str]:
     scores = found.scores(by)
+    if by is None and isinstance(found.values, dict) and len(found.values) == 1:
+        (by,) = found.values
     return scores, by if isinstance(by, str) else "value"
 
 

@@ -92,7 +92,7 @@ def critical_points(
 
     Args:
       points: from `phihat.find_critical_points`, of two params.
-      names: of the two params, for the labels of new axes.
+      names: of the two params, for the labels of axes that have no title yet.
       axes: those of a `loss_surface`; a new figure by default, which is `axes.figure`.
 
     Returns:
@@ -105,11 +105,11 @@ def critical_points(
 
     Example:
       >>> import phihat
-      >>> problem = phihat.problems.six_hump_camel()
-      >>> points = phihat.find_critical_points(problem.loss_fn, problem.box)
-      >>> axes = critical_points(points)
+      >>> loss_fn = lambda p: (p[0] ** 2 - 1.0) ** 2 + p[1] ** 2
+      >>> box = phihat.Box([-2.0, -1.0], [2.0, 1.0])
+      >>> axes = critical_points(phihat.find_critical_points(loss_fn, box))
       >>> axes.get_legend_handles_labels()[1]
-      ['6 minima', '2 maxima', '7 saddles']
+      ['2 minima', '1 saddle']
     """
     call = "critical_points"
     if not isinstance(points, CriticalPoints):
@@ -123,7 +123,6 @@ def critical_points(
             f"{call}: `points` must have two params to be drawn, got "
             f"{places.shape[-1]}; print them, or draw two of their entries yourself."
         )
-    is_new = axes is None
     axes = canvas.one_axes(call, axes, size=(7.5, 6.0))
     size = canvas.text_size(axes)
     kinds = np.asarray(points.kind)
@@ -140,7 +139,7 @@ def critical_points(
                 label=f"{chosen.sum()} {one if chosen.sum() == 1 else many}",
                 zorder=6,
             )
-    if is_new:
+    if not axes.get_title():
         first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], points.params)
         labels = names or symbols(first) if len(places) else _PHI
         canvas.finish(axes, "Critical points", *labels)
@@ -166,13 +165,14 @@ def basins(found: Basins, *, num_shown: int = 6, axes: Any = None) -> "Axes":
 
     Example:
       >>> import phihat
-      >>> problem = phihat.problems.himmelblau()
+      >>> loss_fn = lambda p: (p[0] ** 2 - 1.0) ** 2 + p[1] ** 2
+      >>> box = phihat.Box([-2.0, -1.0], [2.0, 1.0])
       >>> found = phihat.basins(
-      ...     problem.loss_fn, problem.box, phihat.adam(0.1), shape=(8, 8)
+      ...     loss_fn, box, phihat.gradient_descent(0.05), shape=(4, 3)
       ... )
       >>> axes = basins(found)
       >>> axes.get_title()
-      'Which minimum each start reaches: 4 in all'
+      'Which minimum each start reaches: 2 in all'
     """
     call = "basins"
     if not isinstance(found, Basins):

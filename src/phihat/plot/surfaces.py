@@ -256,6 +256,7 @@ def draw_paths(
     longest = sorted(paths, key=lambda name: -max(map(len, paths[name])))
     for name, some in paths.items():
         look, depth = looks[name], longest.index(name) / 100
+        below = len(paths) - 1 - longest.index(name)
         is_single = len(some) == 1
         share = 1.0 if is_single else 0.6
         for path in some:
@@ -280,7 +281,8 @@ def draw_paths(
             linestyle="none",
             marker=look.marker,
             color=look.color,
-            markersize=0.75 * size * share,
+            # The larger below the smaller: paths may end in one point.
+            markersize=0.75 * size * share * min(1.0 + 0.25 * below, 2.0),
             markeredgecolor="black",
             label=name if is_single or not name else f"{name} ({len(some)} fits)",
             zorder=5.0 + depth,
