@@ -182,6 +182,14 @@ def test_lanczos_works_for_one_parameter_and_more_steps_than_params():
     assert (float(ends.smallest), float(ends.largest)) == (-4.0, -4.0)
 
 
+def test_a_loss_may_hold_a_function():
+    """As `losses.least_squares(partial(perceptron, activation=jnp.tanh))` does."""
+    loss = lambda params, function: jnp.sum(function(params))
+    for function, curved in {jnp.square: 2.0, jnp.negative: 0.0}.items():
+        bound = Partial(loss, function=function)
+        assert float(curvature.sharpness(bound, jnp.ones(2))) == curved
+
+
 def test_sharpness_has_the_derivative_of_the_eigenvalue():
     """d/dp of the largest eigenvalue of diag(12 p0^2, 2) is 24 p0."""
     loss = lambda p: p[0] ** 4 + p[1] ** 2

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from phihat import products
+from phihat import _tree, products
 from phihat._types import Batch, LossFn, Params, RandomKey
 from phihat.curvature import _core, _lanczos
 from phihat.curvature._core import DENSE_SIZE
@@ -137,7 +137,11 @@ def _extreme_eigenvalues(
     call, num_iterations, is_dense = options
     flat, unflatten = products.flatten(params)
     # The quotient is stationary at an eigenvector, so no derivative goes through it.
-    fixed_fn, point = jax.lax.stop_gradient((loss_fn, params))
+    # A function among the leaves, such as an activation, is none to stop.
+    fixed_fn, point = jax.tree.map(
+        lambda leaf: jax.lax.stop_gradient(leaf) if _tree.is_number(leaf) else leaf,
+        (loss_fn, params),
+    )
     if is_dense:
         matrix = _core.hessian(fixed_fn, options, is_eager, point, data, ())
         vectors = _core.eigh(matrix)[1].T[jnp.array([0, -1])]

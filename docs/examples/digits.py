@@ -1,0 +1,54 @@
+"""A perceptron on handwritten digits, with minibatches.
+
+An epoch is one pass over the data in an order drawn from the key. The whole of it, the
+shuffling too, is one compiled program.
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+
+import phihat
+from phihat import datasets, losses, models
+
+train, test = datasets.split(datasets.digits(), jax.random.key(0))
+x, y = train[0] / 16.0, train[1]
+x_test, y_test = test[0] / 16.0, test[1]
+
+start = models.init_multilayer_perceptron(jax.random.key(1), (64, 32, 10))
+loss_fn = losses.multiclass_cross_entropy(
+    models.multilayer_perceptron, reduction="mean"
+)
+result = phihat.fit(
+    loss_fn,
+    start,
+    phihat.adam(0.003),
+    (x, y),
+    num_epochs=20,
+    batch_size=32,
+    key=jax.random.key(2),
+    record=("loss", "grad_norm"),
+)
+phihat.raise_for_status(result)
+print(f"{result.num_steps} steps, loss {loss_fn(result.params, (x, y)):.4f}")
+
+logits = models.multilayer_perceptron(result.params, x_test)
+guess = jnp.argmax(logits, axis=-1)
+print(f"right on {(guess == y_test).mean():.1%} of {len(y_test)} digits held out")
+
+if len(sys.argv) > 1:
+    import matplotlib.pyplot as plt
+
+    wrong = jnp.flatnonzero(guess != y_test)[:6]
+    figure, axes = plt.subplot_mosaic(
+        [["curve"] * 6, list("abcdef")], figsize=(7, 5), height_ratios=[2, 1]
+    )
+    axes["curve"].semilogy(result.history["loss"], lw=0.6, color="#0072b2")
+    axes["curve"].set(xlabel="step t", ylabel="loss of the batch", title="Training")
+    for name, row in zip("abcdef", wrong, strict=False):
+        axes[name].imshow(x_test[row].reshape(8, 8), cmap="gray_r")
+        axes[name].set_title(f"{y_test[row]}, not {guess[row]}", fontsize=11)
+        axes[name].axis("off")
+    figure.tight_layout()
+    figure.savefig(sys.argv[1], dpi=120)

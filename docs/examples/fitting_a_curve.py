@@ -1,0 +1,55 @@
+"""Fit a curve to a CSV file with error bars, and tell how well each param is known.
+
+Levenberg-Marquardt fits least squares in a few steps. Weights of 1 / sigma^2 make the
+loss a chi-square, whose curvature at the minimum is the covariance of the params.
+"""
+
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+
+import phihat
+from phihat import curvature, losses
+
+# A file that stands for yours: time, counts and the standard deviation of the counts.
+generator = np.random.default_rng(0)
+time = np.linspace(0.0, 10.0, 25)
+clean = 100.0 * np.exp(-time / 2.5) + 8.0
+sigma = np.sqrt(clean)
+rows = np.stack([time, clean + sigma * generator.standard_normal(25), sigma], axis=1)
+np.savetxt("decay.csv", rows, delimiter=",", header="time,counts,sigma", fmt="%.3f")
+
+time, counts, sigma = np.loadtxt("decay.csv", delimiter=",", unpack=True)
+
+
+def decay(params, time):
+    return params["height"] * jnp.exp(-time / params["lifetime"]) + params["floor"]
+
+
+loss_fn = losses.least_squares(decay, weights=1 / sigma**2)
+start = {"height": 50.0, "lifetime": 1.0, "floor": 0.0}
+data = (time, counts)
+result = phihat.fit(
+    loss_fn, start, phihat.levenberg_marquardt(), data, num_steps=50, tolerance=1e-3
+)
+status = phihat.Status(int(result.status)).name
+print(f"{status} after {result.num_steps} steps")
+print(f"chi-square {result.loss:.1f} for {len(time) - len(start)} degrees of freedom")
+
+covariance = phihat.covariance(loss_fn, result, data, absolute_sigma=True)
+errors = np.sqrt(np.diag(covariance))
+names = curvature.labels(result.params)
+for name, value, error in zip(names, result.params.values(), errors, strict=True):
+    print(f"{name:12} {value:6.2f} +- {error:.2f}")
+
+if len(sys.argv) > 1:
+    import matplotlib.pyplot as plt
+
+    dense = np.linspace(0.0, 10.0, 200)
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    axes.errorbar(time, counts, sigma, fmt="o", color="black", label="data")
+    axes.plot(dense, decay(result.params, dense), color="#d55e00", lw=2, label="fit")
+    axes.set(xlabel="time t [s]", ylabel="counts N", title="A decay over a floor")
+    axes.legend()
+    figure.savefig(sys.argv[1], dpi=120)

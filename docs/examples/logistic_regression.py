@@ -1,0 +1,53 @@
+"""Logistic regression with a proof of convexity, so that its minimum is the only one.
+
+The proof is about the program of the loss, for all params; no point is sampled. Since
+the loss is convex, any point where the gradient vanishes is a global minimum. The
+smallest eigenvalue of the Hessian there says that no other point is as low.
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+
+import phihat
+from phihat import datasets, losses, models
+
+train, test = datasets.split(datasets.breast_cancer(), jax.random.key(0))
+x, y = datasets.standardize(train[0]), train[1]
+loss_fn = losses.with_l2(losses.binary_cross_entropy(models.linear), 0.5)
+start = {"weight": jnp.zeros(30), "bias": 0.0}
+
+report = phihat.check_convexity(loss_fn, start, (x, y))
+print(report.verdict.name)
+
+result = phihat.fit(
+    loss_fn, start, phihat.newton(), (x, y), num_steps=50, tolerance=1e-3
+)
+print(phihat.Status(int(result.status)).name, f"after {result.num_steps} Newton steps")
+lowest = phihat.eigenvalues(loss_fn, result.params, (x, y))[0]
+print(f"the smallest eigenvalue of the Hessian there is {lowest:.2f}")
+
+for name, (features, label) in {"train": train, "held out": test}.items():
+    scaled = datasets.standardize(features, reference=train[0])
+    right = (models.linear(result.params, scaled) > 0) == label
+    print(f"{name}: right on {right.mean():.1%} of {len(label)}")
+
+if len(sys.argv) > 1:
+    import matplotlib.pyplot as plt
+
+    optimizers = {
+        "gradient descent": phihat.gradient_descent(0.001),
+        "Nesterov": phihat.nesterov(0.001),
+        "Adam": phihat.adam(0.1),
+        "Newton": phihat.newton(),
+    }
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for name, optimizer in optimizers.items():
+        path = phihat.fit(loss_fn, start, optimizer, (x, y), num_steps=200)
+        excess = path.history["loss"] - result.loss
+        axes.semilogy(jnp.where(excess > 1e-4, excess, jnp.nan), lw=2, label=name)
+    axes.set(xlabel="step t", ylabel=r"$L[\phi_t] - L[\hat\phi]$")
+    axes.set_title("Four optimizers on one convex loss")
+    axes.legend()
+    figure.savefig(sys.argv[1], dpi=120)
