@@ -2,8 +2,8 @@
 
 A page that shows `_drawn/NAME/...` is run by the gate's own runner in that folder, so
 its pictures are made by the very code that it shows. Each script of `examples` is run
-with the name of a picture, and gets a page with its code, what it prints and what it
-draws. Nothing is run again until it, or phihat, has changed.
+with that folder's name, and gets a page with its code, what it prints and the pictures
+that it leaves there. Nothing is run again until it, or phihat, has changed.
 """
 
 import ast
@@ -64,7 +64,7 @@ def _run(path: Path, phihat_now: str) -> None:
     if stamp.exists() and stamp.read_text() == now:
         return
     is_page = path.suffix == ".md"
-    command = [RUNNER, path] if is_page else [path, "picture.png"]
+    command = [RUNNER, path] if is_page else [path, "."]
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=folder,
@@ -95,10 +95,9 @@ def _gallery_page(script: Path) -> str:
     code_starts = tree.body[0].end_lineno + 1
     text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", "\n\n".join([more, rest]))
     parts = [title, "=" * len(title), "", text, ""]
-    drawn = folder_of(script)
-    if (drawn / "picture.png").exists():
+    for picture in sorted(folder_of(script).glob("*.[pg][ni][gf]")):
         parts += [
-            f".. image:: ../_drawn/{script.stem}/picture.png",
+            f".. image:: ../_drawn/{script.stem}/{picture.name}",
             f"   :alt: {title}",
             "",
         ]

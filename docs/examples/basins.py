@@ -1,11 +1,10 @@
 """Which minimum does each start reach? The basins of the Gabor model.
 
-Run it with a file name to save the picture: `python basins.py basins.png`.
+A fit from every point of a grid, all in one program; a fit that has ended leaves it.
 """
 
 import sys
 
-import numpy as np
 from jax.tree_util import Partial
 
 import phihat
@@ -20,8 +19,8 @@ found = phihat.basins(
     window,
     phihat.adam(0.1),
     datasets.gabor(),
-    shape=(48, 48),
-    num_steps=512,
+    shape=(32, 32),
+    num_steps=256,
     tolerance=1e-2,
 )
 best = found.optima
@@ -31,18 +30,5 @@ for loss, share, place in zip(best.loss[:3], best.share, best.params, strict=Fal
 print(f"{best.ends.useful_share:.0%} of the steps belong to a fit still running")
 
 if len(sys.argv) > 1:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
-    labels = np.where(found.label < 8, found.label, 8)  # the rest in one colour
-    extent = (*found.ticks[1][[0, -1]], *found.ticks[0][[0, -1]])
-    options = {"origin": "lower", "extent": extent, "aspect": "auto"}
-    axes[0].imshow(labels, cmap="tab10", **options)
-    axes[0].set_title("which minimum")
-    steps = axes[1].imshow(found.num_steps, cmap="viridis", **options)
-    axes[1].set_title("how many steps")
-    figure.colorbar(steps)
-    for one in axes:
-        one.set(xlabel="frequency", ylabel="offset")
-        one.plot(best.params[:3, 1], best.params[:3, 0], "w*", markersize=12)
-    figure.savefig(sys.argv[1], dpi=120)
+    axes = phihat.plot.basins(found)
+    axes.figure.savefig(f"{sys.argv[1]}/basins.png")

@@ -5,8 +5,11 @@ With two parameters the determinant is the product of two eigenvalues, so it is 
 also where both are negative: at the top of a hill.
 """
 
+import sys
+
 from jax.tree_util import Partial
 
+import phihat
 from phihat import Box, curvature, datasets, losses, models
 
 book = Partial(models.gabor, envelope_width=4.0)  # the book's model: u^2 / 32
@@ -17,3 +20,7 @@ found = curvature.convexity_map(loss_fn, window, datasets.gabor(), shape=(101, 1
 for name, share in found.shares.items():
     print(f"{name}: {float(share):.1%}")
 print(found.text)
+
+if len(sys.argv) > 1:
+    axes, _ = phihat.plot.convexity_map(found)
+    axes.figure.savefig(f"{sys.argv[1]}/determinant.png")

@@ -38,17 +38,6 @@ guess = jnp.argmax(logits, axis=-1)
 print(f"right on {(guess == y_test).mean():.1%} of {len(y_test)} digits held out")
 
 if len(sys.argv) > 1:
-    import matplotlib.pyplot as plt
-
-    wrong = jnp.flatnonzero(guess != y_test)[:6]
-    figure, axes = plt.subplot_mosaic(
-        [["curve"] * 6, list("abcdef")], figsize=(7, 5), height_ratios=[2, 1]
-    )
-    axes["curve"].semilogy(result.history["loss"], lw=0.6, color="#0072b2")
-    axes["curve"].set(xlabel="step t", ylabel="loss of the batch", title="Training")
-    for name, row in zip("abcdef", wrong, strict=False):
-        axes[name].imshow(x_test[row].reshape(8, 8), cmap="gray_r")
-        axes[name].set_title(f"{y_test[row]}, not {guess[row]}", fontsize=11)
-        axes[name].axis("off")
-    figure.tight_layout()
-    figure.savefig(sys.argv[1], dpi=120)
+    axes = phihat.plot.loss_curves(result, yscale="log")
+    axes.set(ylabel="loss of the batch", title="A perceptron on digits")
+    axes.figure.savefig(f"{sys.argv[1]}/digits.png")

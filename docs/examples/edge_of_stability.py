@@ -21,8 +21,9 @@ tanh_net = functools.partial(models.multilayer_perceptron, activation=jnp.tanh)
 loss_fn = losses.least_squares(tanh_net, reduction="mean")
 start = models.init_multilayer_perceptron(jax.random.key(3), (1, 32, 32, 1))
 
+rates = (0.03, 0.04, 0.06)
 runs = {}
-for rate in (0.05, 0.1, 0.2):
+for rate in rates:
     result = phihat.fit(
         loss_fn,
         start,
@@ -32,20 +33,13 @@ for rate in (0.05, 0.1, 0.2):
         record=("loss", "sharpness"),
         record_every=10,
     )
-    runs[rate] = result.history
+    runs[f"rate {rate}"] = result
     last = result.history["sharpness"][-50:].mean()
     print(f"rate {rate}: sharpness at the end {last:5.1f}, 2 / rate {2 / rate:5.1f}")
 
 if len(sys.argv) > 1:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    for rate, history in runs.items():
-        (line,) = axes.plot(
-            history["step"], history["sharpness"], label=rf"$\alpha = {rate}$"
-        )
-        axes.axhline(2 / rate, color=line.get_color(), ls="--", lw=1)
-    axes.set(xlabel="step t", ylabel=r"sharpness $\lambda_{\max}$", ylim=(0, 60))
-    axes.set_title(r"Sharpness, and $2/\alpha$ (dashed)")
-    axes.legend()
-    figure.savefig(sys.argv[1], dpi=120)
+    axes = phihat.plot.loss_curves(runs, quantity="sharpness")
+    for rate in rates:
+        axes.axhline(2 / rate, color="0.4", ls="--", lw=1)
+    axes.set(ylim=(0, None), title="Sharpness, and 2 / rate (dashed)")
+    axes.figure.savefig(f"{sys.argv[1]}/sharpness.png")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import phihat
-from phihat import curvature, losses
+from phihat import losses
 
 # A file that stands for yours: time, counts and the standard deviation of the counts.
 generator = np.random.default_rng(0)
@@ -39,17 +39,12 @@ print(f"chi-square {result.loss:.1f} for {len(time) - len(start)} degrees of fre
 
 covariance = phihat.covariance(loss_fn, result, data, absolute_sigma=True)
 errors = np.sqrt(np.diag(covariance))
-names = curvature.labels(result.params)
-for name, value, error in zip(names, result.params.values(), errors, strict=True):
-    print(f"{name:12} {value:6.2f} +- {error:.2f}")
+# In the order of the leaves, which for a dict is that of its sorted keys.
+for (name, value), error in zip(result.params.items(), errors, strict=True):
+    print(f"{name:8} {value:6.2f} +- {error:.2f}")
 
 if len(sys.argv) > 1:
-    import matplotlib.pyplot as plt
-
-    dense = np.linspace(0.0, 10.0, 200)
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    axes.errorbar(time, counts, sigma, fmt="o", color="black", label="data")
-    axes.plot(dense, decay(result.params, dense), color="#d55e00", lw=2, label="fit")
+    axes = phihat.plot.fitted_model(decay, result, data)
+    axes.errorbar(time, counts, sigma, fmt="none", ecolor="0.4", zorder=1)
     axes.set(xlabel="time t [s]", ylabel="counts N", title="A decay over a floor")
-    axes.legend()
-    figure.savefig(sys.argv[1], dpi=120)
+    axes.figure.savefig(f"{sys.argv[1]}/decay.png")

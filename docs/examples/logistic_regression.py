@@ -34,20 +34,15 @@ for name, (features, label) in {"train": train, "held out": test}.items():
     print(f"{name}: right on {right.mean():.1%} of {len(label)}")
 
 if len(sys.argv) > 1:
-    import matplotlib.pyplot as plt
-
     optimizers = {
         "gradient descent": phihat.gradient_descent(0.001),
         "Nesterov": phihat.nesterov(0.001),
         "Adam": phihat.adam(0.1),
-        "Newton": phihat.newton(),
     }
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    excess = {}
     for name, optimizer in optimizers.items():
         path = phihat.fit(loss_fn, start, optimizer, (x, y), num_steps=200)
-        excess = path.history["loss"] - result.loss
-        axes.semilogy(jnp.where(excess > 1e-4, excess, jnp.nan), lw=2, label=name)
-    axes.set(xlabel="step t", ylabel=r"$L[\phi_t] - L[\hat\phi]$")
-    axes.set_title("Four optimizers on one convex loss")
-    axes.legend()
-    figure.savefig(sys.argv[1], dpi=120)
+        excess[name] = path.history["loss"] - result.loss
+    axes = phihat.plot.loss_curves(excess, yscale="log")
+    axes.set(ylabel="loss above the minimum", title="Three optimizers, one minimum")
+    axes.figure.savefig(f"{sys.argv[1]}/excess.png")

@@ -5,7 +5,6 @@ functions, its numbers are data: another rate compiles nothing, `jax.vmap` maps 
 The example is Lion; its reference is optax's.
 """
 
-import sys
 from typing import NamedTuple
 
 import jax
@@ -79,12 +78,3 @@ rates = jnp.geomspace(1e-3, 1.0, 50)
 final = jax.vmap(final_loss)(rates)
 best = int(jnp.argmin(final))
 print(f"best of 50 rates in one program: {rates[best]:.3f}, loss {final[best]:.2f}")
-
-if len(sys.argv) > 1:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    axes.loglog(rates, final, "o-", color="#0072b2")
-    axes.set(xlabel=r"learning rate $\alpha$", ylabel="loss after 100 steps")
-    axes.set_title("Lion on the Gabor model, 50 fits in one program")
-    figure.savefig(sys.argv[1], dpi=120)

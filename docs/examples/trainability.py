@@ -1,7 +1,6 @@
 """Which pairs of learning rates train a two-layer net? The map of their boundary.
 
-Each layer has a rate of its own. Run it with a file name to save the picture:
-`python trainability.py trainability.png`.
+Each layer has a rate of its own; every pixel is a fit, all of them one program.
 """
 
 import functools
@@ -57,4 +56,4 @@ if len(sys.argv) > 1:
     axis.set(xscale="log", yscale="log")
     axis.set(xlabel="rate of the last layer", ylabel="rate of the first layer")
     axis.set_title("white: diverged")
-    figure.savefig(sys.argv[1], dpi=120)
+    figure.savefig(f"{sys.argv[1]}/trainability.png", dpi=120)
