@@ -276,6 +276,39 @@ def test_a_bad_step_is_not_taken(quantity, is_eager, tolerance, stride):
         assert caught.value.path == "the only leaf"
 
 
+def slide(params, last):
+    """Lose one at every step of rate one, and be infinite at the step `last`."""
+    height = jnp.sum(params)
+    return jnp.where(height <= -last, jnp.inf, height)
+
+
+@pytest.mark.parametrize("stride", [1, 3, 200])
+@pytest.mark.parametrize("width", [1, 64])
+def test_a_stop_is_exact_wherever_pages_and_blocks_end(stride, width):
+    """Rows of 64 numbers are too wide for pages."""
+    num_steps = 4200
+    start = jnp.zeros(width)
+    slope = {"slope": lambda state, info: info.grad}
+    for last in (0, 1, 63, 64, 65, 192, 199, 200, 4095, 4096, 4097, 4199, 4200):
+        result = phihat.fit(
+            slide,
+            start,
+            phihat.gradient_descent(1.0 / width),
+            float(last),
+            num_steps=num_steps,
+            record=("loss", slope),
+            record_every=stride,
+        )
+        assert int(result.num_steps) == last
+        assert int(result.status) == Status.NONFINITE_LOSS
+        np.testing.assert_array_equal(result.params, -last / width)
+        at = np.arange(0, num_steps, stride)
+        heights = np.where(at < last, -at, np.where(at == last, np.inf, np.nan))
+        np.testing.assert_array_equal(result.history["loss"], heights)
+        measured = ~np.isnan(result.history["slope"]).any(axis=1)
+        np.testing.assert_array_equal(measured, at <= last)
+
+
 @pytest.mark.parametrize("quantity", ["loss", "gradient", "params"])
 def test_large_states_are_guarded_at_every_step_and_end_the_same(quantity):
     """Beyond some size no copy of the state is kept; the outcome is the same."""
@@ -454,6 +487,29 @@ def test_resuming_anywhere_is_bit_equal(cut, stride):
     if cut % stride == 0:
         joined = np.concatenate([part.history["loss"], rest.history["loss"]])
         np.testing.assert_array_equal(joined, whole.history["loss"])
+
+
+@pytest.mark.parametrize(
+    ("problem", "method"), [("linear_regression", "adam"), ("gabor", "momentum")]
+)
+def test_bits_do_not_depend_on_the_lengths_of_runs(problem, method, float32):
+    """In float32 these loops are compiled as one kernel, or as few, by their size."""
+    names = {"linear_regression": ("linear", {"weight": -0.5, "bias": 1.6})}
+    model, start = names.get(problem, ("gabor", jnp.array([-2.0, 12.5])))
+    fit = functools.partial(
+        phihat.fit,
+        losses.least_squares(getattr(models, model)),
+        optimizer=getattr(phihat, method)(0.01),
+        data=getattr(phihat.datasets, problem)(),
+    )
+    whole = fit(params=start, num_steps=1000)
+    result, rows = fit(params=start, num_steps=7), []
+    for length in (1, 7, 1, 1, 983):
+        rows.append(result.history["loss"])
+        result = fit(params=None, state=result.state, num_steps=length)
+    rows.append(result.history["loss"])
+    np.testing.assert_array_equal(np.concatenate(rows), whole.history["loss"])
+    chex.assert_trees_all_equal(whole.state, result.state)
 
 
 def test_state_leaves_share_no_buffer():

@@ -5,10 +5,11 @@ says why) and leave the state as it was before that step. They differ in what th
 
 - `run_blocks`, for one fit on the CPU. Choosing between the old and the new state at
   every step costs a tiny fit as much as the step itself. So a block of steps runs
-  unguarded and only notes the first step that failed; where one did, the block is run
-  again from its start up to that step, by the same compiled body, hence to the same
-  bits. Trip counts are run-time numbers, so the body compiles the same whatever the
-  number of steps, and n steps then m are n + m to the bit.
+  unguarded until a sum over all it meets is no longer finite; where one is not, the
+  block is run again from its start up to that step, by the same compiled body, hence
+  to the same bits. Trip counts are run-time numbers and the rows of the history are
+  written to a page of fixed size, so the body compiles the same whatever the number of
+  steps, and n steps then m are n + m to the bit.
 - `run_guarded`, for everything else: under `vmap` the choice costs a few per cent, on
   an accelerator nothing, and its `scan` can be differentiated in reverse.
 
@@ -18,25 +19,35 @@ Example:
   4
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from phihat import _tree
 from phihat._feed import Feed
 from phihat._records import Recorder, blank
-from phihat._step import UNSOUND
-from phihat._types import Status
+from phihat._step import diagnose
+from phihat._types import Batch, Status
 from phihat.results import FitState, StepInfo
 
 __all__ = ["Plan", "Ran", "Segment", "is_repeatable", "run_blocks", "run_guarded"]
 
-_BLOCK = 128
+_BLOCK = 4096
 """Steps of a block: few enough to repeat, many enough to forget its bookkeeping."""
+
+_STRETCH = 128
+"""Steps of a block where a stop is the usual end: repeated, or run for nothing."""
+
+_SMALL_BUFFER = 512
+"""Bytes up to which XLA calls a buffer small."""
+
+_FEW_ROWS = 16
+"""Rows of a page below which turning pages costs more than it saves."""
 
 _REPEATABLE_ENTRIES = 2**17
 """Entries of the state above which a copy of it costs more than a choice per step."""
@@ -195,7 +206,7 @@ def _split_rows(plan: Plan, stops_early: bool, remat: bool) -> tuple[int, int]:
     """Return the number of blocks and the rows of each, with little left over."""
     limit = plan.num_rows
     if stops_early:
-        limit = max(1, _BLOCK // plan.record_every)
+        limit = max(1, _STRETCH // plan.record_every)
     elif remat:
         limit = math.isqrt(plan.num_rows - 1) + 1
     blocks = -(-plan.num_rows // limit)
@@ -240,20 +251,26 @@ class _Blocks(NamedTuple):
     target: Int[Array, ""]
     status: Int[Array, ""]
     nonfinite_leaf: Int[Array, ""]
-    row: dict[str, Any] | None
+    grad: PyTree | None
     history: dict[str, Any]
 
 
 class _Steps(NamedTuple):
-    """What a block carries from step to step; `grad` tells afterwards what failed."""
+    """What a block carries from step to step: no more than it must, in time for each.
+
+    `flaw` is 0, or NaN as soon as something was not finite; `grad` tells afterwards
+    what. `status` and `nonfinite_leaf` are there where a step itself may ask for the
+    end. `rows` are those of the history from the row `first` on.
+    """
 
     carry: _Carry
-    grad: PyTree | None
     offset: Int[Array, ""]
-    status: Int[Array, ""]
-    nonfinite_leaf: Int[Array, ""]
-    row: dict[str, Any] | None
-    history: dict[str, Any] | None
+    flaw: Float[Array, ""] | None
+    grad: PyTree | None
+    status: Int[Array, ""] | None
+    nonfinite_leaf: Int[Array, ""] | None
+    first: Int[Array, ""]
+    rows: dict[str, Any]
 
 
 def run_blocks(
@@ -263,7 +280,8 @@ def run_blocks(
     recorders: dict[str, Recorder],
     plan: Plan,
     *,
-    diagnose_fn: Callable[..., tuple[Array, Array]],
+    asks_later: bool,
+    may_stop: bool,
     segment: Segment | None = None,
 ) -> Ran:
     """Run steps in unguarded blocks, repeating one in which a step may not be taken.
@@ -274,100 +292,143 @@ def run_blocks(
       state: a running state.
       recorders: what to put on record.
       plan: how many steps, how many rows.
-      diagnose_fn: `(loss, grad, params) -> (status, leaf)`, asked about a step that
-        ended with the status `UNSOUND`.
+      asks_later: the step does not look for what is not finite; it is done here.
+      may_stop: the step's own status may be another than RUNNING.
       segment: run this part alone, with at most `plan.num_rows` rows.
 
     Returns:
       As `run_guarded`; the loop always ends where the fit stops.
     """
     start, stride = _first_step(state, segment), plan.record_every
-    length = _BLOCK if stride == 1 else stride
     repeats = is_repeatable(state)
     nobody = jnp.asarray(-1, jnp.int32)
     running = jnp.asarray(Status.RUNNING, jnp.int32)
+    carry = _start(state, recorders, segment)
+    row = _row_shape(propose_fn, feed, recorders, carry)
+    page = _rows_of_a_page(row, stride)
+    length = _STRETCH if may_stop else _BLOCK
 
-    def take_step(steps: _Steps) -> _Steps:
+    def row_of(offset: Array) -> Array:
+        return offset if stride == 1 else offset // stride
+
+    def goes_on(steps: _Steps, limit: Array) -> Array:
+        answer = steps.offset < limit
+        if steps.flaw is not None:
+            answer &= steps.flaw == 0
+        if steps.status is not None:
+            answer &= steps.status == Status.RUNNING
+        return answer
+
+    def take_step(batch_fn: Callable[[Array], Batch], steps: _Steps) -> _Steps:
         step = start + steps.offset
         carry = steps.carry._replace(state=steps.carry.state._replace(step=step))
-        row, history = steps.row, steps.history
-        proposal, info = feed.use_fn(step, lambda batch: propose_fn(carry.state, batch))
+        proposal, info = propose_fn(carry.state, batch_fn(step))
+        place = row_of(steps.offset) - steps.first
 
         def ask() -> tuple[PyTree, dict[str, Any]]:
-            return _ask(recorders, carry, info, lambda: feed.batch_fn(step))
+            states, new = _ask(recorders, carry, info, lambda: feed.batch_fn(step))
+            return states, _as_rows(new)
 
         if stride == 1:
             recorder_states, new = ask()
-            history = _write(history, _as_rows(new), steps.offset)
         else:
+            keep = lambda: (carry.recorder_states, _read(steps.rows, place, 1))  # noqa: E731
             is_due = steps.offset % stride == 0
-            keep = lambda: (carry.recorder_states, row)  # noqa: E731
-            recorder_states, row = jax.lax.cond(is_due, ask, keep)
+            recorder_states, new = jax.lax.cond(is_due, ask, keep)
+        flaw = steps.flaw
+        if flaw is not None:
+            flaw += _tree.flaw((info.loss, info.grad, proposal.params))
         if not repeats:
-            goes_on = info.status == Status.RUNNING
-            proposal = _tree.select(goes_on, proposal, carry.state)
+            is_taken = info.status == Status.RUNNING
+            proposal = _tree.select(is_taken, proposal, carry.state)
         # The step is not carried: it is start + offset, and each number costs time.
         return _Steps(
             carry=_Carry(proposal._replace(step=None), recorder_states),
-            grad=info.grad if repeats else None,
             offset=steps.offset + 1,
-            status=info.status,
-            nonfinite_leaf=info.nonfinite_leaf,
-            row=row,
-            history=history,
+            flaw=flaw,
+            grad=info.grad if asks_later else None,
+            status=info.status if may_stop else None,
+            nonfinite_leaf=info.nonfinite_leaf if may_stop else None,
+            first=steps.first,
+            rows=_write(steps.rows, new, place),
         )
+
+    def take_steps(batch_fn: Any, steps: _Steps, limit: Array) -> _Steps:
+        return jax.lax.while_loop(
+            lambda steps: goes_on(steps, limit),
+            functools.partial(take_step, batch_fn),
+            steps,
+        )
+
+    def turn_page(steps: _Steps, limit: Array) -> _Steps:
+        """Run to the end of a page, of what is drawn, or of the epoch."""
+        begin, first, history = steps.offset, steps.first, steps.rows
+        if page:
+            first = row_of(begin)
+            limit = jnp.minimum(limit, (first + page) * stride)
+            steps = steps._replace(first=first, rows=_read(history, first, page))
+        batch_fn, last_batch_fn = feed.batch_fn, feed.last_batch_fn
+        if feed.draw_fn is not None:
+            batch_fn, drawn_last_fn = feed.draw_fn(start + begin)
+            last_batch_fn = None if last_batch_fn is None else drawn_last_fn
+            limit = jnp.minimum(limit, begin + feed.num_drawn)
+        if last_batch_fn is None:
+            end = take_steps(batch_fn, steps, limit)
+        else:
+            turn = (start + begin) % feed.steps_per_epoch
+            last = begin + feed.steps_per_epoch - 1 - turn
+            end = take_steps(batch_fn, steps, jnp.minimum(limit, last))
+            end = take_steps(last_batch_fn, end, jnp.minimum(limit, last + 1))
+        if page:
+            end = end._replace(rows=_write(history, end.rows, first))
+        return end
 
     def take_block(blocks: _Blocks) -> _Blocks:
         offset = blocks.offset
         limit = jnp.minimum(offset + length, blocks.target)
-        if stride > 1:  # a block ends with its row
-            limit = jnp.minimum(limit, (offset // stride + 1) * stride)
-
-        def goes_on(steps: _Steps) -> Array:
-            return (steps.offset < limit) & (steps.status == Status.RUNNING)
-
-        end = jax.lax.while_loop(
-            goes_on,
-            take_step,
-            _Steps(
-                carry=blocks.begin,
-                grad=jax.tree.map(jnp.zeros_like, state.params) if repeats else None,
-                offset=offset,
-                status=running,
-                nonfinite_leaf=nobody,
-                row=blocks.row,
-                history=blocks.history if stride == 1 else None,
-            ),
+        steps = _Steps(
+            carry=blocks.begin,
+            offset=offset,
+            flaw=jnp.zeros((), _tree.default_float()) if asks_later else None,
+            grad=blocks.grad,
+            status=running if may_stop else None,
+            nonfinite_leaf=nobody if may_stop else None,
+            first=jnp.zeros((), jnp.int32),
+            rows=blocks.history,
         )
-        failed = end.status != Status.RUNNING
-        reached = end.offset - failed.astype(jnp.int32)
-        if end.history is None:
-            history = _write(blocks.history, _as_rows(end.row), offset // stride)
+        if page or feed.draw_fn is not None or feed.last_batch_fn is not None:
+            end = jax.lax.while_loop(
+                lambda steps: goes_on(steps, limit),
+                lambda steps: turn_page(steps, limit),
+                steps,
+            )
         else:
-            history = end.history
+            end = take_steps(feed.batch_fn, steps, limit)
+        status = running if end.status is None else end.status
+        leaf = nobody if end.nonfinite_leaf is None else end.nonfinite_leaf
+        if end.flaw is not None:
+            bad = end.carry.state
+            found, found_leaf = diagnose(bad.loss, end.grad, bad.params)
+            # Where the fit has converged, the params of the next step do not matter.
+            is_flawed = (end.flaw != 0) & (status != Status.CONVERGED)
+            status = jnp.where(is_flawed, found, status)
+            leaf = jnp.where(is_flawed, found_leaf, leaf)
+        failed = status != Status.RUNNING
+        reached = end.offset - failed.astype(jnp.int32)
         begin, next_offset = end.carry, reached
-        status, leaf = end.status, end.nonfinite_leaf
         if repeats:
             begin = _tree.select(failed, blocks.begin, end.carry)
             next_offset = jnp.where(failed, offset, reached)
-            bad = end.carry.state
-            found, found_leaf = diagnose_fn(bad.loss, end.grad, bad.params)
-            is_unsound = end.status == UNSOUND
-            status = jnp.where(is_unsound, found, status)
-            leaf = jnp.where(is_unsound, found_leaf, leaf)
         return _Blocks(
             begin=begin,
             offset=next_offset,
             target=jnp.where(failed, reached, blocks.target),
             status=jnp.where(failed, status, blocks.status),
             nonfinite_leaf=jnp.where(failed, leaf, blocks.nonfinite_leaf),
-            row=end.row,
-            history=history,
+            grad=end.grad,
+            history=end.rows,
         )
 
-    carry = _start(state, recorders, segment)
-    row = _row_shape(propose_fn, feed, recorders, carry)
-    carry = carry._replace(state=state._replace(step=None))
     begin, target = jnp.zeros((), jnp.int32), jnp.asarray(plan.num_steps, jnp.int32)
     status = running
     if segment is not None:  # which may follow one that stopped
@@ -377,17 +438,31 @@ def run_blocks(
         lambda blocks: blocks.offset < blocks.target,
         take_block,
         _Blocks(
-            begin=carry,
+            begin=carry._replace(state=state._replace(step=None)),
             offset=begin,
             target=target,
             status=status,
             nonfinite_leaf=nobody,
-            row=None if stride == 1 else blank(row),
-            history=_blank_rows(row, plan.num_rows),
+            grad=jax.tree.map(jnp.zeros_like, state.params) if asks_later else None,
+            history=_blank_rows(row, plan.num_rows + max(page - 1, 0)),
         ),
     )
+    history = jax.tree.map(lambda leaf: leaf[: plan.num_rows], end.history)
     final = end.begin.state._replace(status=end.status, step=start + end.offset)
-    return Ran(final, end.nonfinite_leaf, end.history, end.begin.recorder_states)
+    return Ran(final, end.nonfinite_leaf, history, end.begin.recorder_states)
+
+
+def _rows_of_a_page(row: PyTree, stride: int) -> int:
+    """Return how many rows are kept apart while steps run, or 0 for none.
+
+    XLA runs the kernels of a loop's body one after the other, at half the cost of
+    handing them round, where they are few or none of their buffers exceeds 512 bytes.
+    The whole history would exceed it.
+    """
+    sizes = [leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row)]
+    rows = _SMALL_BUFFER // max([*sizes, 1])
+    is_worth_it = sizes and rows >= _FEW_ROWS
+    return max(1, min(rows, _BLOCK // stride)) if is_worth_it else 0
 
 
 def is_repeatable(state: FitState) -> bool:
@@ -427,11 +502,9 @@ def _row_shape(
     """Return the shapes of one row of the history."""
 
     def measure(carry: _Carry) -> PyTree:
-        def ask(batch: PyTree) -> PyTree:
-            info = propose_fn(carry.state, batch)[1]
-            return _ask(recorders, carry, info, lambda: batch)[1]
-
-        return feed.use_fn(carry.state.step, ask)
+        step = carry.state.step
+        _, info = feed.use_fn(step, lambda batch: propose_fn(carry.state, batch))
+        return _ask(recorders, carry, info, lambda: feed.batch_fn(step))[1]
 
     return jax.eval_shape(measure, carry)
 
@@ -467,11 +540,19 @@ def _as_rows(row: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[None], row)
 
 
+def _read(history: PyTree, at: Any, rows: int) -> PyTree:
+    def read(buffer: Array) -> Array:
+        return jax.lax.dynamic_slice_in_dim(
+            buffer, at, rows, axis=0, allow_negative_indices=False
+        )
+
+    return jax.tree.map(read, history)
+
+
 def _write(history: PyTree, rows: PyTree, at: Any) -> PyTree:
-    return jax.tree.map(
-        lambda buffer, value: jax.lax.dynamic_update_slice_in_dim(
-            buffer, value, at, axis=0
-        ),
-        history,
-        rows,
-    )
+    def write(buffer: Array, value: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(
+            buffer, value, at, axis=0, allow_negative_indices=False
+        )
+
+    return jax.tree.map(write, history, rows)

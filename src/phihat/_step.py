@@ -27,21 +27,18 @@ from phihat.optimizers import Optimizer
 from phihat.results import FitState, StepInfo
 
 __all__ = [
-    "UNSOUND",
     "Tolerance",
     "as_proposal",
     "bind_loss",
     "diagnose",
     "guarded_step",
+    "may_stall",
     "place",
     "project",
     "propose",
     "propose_until",
     "subkey",
 ]
-
-UNSOUND = 100
-"""The status of a step that met something not finite; what it was is asked later."""
 
 
 class Tolerance(NamedTuple):
@@ -131,9 +128,6 @@ def propose(
     leaf = jnp.asarray(-1, jnp.int32)
     if nonfinite.value == "stop":
         status, leaf = diagnose(loss, grad, params)
-    elif nonfinite.value == "ask later":
-        is_sound = _tree.all_finite((loss, grad, params))
-        status = jnp.where(is_sound, status, jnp.asarray(UNSOUND, jnp.int32))
     for stalled in _signals(opt_state, "is_stalled"):
         halts = stalled & (status == Status.RUNNING)
         status = jnp.where(halts, jnp.asarray(Status.STALLED, jnp.int32), status)
@@ -177,11 +171,19 @@ def place(step_fn: Partial, call: str, *, params: Params, **others: PyTree) -> P
 
 
 def as_proposal(step_fn: Partial, *, asks_later: bool) -> Partial:
-    """Return the unguarded step of one that `make_step` made."""
+    """Return the unguarded step of one that `make_step` made.
+
+    One who asks later looks himself for what is not finite.
+    """
     keywords = dict(step_fn.keywords)
-    if asks_later and keywords["nonfinite"].value == "stop":
-        keywords["nonfinite"] = _tree.Static("ask later")
+    if asks_later:
+        keywords["nonfinite"] = _tree.Static("continue")
     return Partial(propose, *step_fn.args, **keywords)
+
+
+def may_stall(opt_state: PyTree) -> bool:
+    """Tell whether an optimizer may say that it can make no further progress."""
+    return bool(_signals(opt_state, "is_stalled"))
 
 
 def propose_until(

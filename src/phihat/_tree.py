@@ -39,6 +39,7 @@ __all__ = [
     "cast",
     "default_float",
     "first_nonfinite",
+    "flaw",
     "global_norm",
     "is_importable",
     "is_key",
@@ -136,6 +137,8 @@ def as_number(value: Any, call: str, argument: str) -> Any:
     Raises:
       TypeError: `value` is neither a real number nor a numeric array.
     """
+    if type(value) is float:
+        return value
     if isinstance(value, (jax.Array, np.ndarray)) and _is_real_dtype(value.dtype):
         return value
     if isinstance(value, (abstract_numbers.Real, np.bool_)):
@@ -366,6 +369,29 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
 
 
 _FEW_ENTRIES = 256
+
+
+def flaw(tree: PyTree) -> Float[Array, ""]:
+    """Return 0 if every entry of every leaf is finite, else NaN, for 0 x is one or NaN.
+
+    Half the time of asking `all_finite`, for one who may add them up.
+    """
+    leaves = jax.tree.leaves(tree)
+    zero = jnp.zeros((), default_float())
+    if sum(leaf.size for leaf in leaves) <= _FEW_ENTRIES:
+        zeros = (jnp.sum(0 * leaf).astype(default_float()) for leaf in leaves)
+        return functools.reduce(jnp.add, zeros, zero)
+    # A product by zeros sums a matrix's columns side by side, where a sum of all its
+    # entries would go one by one; and one kernel reads all leaves in the end.
+    rows = jnp.concatenate([_zero_row(leaf).astype(default_float()) for leaf in leaves])
+    return jnp.zeros(rows.shape, rows.dtype) @ rows
+
+
+def _zero_row(leaf: Array) -> Float[Array, "..."]:
+    if leaf.ndim < 2 or leaf.size <= _FEW_ENTRIES:
+        return leaf.ravel()
+    matrix = leaf.reshape(-1, leaf.shape[-1])
+    return jnp.zeros(matrix.shape[0], leaf.dtype) @ matrix
 
 
 def first_nonfinite(tree: PyTree) -> Int[Array, ""]:

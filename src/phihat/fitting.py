@@ -45,6 +45,7 @@ from phihat._step import (
     bind_loss,
     diagnose,
     guarded_step,
+    may_stall,
     place,
     project,
     propose_until,
@@ -461,9 +462,13 @@ def run_steps(
     """Run the steps of a plan, or a segment of them, by the loop that suits."""
     loss_fn, projection = _own_parts(step_fn)
     is_single = is_eager and jax.default_backend() == "cpu"
-    propose = step_fn
+    propose, asks_later, may_stop = step_fn, False, True
     if loss_fn is not None:
-        propose = as_proposal(step_fn, asks_later=is_single and is_repeatable(state))
+        stops = step_fn.keywords["nonfinite"].value == "stop"
+        asks_later = is_single and stops and is_repeatable(state)
+        propose = as_proposal(step_fn, asks_later=asks_later)
+        may_stop = tolerance is not None or may_stall(state.opt_state)
+        may_stop |= stops and not asks_later
     if tolerance is not None:
         propose = functools.partial(propose_until, propose, tolerance, projection)
     recorders = _records.resolve(entries, loss_fn, projection)
@@ -474,7 +479,8 @@ def run_steps(
             state,
             recorders,
             plan,
-            diagnose_fn=diagnose,
+            asks_later=asks_later,
+            may_stop=may_stop,
             segment=segment,
         )
     return run_guarded(
