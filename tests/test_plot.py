@@ -499,6 +499,9 @@ def test_many_lanes_share_a_label():
     axes = plot.loss_surface(bowl_surface(), {"many": paths})
     assert labels(axes) == ["many (2 fits)", "2 starts"]
     np.testing.assert_array_equal(xy(line(axes, "many (2 fits)")), np.zeros((2, 2)))
+    gap = np.full((1, 2), np.nan)
+    joined = np.concatenate([paths[0], gap, paths[1]])
+    np.testing.assert_array_equal(xy(axes.lines[0]), joined)
 
 
 def test_a_hole_in_a_surface_is_blank_and_counted():
@@ -522,6 +525,7 @@ def test_in_perspective_paths_lie_at_the_height_of_the_loss():
     x, y, z = axes.lines[0].get_data_3d()
     np.testing.assert_allclose(z, 0.5 * x**2 + y**2, atol=0.02)
     assert axes.get_zlabel() == "loss L[φ]"
+    np.testing.assert_allclose(axes.get_xlim3d(), (-1.0, 1.0), rtol=0.1)
 
 
 def test_trees_give_the_axes_their_names():

@@ -224,6 +224,7 @@ def loss_surface(
         _draw_map(axes, surface, values, heights)
         canvas.finish(axes, title, *surface.names)
     draw_paths(axes, surface, inside, styles=styles)
+    axes.set(xlim=surface.first[[0, -1]], ylim=surface.second[[0, -1]])
     return axes
 
 
@@ -259,23 +260,25 @@ def draw_paths(
         below = len(paths) - 1 - longest.index(name)
         is_single = len(some) == 1
         share = 1.0 if is_single else 0.6
-        for path in some:
+        # Many paths in one artist, with a gap after each.
+        gap = np.full((1, 2), np.nan)
+        joined = np.concatenate([part for path in some for part in (path, gap)][:-1])
+        axes.plot(
+            *lift(joined),
+            color=look.color,
+            linewidth=0.14 * size * share,
+            zorder=4.0 + depth,
+            path_effects=halo if is_flat and is_single else None,
+        )
+        if is_single and len(joined) <= _MAX_DOTS:
             axes.plot(
-                *lift(path),
+                *lift(joined),
+                linestyle="none",
+                marker="o",
                 color=look.color,
-                linewidth=0.14 * size * share,
+                markersize=0.28 * size,
                 zorder=4.0 + depth,
-                path_effects=halo if is_flat and is_single else None,
             )
-            if is_single and len(path) <= _MAX_DOTS:
-                axes.plot(
-                    *lift(path),
-                    linestyle="none",
-                    marker="o",
-                    color=look.color,
-                    markersize=0.28 * size,
-                    zorder=4.0 + depth,
-                )
         axes.plot(
             *lift(np.stack([path[-1] for path in some])),
             linestyle="none",
@@ -363,10 +366,10 @@ def _draw_map(axes: "Axes", surface: Surface, values: Any, heights: np.ndarray) 
             values.T,
             levels=np.unique(heights),
             colors="white",
+            linestyles="solid",
             linewidths=0.5,
             alpha=0.8,
         )
-    axes.set(xlim=(left, right), ylim=(low, high))
     canvas.add_colorbar(axes, image, "loss L[φ]")
 
 
