@@ -19,20 +19,16 @@ from phihat.plot.canvas import make_axes
 from phihat.plot.chords import Chord, broken_chord, evaluate_chord
 from phihat.plot.curves import Curve, loss_curves, prepare_curves
 from phihat.plot.fitted import evaluate_model, fitted_model, surface_and_model
-from phihat.plot.grids import (
-    comparison,
-    learning_rate_range,
-    sweep_map,
-    sweep_slices,
-    trainability,
-)
+from phihat.plot.grids import sweep_map, sweep_slices, trainability
+from phihat.plot.landscapes import loss_surface
 from phihat.plot.paths import trajectories
 from phihat.plot.planes import principal_plane, random_plane
 from phihat.plot.regions import basins, convexity_map, critical_points
 from phihat.plot.searches import Rounds, bracket, prepare_rounds, searched_function
 from phihat.plot.spectra import sharpness, spectral_density
 from phihat.plot.styles import Style, make_styles
-from phihat.plot.surfaces import Surface, evaluate_surface, loss_surface
+from phihat.plot.surfaces import Surface, evaluate_surface
+from phihat.plot.tuning import comparison, learning_rate_range
 
 __all__ = [
     "Chord",

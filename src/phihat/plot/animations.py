@@ -22,10 +22,11 @@ import numpy as np
 from phihat import _checks
 from phihat.line_searches import SearchResult
 from phihat.plot import canvas
+from phihat.plot.landscapes import loss_surface
 from phihat.plot.paths import trajectories
 from phihat.plot.searches import prepare_rounds, searched_function
 from phihat.plot.styles import OKABE_ITO, Style, make_styles
-from phihat.plot.surfaces import Surface, loss_surface
+from phihat.plot.surfaces import Surface
 
 __all__ = ["animate_bracket", "animate_descent"]
 
@@ -79,14 +80,14 @@ def animate_descent(
         for k, one in enumerate(some):
             options = {"color": looks[name].color, "linewidth": 0.14 * size}
             (line,) = axes.plot([], [], **options)
-            (head,) = axes.plot(
+            head = canvas.dots(
+                axes,
                 [],
                 [],
-                linestyle="none",
                 marker=looks[name].marker,
                 color=looks[name].color,
-                markeredgecolor="black",
-                markersize=0.75 * size,
+                edge="black",
+                scale=0.75,
                 label=name if k == 0 and name else None,
             )
             moving.append((surface.coordinates(one), line, head))
@@ -142,18 +143,16 @@ def animate_bracket(
     call = "animate_bracket"
     rounds = prepare_rounds(result)
     axes = searched_function(fn, result)
-    size = canvas.text_size(axes)
+    canvas.text_size(axes)
     for line in axes.lines[1:]:
         line.remove()
-    (points,) = axes.plot(
+    points = canvas.dots(
+        axes,
         [],
         [],
-        linestyle="none",
-        marker="o",
         color=OKABE_ITO[0],
-        markeredgecolor="white",
-        markersize=0.8 * size,
-        zorder=4,
+        scale=0.8,
+        order=4,
     )
     band = axes.axvspan(0.0, 1.0, color=OKABE_ITO[1], alpha=0.2, linewidth=0)
     legend = axes.get_legend()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_colorbar",
+    "check_kind",
+    "dots",
     "finish",
     "legend_below",
     "legend_inside",
@@ -120,6 +122,19 @@ def one_axes(
     return axes
 
 
+def check_kind(call: str, argument: str, value: Any, kind: type, maker: str) -> None:
+    """Check that a value is what `maker` returns.
+
+    Raises:
+      TypeError: it is something else.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{call}: `{argument}` must be what `{maker}` returns, got "
+            f"{_checks.brief(value)}."
+        )
+
+
 def several_axes(
     call: str, axes: Any, columns: int, size: tuple[float, float]
 ) -> tuple["Axes", ...]:
@@ -164,6 +179,32 @@ def whole_ticks(axis: Any) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def dots(
+    axes: "Axes",
+    *places: Any,
+    color: Any,
+    marker: str = "o",
+    scale: float = 0.6,
+    edge: str | None = "white",
+    label: str | None = None,
+    order: float = 3.0,
+    clip: bool = True,
+) -> Any:
+    """Draw markers at places, `scale` times as large as the text, and return them."""
+    (drawn,) = axes.plot(
+        *places,
+        linestyle="none",
+        marker=marker,
+        color=color,
+        markeredgecolor=edge,
+        markersize=scale * text_size(axes),
+        label=label,
+        zorder=order,
+        clip_on=clip,
+    )
+    return drawn
 
 
 def legend_inside(axes: "Axes", **options: Any) -> None:

@@ -115,11 +115,7 @@ def broken_chord(chord: Chord, *, axes: Any = None) -> "Axes":
       'No point of this chord lies below the loss'
     """
     call = "broken_chord"
-    if not isinstance(chord, Chord):
-        raise TypeError(
-            f"{call}: `chord` must be what `plot.evaluate_chord` returns, got "
-            f"{_checks.brief(chord)}."
-        )
+    canvas.check_kind(call, "chord", chord, Chord, "plot.evaluate_chord")
     axes = canvas.one_axes(call, axes)
     size = canvas.text_size(axes)
     line, breaks, ends = OKABE_ITO[1], OKABE_ITO[0], "black"

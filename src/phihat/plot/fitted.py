@@ -28,9 +28,10 @@ import numpy as np
 from phihat import _checks, _tree
 from phihat._types import Batch, ModelFn, Params
 from phihat.plot import canvas
+from phihat.plot.landscapes import loss_surface
 from phihat.plot.paths import history_of, spent_rows
 from phihat.plot.styles import OKABE_ITO, make_styles
-from phihat.plot.surfaces import Surface, loss_surface
+from phihat.plot.surfaces import Surface
 from phihat.results import FitResult
 
 if TYPE_CHECKING:
@@ -106,16 +107,13 @@ def fitted_model(
             linewidth=0.16 * size,
             label=label,
         )
-    axes.plot(
+    canvas.dots(
+        axes,
         x,
         y,
-        linestyle="none",
-        marker="o",
         color=OKABE_ITO[0] if names is None else "black",
-        markeredgecolor="white",
-        markersize=0.6 * size,
+        scale=0.6,
         label="data",
-        zorder=3,
     )
     canvas.finish(axes, "The model over its data", "x", "y")
     canvas.legend_below(axes)

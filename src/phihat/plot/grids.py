@@ -1,4 +1,4 @@
-"""Sweeps: maps over two axes, slices along one, trainability, rates, comparisons.
+"""Sweeps: maps over two axes, slices along one, and where fits train.
 
 Example:
   >>> import jax.numpy as jnp
@@ -18,9 +18,7 @@ from phihat import _checks
 from phihat.plot import canvas
 from phihat.plot.curves import draw_curves, make_curve
 from phihat.plot.fitted import shades
-from phihat.plot.styles import GREY, OKABE_ITO, make_styles
-from phihat.sweeps.comparison import Comparison
-from phihat.sweeps.learning_rates import LearningRateRange
+from phihat.plot.styles import GREY, make_styles
 from phihat.sweeps.maps import Outcome, Trainability
 from phihat.sweeps.outcomes import SweepResult
 
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "comparison",
-    "learning_rate_range",
     "sweep_map",
     "sweep_slices",
     "trainability",
@@ -79,13 +75,13 @@ def sweep_map(
     if masked.count():
         best = np.unravel_index(int(masked.argmin()), scores.shape)
         places = [_positions(found, k)[best[k]] for k in range(2)]
-        axes.plot(
+        canvas.dots(
+            axes,
             *[[place] for place in places],
-            linestyle="none",
             marker="*",
             color="white",
-            markeredgecolor="black",
-            markersize=1.5 * canvas.text_size(axes),
+            edge="black",
+            scale=1.5,
             label=f"smallest: {masked.min():.4g}",
         )
     canvas.finish(axes, title, *found.sizes)
@@ -201,11 +197,7 @@ def trainability(found: Trainability, *, axes: Any = None) -> "Axes":
       'rate'
     """
     call = "trainability"
-    if not isinstance(found, Trainability):
-        raise TypeError(
-            f"{call}: `found` must be what `phihat.sweeps.trainability` returns, got "
-            f"{_checks.brief(found)}."
-        )
+    canvas.check_kind(call, "found", found, Trainability, "phihat.sweeps.trainability")
     _check_sweep(call, found.sweep, 2)
     axes = canvas.one_axes(call, axes, size=(7.5, 6.2))
     size = canvas.text_size(axes)
@@ -238,164 +230,11 @@ def trainability(found: Trainability, *, axes: Any = None) -> "Axes":
     return axes
 
 
-def learning_rate_range(found: LearningRateRange, *, axes: Any = None) -> "Axes":
-    """Draw the final loss over the learning rates, and which to take.
-
-    Args:
-      found: from `phihat.learning_rate_range`.
-      axes: where to draw; a new figure by default, which is `axes.figure`.
-
-    Returns:
-      The axes; rates whose losses are not finite are marked at the top, and counted.
-
-    Raises:
-      ImportError: matplotlib is missing.
-      TypeError: `found` is no `LearningRateRange`.
-
-    Example:
-      >>> import phihat
-      >>> found = phihat.learning_rate_range(lambda x: x**2, 1.0, phihat.adam)
-      >>> axes = learning_rate_range(found)
-      >>> axes.get_xscale(), axes.get_xlabel()
-      ('log', 'learning rate α')
-    """
-    call = "learning_rate_range"
-    if not isinstance(found, LearningRateRange):
-        raise TypeError(
-            f"{call}: `found` must be what `phihat.learning_rate_range` returns, got "
-            f"{_checks.brief(found)}."
-        )
-    axes = canvas.one_axes(call, axes)
-    size = canvas.text_size(axes)
-    final = np.asarray(found.final, float)
-    first = float(found.loss[0, 0])
-    # Far above the start nothing is to be seen: those rates are marked at the top.
-    shown = np.isfinite(final) & (final <= 30.0 * max(first, np.finfo(float).tiny))
-    is_log = (final[shown] > 0).all() if shown.any() else False
-    for label, chosen, color, marker in (
-        ("stable", shown & found.is_stable, OKABE_ITO[1], "o"),
-        ("unstable", shown & ~found.is_stable, OKABE_ITO[0], "X"),
-    ):
-        if not chosen.any():
-            continue
-        axes.plot(
-            found.rates[chosen],
-            final[chosen],
-            linestyle="none",
-            marker=marker,
-            color=color,
-            markeredgecolor="white",
-            markersize=0.6 * size,
-            label=label,
-        )
-    axes.set_xlim(found.rates[0], found.rates[-1])
-    canvas.set_log(axes, "x")
-    if is_log:
-        canvas.set_log(axes, "y")
-    if (~shown).any():
-        count = int((~shown).sum())
-        axes.plot(
-            found.rates[~shown],
-            np.full(count, 0.98),
-            transform=axes.get_xaxis_transform(),
-            linestyle="none",
-            marker="^",
-            color=OKABE_ITO[0],
-            markersize=0.5 * size,
-            label=f"{count} diverged",
-        )
-    for value, label, line in (
-        (found.suggestion, "suggestion", "-"),
-        (found.largest_stable, "largest stable", "--"),
-    ):
-        if np.isfinite(value):
-            axes.axvline(
-                value,
-                color="black",
-                linestyle=line,
-                linewidth=0.12 * size,
-                label=f"{label}: {value:.3g}",
-                zorder=1,
-            )
-    x, y = "learning rate α", "loss, mean of the last tenth"
-    canvas.finish(axes, "Which learning rates train", x, y)
-    canvas.legend_below(axes)
-    return axes
-
-
-def comparison(
-    table: Comparison,
-    *,
-    against: str = "gradient_evaluations",
-    band: tuple[float, float] = (0.25, 0.75),
-    axes: Any = None,
-) -> "Axes":
-    """Draw the losses of the optimizers that were compared, each as tuned.
-
-    Args:
-      table: from `phihat.compare`.
-      against: "gradient_evaluations", where a value that a line search asks for counts
-        as a half; "seconds"; or "step".
-      band: the quantiles over the seeds between which the bands lie.
-      axes: where to draw; a new figure by default, which is `axes.figure`.
-
-    Returns:
-      The axes.
-
-    Raises:
-      ImportError: matplotlib is missing.
-      TypeError: `table` is no `Comparison`.
-      ValueError: another word for `against`.
-
-    Example:
-      >>> import phihat
-      >>> table = phihat.compare(
-      ...     lambda x: x**2, 1.0, {"adam": phihat.adam}, num_steps=9, num_trials=4
-      ... )
-      >>> comparison(table).get_xlabel()
-      'gradient evaluations'
-    """
-    call = "comparison"
-    _checks.check_choice(call, "against", against, _COSTS)
-    if not isinstance(table, Comparison):
-        raise TypeError(
-            f"{call}: `table` must be what `phihat.compare` returns, got "
-            f"{_checks.brief(table)}."
-        )
-    axes = canvas.one_axes(call, axes)
-    label, cost_fn = _COSTS[against]
-    curves = {}
-    for name, entry in table.entries.items():
-        steps = np.arange(entry.loss.shape[1])
-        x = steps * cost_fn(entry) / max(len(steps), 1)
-        tuned = ", ".join(f"{k}={v:.2g}" for k, v in entry.hyperparameters.items())
-        loss = np.asarray(entry.loss, float)
-        reached = np.ones(loss.shape, bool)
-        curves[f"{name}: {tuned}"] = make_curve(x, loss, reached, band)
-    canvas.finish(axes, "Optimizers compared, each as tuned", label, "loss L[φ]")
-    draw_curves(axes, curves)
-    canvas.legend_below(axes)
-    return axes
-
-
 # -------------------------------------------------------------------- private helpers
-
-_COSTS = {
-    "gradient_evaluations": (
-        "gradient evaluations",
-        lambda entry: entry.num_gradients + 0.5 * entry.num_values,
-    ),
-    "seconds": ("time [s]", lambda entry: entry.seconds),
-    "step": ("step t", lambda entry: entry.loss.shape[1]),
-}
 
 
 def _check_sweep(call: str, found: Any, number: int | None = None) -> None:
-    if not isinstance(found, SweepResult):
-        raise TypeError(
-            f"{call}: `found` must be what `phihat.sweep` returns, got "
-            f"{_checks.brief(found)}."
-        )
+    canvas.check_kind(call, "found", found, SweepResult, "phihat.sweep")
     if number is not None and len(found.shape) != number:
         raise ValueError(
             f"{call}: the sweep must have {number} axes, got {list(found.sizes)}; "

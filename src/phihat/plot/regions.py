@@ -56,11 +56,9 @@ def convexity_map(
       [[1, 1, 1], [1, 1, 1], [1, 1, 1]]
     """
     call = "convexity_map"
-    if not isinstance(found, ConvexityMap):
-        raise TypeError(
-            f"{call}: `found` must be what `phihat.curvature.convexity_map` returns, "
-            f"got {_checks.brief(found)}."
-        )
+    canvas.check_kind(
+        call, "found", found, ConvexityMap, "phihat.curvature.convexity_map"
+    )
     both = canvas.several_axes(call, axes, 2, (12.0, 5.8))
     determinant = np.asarray(found.passes_determinant)
     convex = np.asarray(found.passes_eigenvalues)
@@ -112,11 +110,9 @@ def critical_points(
       ['2 minima', '1 saddle']
     """
     call = "critical_points"
-    if not isinstance(points, CriticalPoints):
-        raise TypeError(
-            f"{call}: `points` must be what `phihat.find_critical_points` returns, got "
-            f"{_checks.brief(points)}."
-        )
+    canvas.check_kind(
+        call, "points", points, CriticalPoints, "phihat.find_critical_points"
+    )
     places = flat_rows(points.params, 0)[0]
     if places.shape[-1] != 2:
         raise ValueError(
@@ -124,20 +120,20 @@ def critical_points(
             f"{places.shape[-1]}; print them, or draw two of their entries yourself."
         )
     axes = canvas.one_axes(call, axes, size=(7.5, 6.0))
-    size = canvas.text_size(axes)
+    canvas.text_size(axes)
     kinds = np.asarray(points.kind)
     for kind, (one, many, marker, color) in _KINDS.items():
         chosen = kinds == kind
         if chosen.any():
-            axes.plot(
+            canvas.dots(
+                axes,
                 *places[chosen].T,
-                linestyle="none",
                 marker=marker,
                 color=color,
-                markeredgecolor="black",
-                markersize=0.85 * size,
+                edge="black",
+                scale=0.85,
                 label=f"{chosen.sum()} {one if chosen.sum() == 1 else many}",
-                zorder=6,
+                order=6,
             )
     if not axes.get_title():
         first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], points.params)
@@ -175,18 +171,14 @@ def basins(found: Basins, *, num_shown: int = 6, axes: Any = None) -> "Axes":
       'Which minimum each start reaches: 2 in all'
     """
     call = "basins"
-    if not isinstance(found, Basins):
-        raise TypeError(
-            f"{call}: `found` must be what `phihat.basins` returns, got "
-            f"{_checks.brief(found)}."
-        )
+    canvas.check_kind(call, "found", found, Basins, "phihat.basins")
     if len(found.ticks) != 2:
         raise ValueError(
             f"{call}: `found` must be a grid over two params, got {len(found.ticks)}."
         )
     num_shown = min(_checks.check_count(call, "num_shown", num_shown), len(OKABE_ITO))
     axes = canvas.one_axes(call, axes, size=(7.5, 6.2))
-    size = canvas.text_size(axes)
+    canvas.text_size(axes)
     label, optima = found.label, found.optima
     kinds = {}
     for k in range(min(num_shown, len(optima.loss))):
@@ -202,14 +194,14 @@ def basins(found: Basins, *, num_shown: int = 6, axes: Any = None) -> "Axes":
     _draw_classes(axes, *found.ticks, kinds)
     limits = axes.get_xlim(), axes.get_ylim()
     places = flat_rows(optima.params, 0)[0][:num_shown]
-    axes.plot(
+    canvas.dots(
+        axes,
         *places.T,
-        linestyle="none",
         marker="*",
         color="white",
-        markeredgecolor="black",
-        markersize=1.2 * size,
-        zorder=4,
+        edge="black",
+        scale=1.2,
+        order=4,
     )
     axes.set(xlim=limits[0], ylim=limits[1])
     first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], optima.starts)

@@ -130,17 +130,15 @@ def bracket(result: SearchResult, *, axes: Any = None) -> "Axes":
     for name, column, color, marker in zip(
         names, rounds.steps.T, _COLORS, _MARKERS, strict=False
     ):
-        axes.plot(
+        canvas.dots(
+            axes,
             column,
             numbers,
-            linestyle="none",
             marker=marker,
             color=color,
-            markeredgecolor="white",
-            markersize=0.65 * size,
+            scale=0.65,
             label=name,
-            clip_on=False,
-            zorder=3,
+            clip=False,
         )
     axes.axvline(
         rounds.found,
@@ -197,29 +195,26 @@ def searched_function(
     values = jax.vmap(fn)(jnp.asarray(places, _tree.default_float()))
     axes.plot(places, values, color="black", linewidth=0.14 * size, label="L(s)")
     for number, shade in enumerate(shades(len(rounds.steps))):
-        axes.plot(
+        canvas.dots(
+            axes,
             rounds.steps[number],
             rounds.values[number],
-            linestyle="none",
-            marker="o",
             color=shade,
-            markeredgecolor="white",
-            markersize=0.65 * size,
+            scale=0.65,
             label=f"round {number + 1}"
             if number in (0, len(rounds.steps) - 1)
             else None,
-            zorder=3,
         )
-    axes.plot(
+    canvas.dots(
+        axes,
         rounds.found,
         rounds.value,
-        linestyle="none",
         marker="*",
         color=OKABE_ITO[0],
-        markeredgecolor="black",
-        markersize=1.3 * size,
+        edge="black",
+        scale=1.3,
         label=f"found: s = {rounds.found:.4g}",
-        zorder=4,
+        order=4,
     )
     canvas.finish(axes, _title(rounds), "step s", "L(s)")
     canvas.legend_below(axes)

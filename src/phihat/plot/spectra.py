@@ -55,11 +55,7 @@ def spectral_density(
     """
     call = "spectral_density"
     _checks.check_choice(call, "yscale", yscale, ("linear", "log"))
-    if not isinstance(found, SpectralDensity):
-        raise TypeError(
-            f"{call}: `found` must be what `phihat.spectral_density` returns, got "
-            f"{_checks.brief(found)}."
-        )
+    canvas.check_kind(call, "found", found, SpectralDensity, "phihat.spectral_density")
     axes = canvas.one_axes(call, axes)
     size = canvas.text_size(axes)
     grid, density, error = (np.asarray(part, float) for part in found[:3])

@@ -1,0 +1,169 @@
+"""Tuning: which learning rates train, and optimizers compared.
+
+Example:
+  >>> import phihat
+  >>> found = phihat.learning_rate_range(lambda x: x**2, 1.0, phihat.adam)
+  >>> phihat.plot.learning_rate_range(found).get_title()
+  'Which learning rates train'
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phihat import _checks
+from phihat.plot import canvas
+from phihat.plot.curves import draw_curves, make_curve
+from phihat.plot.styles import OKABE_ITO
+from phihat.sweeps.comparison import Comparison
+from phihat.sweeps.learning_rates import LearningRateRange
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["comparison", "learning_rate_range"]
+
+
+def learning_rate_range(found: LearningRateRange, *, axes: Any = None) -> "Axes":
+    """Draw the final loss over the learning rates, and which to take.
+
+    Args:
+      found: from `phihat.learning_rate_range`.
+      axes: where to draw; a new figure by default, which is `axes.figure`.
+
+    Returns:
+      The axes; rates whose losses are not finite are marked at the top, and counted.
+
+    Raises:
+      ImportError: matplotlib is missing.
+      TypeError: `found` is no `LearningRateRange`.
+
+    Example:
+      >>> import phihat
+      >>> found = phihat.learning_rate_range(lambda x: x**2, 1.0, phihat.adam)
+      >>> axes = learning_rate_range(found)
+      >>> axes.get_xscale(), axes.get_xlabel()
+      ('log', 'learning rate α')
+    """
+    call = "learning_rate_range"
+    canvas.check_kind(
+        call, "found", found, LearningRateRange, "phihat.learning_rate_range"
+    )
+    axes = canvas.one_axes(call, axes)
+    size = canvas.text_size(axes)
+    final = np.asarray(found.final, float)
+    first = float(found.loss[0, 0])
+    # Far above the start nothing is to be seen: those rates are marked at the top.
+    shown = np.isfinite(final) & (final <= 30.0 * max(first, np.finfo(float).tiny))
+    is_log = (final[shown] > 0).all() if shown.any() else False
+    for label, chosen, color, marker in (
+        ("stable", shown & found.is_stable, OKABE_ITO[1], "o"),
+        ("unstable", shown & ~found.is_stable, OKABE_ITO[0], "X"),
+    ):
+        if not chosen.any():
+            continue
+        canvas.dots(
+            axes,
+            found.rates[chosen],
+            final[chosen],
+            marker=marker,
+            color=color,
+            scale=0.6,
+            label=label,
+        )
+    axes.set_xlim(found.rates[0], found.rates[-1])
+    canvas.set_log(axes, "x")
+    if is_log:
+        canvas.set_log(axes, "y")
+    if (~shown).any():
+        count = int((~shown).sum())
+        axes.plot(
+            found.rates[~shown],
+            np.full(count, 0.98),
+            transform=axes.get_xaxis_transform(),
+            linestyle="none",
+            marker="^",
+            color=OKABE_ITO[0],
+            markersize=0.5 * size,
+            label=f"{count} diverged",
+        )
+    for value, label, line in (
+        (found.suggestion, "suggestion", "-"),
+        (found.largest_stable, "largest stable", "--"),
+    ):
+        if np.isfinite(value):
+            axes.axvline(
+                value,
+                color="black",
+                linestyle=line,
+                linewidth=0.12 * size,
+                label=f"{label}: {value:.3g}",
+                zorder=1,
+            )
+    x, y = "learning rate α", "loss, mean of the last tenth"
+    canvas.finish(axes, "Which learning rates train", x, y)
+    canvas.legend_below(axes)
+    return axes
+
+
+def comparison(
+    table: Comparison,
+    *,
+    against: str = "gradient_evaluations",
+    band: tuple[float, float] = (0.25, 0.75),
+    axes: Any = None,
+) -> "Axes":
+    """Draw the losses of the optimizers that were compared, each as tuned.
+
+    Args:
+      table: from `phihat.compare`.
+      against: "gradient_evaluations", where a value that a line search asks for counts
+        as a half; "seconds"; or "step".
+      band: the quantiles over the seeds between which the bands lie.
+      axes: where to draw; a new figure by default, which is `axes.figure`.
+
+    Returns:
+      The axes.
+
+    Raises:
+      ImportError: matplotlib is missing.
+      TypeError: `table` is no `Comparison`.
+      ValueError: another word for `against`.
+
+    Example:
+      >>> import phihat
+      >>> table = phihat.compare(
+      ...     lambda x: x**2, 1.0, {"adam": phihat.adam}, num_steps=9, num_trials=4
+      ... )
+      >>> comparison(table).get_xlabel()
+      'gradient evaluations'
+    """
+    call = "comparison"
+    _checks.check_choice(call, "against", against, _COSTS)
+    canvas.check_kind(call, "table", table, Comparison, "phihat.compare")
+    axes = canvas.one_axes(call, axes)
+    label, cost_fn = _COSTS[against]
+    curves = {}
+    for name, entry in table.entries.items():
+        steps = np.arange(entry.loss.shape[1])
+        x = steps * cost_fn(entry) / max(len(steps), 1)
+        tuned = ", ".join(f"{k}={v:.2g}" for k, v in entry.hyperparameters.items())
+        loss = np.asarray(entry.loss, float)
+        reached = np.ones(loss.shape, bool)
+        curves[f"{name}: {tuned}"] = make_curve(x, loss, reached, band)
+    canvas.finish(axes, "Optimizers compared, each as tuned", label, "loss L[φ]")
+    draw_curves(axes, curves)
+    canvas.legend_below(axes)
+    return axes
+
+
+# -------------------------------------------------------------------- private helpers
+
+_COSTS = {
+    "gradient_evaluations": (
+        "gradient evaluations",
+        lambda entry: entry.num_gradients + 0.5 * entry.num_values,
+    ),
+    "seconds": ("time [s]", lambda entry: entry.seconds),
+    "step": ("step t", lambda entry: entry.loss.shape[1]),
+}
