@@ -27,7 +27,13 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import numpy as np
 
-from tests import convexity_programs, convexity_values, convexity_zoo, soundness
+from tests import (
+    convexity_attacks,
+    convexity_programs,
+    convexity_values,
+    convexity_zoo,
+    soundness,
+)
 from tests.convexity_mutants import MUTANTS, Mutant
 from tests.convexity_programs import Case
 
@@ -257,8 +263,6 @@ def _holds(proof: Any, claim: str) -> bool:
 
 
 def _zoo() -> list[Posed]:
-    from tests import test_convexity_attacks as attacks
-
     cases = [
         *((case, "convex", False) for case in convexity_zoo.FALSE_FRIENDS.values()),
         *((case, "convex", True) for case in convexity_zoo.TWINS.values()),
@@ -267,7 +271,10 @@ def _zoo() -> list[Posed]:
             for case in convexity_zoo.PARTLY_DEFINED.values()
         ),
     ]
-    for table, expected in ((attacks.FALSE, False), (attacks.TRUE, True)):
+    for table, expected in (
+        (convexity_attacks.FALSE, False),
+        (convexity_attacks.TRUE, True),
+    ):
         for name, entry in table.items():
             params = jax.tree.map(lambda x: np.asarray(x, np.float64), entry.params)
             case = Case(name, entry.loss_fn, params, entry.data, entry.domain)
