@@ -11,6 +11,7 @@ import pytest
 import phihat
 from phihat import Box, Verdict, datasets, losses, models
 from phihat.convexity import (
+    certify_convexity,
     check_convexity,
     convex_blocks,
     prove_convexity,
@@ -356,6 +357,32 @@ def test_unknown_primitives_are_named():
     report = prove_convexity(random, jnp.ones(2), jax.random.key(0))
     assert report.verdict is Verdict.UNDECIDED
     assert "random" in str(report.blame[0])
+
+
+def test_a_loop_of_many_rounds_is_given_up():
+    many = lambda w: jax.lax.while_loop(
+        lambda c: c[0] < 60_000, lambda c: (c[0] + 1, jnp.maximum(c[1], w)), (0, w)
+    )[1]
+    report = check_convexity(many, 1.0)
+    assert report.verdict is Verdict.UNDECIDED
+    assert "more rounds than can be unrolled" in report.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "loss_fn"),
+    {
+        "sort": lambda w: jnp.sum(jnp.sort(w)[1:] ** 2),
+        "top_k": lambda w: jnp.sum(jax.lax.top_k(w, 2)[0] ** 2),
+        "conv_general_dilated": lambda w: jnp.sum(jnp.convolve(w, jnp.ones(2)) ** 2),
+        "scan": lambda w: jax.lax.fori_loop(
+            0, 5000, lambda _, c: jnp.tanh(c + w[0]), w[1]
+        ),
+    }.items(),
+)
+def test_what_the_certifier_cannot_read_is_named(name, loss_fn):
+    report = certify_convexity(loss_fn, Box(-np.ones(3), np.ones(3)))
+    assert report.verdict is Verdict.UNDECIDED
+    assert report.blame[0].primitive == name
 
 
 def test_a_report_is_no_boolean():
