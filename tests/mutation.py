@@ -43,8 +43,8 @@ _PACKAGE = "phihat.convexity"
 _KEPT = (f"{_PACKAGE}.intervals",)
 """Problems that were posed beforehand hold intervals: these modules stay."""
 
-_SECONDS = 300
-"""A mutant that keeps the prover busy for longer is noticed."""
+_SECONDS = 120.0
+"""A mutant that keeps the processor busy for longer is noticed."""
 
 Called = set[tuple[str, int]]
 """Modules and first lines of functions."""
@@ -370,7 +370,7 @@ _PREPARED: list[Any] = []
 def _prepare(count: int) -> None:
     """Trace the programs once for all mutants of this process."""
     jax.config.update("jax_enable_x64", True)
-    signal.signal(signal.SIGALRM, _late)
+    signal.signal(signal.SIGPROF, _late)
     begin = time.perf_counter()
     zoo = _zoo()
     directed = [prepared(case) for case in convexity_programs.directed()]
@@ -388,12 +388,12 @@ def _prepare(count: int) -> None:
 
 def _outcome(place: int) -> tuple[int, str | None, float]:
     begin = time.perf_counter()
-    signal.alarm(_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, _SECONDS)
     try:
         killed = judge(MUTANTS[place], *_PREPARED)
     except TimeoutError:
         killed = "it does not end"
-    signal.alarm(0)
+    signal.setitimer(signal.ITIMER_PROF, 0)
     return place, killed, time.perf_counter() - begin
 
 

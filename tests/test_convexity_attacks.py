@@ -10,6 +10,7 @@ import pytest
 from jax import lax
 
 from phihat import Box
+from phihat.convexity import Verdict, certify_convexity, check_convexity
 from phihat.convexity.lattice import Facts
 from phihat.convexity.problem import pose
 from phihat.convexity.prover import prove
@@ -62,6 +63,22 @@ def test_many_operands_of_many_classes_fit_in_memory() -> None:
     facts = facts_of(chosen)
     assert not facts.curved
     assert facts.low > -np.inf
+
+
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        lambda w: jnp.real((1j * w) ** 2),
+        lambda w: jnp.real(jnp.exp(1j * w)) + w**2,
+        lambda w: jnp.abs(w + 2j * w) ** 2,
+    ],
+)
+def test_complex_programs_are_never_certified(loss_fn: Any) -> None:
+    domain = Box(jnp.asarray(0.0), jnp.asarray(1.0))
+    report = certify_convexity(loss_fn, domain)
+    assert report.verdict is Verdict.UNDECIDED
+    assert report.reason
+    assert not check_convexity(loss_fn, 0.5, domain=domain, budget=0.5).is_convex
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,15 @@ def unknown(shape: Sequence[int]) -> Extended:
 
 
 def from_constant(x: Any) -> Interval:
-    """Read constants: `intervals.from_array`, with marks where they are not finite."""
+    """Read constants: `intervals.from_array`, with marks where they are not finite.
+
+    Nothing is known of complex ones.
+    """
     array = np.asarray(x)
     if array.dtype.kind in "biu":
         return intervals.from_array(array)
+    if array.dtype.kind == "c":
+        return unknown(array.shape)
     values = array.astype(np.float64, copy=False)
     if np.isfinite(values).all():
         return intervals.from_array(array)
