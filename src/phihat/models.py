@@ -11,20 +11,23 @@ Example:
   [1.0, 2.0]
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, PyTree
 
 from phihat import _checks, _tree
-from phihat._types import Params, RandomKey
+from phihat._types import ModelFn, Params, RandomKey
 
 __all__ = [
     "gabor",
     "init_multilayer_perceptron",
     "linear",
+    "mixed_precision",
     "multilayer_perceptron",
     "polynomial",
 ]
@@ -212,6 +215,78 @@ def init_multilayer_perceptron(
             layer_keys, widths[:-1], widths[1:], strict=True
         )
     ]
+
+
+def mixed_precision(model: ModelFn, compute_dtype: Any = jnp.bfloat16) -> ModelFn:
+    r"""Compute a model in a narrow dtype, while its params stay wide.
+
+    Params and inputs are cast to the narrow dtype on entry, predictions to the dtype of
+    the params on return: the loss, the gradients that reach the optimizer, its state
+    and the updates are wide.
+
+    Args:
+      model: `(params, x) -> prediction`; one with a parameter `key` is given it.
+      compute_dtype: a floating dtype. In float16 gradients below 6e-8 are lost, so that
+        the loss must be scaled; bfloat16 has the range of float32.
+
+    Returns:
+      A model, whose numbers are leaves as they were.
+
+    Raises:
+      TypeError: `model` is no function, or `compute_dtype` no floating dtype.
+
+    Example:
+      >>> narrow = mixed_precision(linear)
+      >>> params = {"weight": jnp.float32(1.0), "bias": jnp.float32(0.0)}
+      >>> prediction = narrow(params, jnp.array([1.0, 1.001, 1.01]))
+      >>> print(prediction.dtype, prediction)
+      float32 [1.        1.        1.0078125]
+    """
+    call = "mixed_precision"
+    model = _tree.as_partial(model, call, "model")
+    try:
+        dtype = None if compute_dtype is None else jnp.dtype(compute_dtype)
+    except TypeError:
+        dtype = None
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(
+            f"{call}: `compute_dtype` must be a floating dtype, such as "
+            f"`jnp.bfloat16`, got {_checks.brief(compute_dtype)}."
+        )
+    keyed = _checks.takes_argument(model, "key")
+    function = _mixed_keyed if keyed else _mixed
+    return Partial(function, model, compute_dtype=_tree.Static(dtype))
+
+
+def _mixed(
+    model: ModelFn, params: Params, x: PyTree, *, compute_dtype: _tree.Static
+) -> PyTree:
+    narrow = compute_dtype.value
+    prediction = model(_cast_floats(params, narrow), _cast_floats(x, narrow))
+    with jax.numpy_dtype_promotion("standard"):  # wide is the widest of them
+        wide = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+    return _cast_floats(prediction, wide)
+
+
+def _mixed_keyed(
+    model: ModelFn,
+    params: Params,
+    x: PyTree,
+    *,
+    key: RandomKey,
+    compute_dtype: _tree.Static,
+) -> PyTree:
+    """Compute likewise, for a model that takes a key: the signature tells the fit."""
+    keyed_model = functools.partial(model, key=key)
+    return _mixed(keyed_model, params, x, compute_dtype=compute_dtype)
+
+
+def _cast_floats(tree: PyTree, dtype: Any) -> PyTree:
+    def cast(leaf: Any) -> Any:
+        is_float = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        return jnp.asarray(leaf).astype(dtype) if is_float else leaf
+
+    return jax.tree.map(cast, tree)
 
 
 def _affine(call: str, name: str, layer: Any, x: Any) -> Float[Array, "..."]:
