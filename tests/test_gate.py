@@ -43,6 +43,7 @@ LAYOUT = [
     "_records",
     "_programs",
     "_placement",
+    "_together",
     "_step",
     "_arguments",
     "_feed",

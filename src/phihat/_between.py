@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from phihat import _checks, _tree
+from phihat import _checks, _together, _tree
 from phihat._chunks import own
 from phihat._driver import Piece, Run, steps_until
 from phihat._keeping import Held, Keeper
@@ -26,6 +26,9 @@ from phihat._types import Status
 from phihat.results import FitState
 
 __all__ = ["Between", "Conductor", "as_seconds"]
+
+_STEPS_BETWEEN_LOOKS = 16
+"""Batches of a shared stream after which the processes agree to go on."""
 
 
 def as_seconds(call: str, argument: str, value: Any) -> float | None:
@@ -105,13 +108,23 @@ class Conductor:
             return Status.INTERRUPTED
         if run.stream_ended:
             return Status.COMPLETED if run.num_steps is None else Status.STOPPED
-        if between.watcher.received is not None:
-            return Status.INTERRUPTED
-        if between.deadline is not None and time.monotonic() >= between.deadline:
-            return Status.TIME_LIMIT
         if between.held is not None and between.held.is_over:
             return Status.STOPPED
-        return None
+        return self._outer_reason()
+
+    def _outer_reason(self) -> Status | None:
+        """Return what a signal or the clock asks for, of this process or of any."""
+        run, between = self.run, self.between
+        reason = Status.RUNNING
+        if between.watcher.received is not None:
+            reason = Status.INTERRUPTED
+        elif between.deadline is not None and time.monotonic() >= between.deadline:
+            reason = Status.TIME_LIMIT
+        if run.is_shared:
+            if run.stream is not None and run.done % _STEPS_BETWEEN_LOOKS:
+                return None
+            reason = Status(_together.largest_of(reason))
+        return None if reason == Status.RUNNING else reason
 
     def _next_piece(self) -> Piece | None:
         """Return data for the steps until the next event, or None if none came yet."""
@@ -123,6 +136,7 @@ class Conductor:
             limit = min(limit, between.keeper.steps_until_due(run.done))
         if between.deadline is not None and run.step_seconds:
             left = max(0.0, between.deadline - time.monotonic())
+            left = _together.first_of(left) if run.is_shared else left
             limit = min(limit, max(1, int(left / run.step_seconds)))
         try:
             return run.piece(limit)
@@ -136,7 +150,14 @@ class Conductor:
             return True
         if between.held is not None and run.done % between.held.every == 0:
             return True
-        if between.keeper is not None and between.keeper.is_due(run.done):
+        keeper = between.keeper
+        if run.is_shared:  # a clock would not do: all must look at the same steps
+            if run.done % _STEPS_BETWEEN_LOOKS == 0:
+                return True
+            return (
+                keeper is not None and keeper.counts_steps and keeper.is_due(run.done)
+            )
+        if keeper is not None and keeper.is_due(run.done):
             return True
         wait = max(0.1, 100 * self._host_seconds)
         return time.monotonic() - self._drained_at > wait
@@ -159,7 +180,9 @@ class Conductor:
                 between.held.look(run)
             if between.callbacks:
                 self._call_back(rows)
-            if between.keeper is not None and between.keeper.is_due(run.done):
+            if between.keeper is not None and self._agree(
+                between.keeper.is_due(run.done)
+            ):
                 between.keeper.save(run, between.held, None)
         self._drained_at = time.monotonic()
         self._host_seconds = self._drained_at - began
@@ -167,5 +190,9 @@ class Conductor:
     def _call_back(self, rows: dict[str, Any]) -> None:
         state = own(self.run.carry.state)
         asked = [callback(state, rows) for callback in self.between.callbacks]
-        if any(asked):
+        if self._agree(any(asked)):
             self.run.status = Status.STOPPED
+
+    def _agree(self, wish: bool) -> bool:
+        """Tell whether any of the processes that share the fit has the wish."""
+        return bool(_together.largest_of(wish)) if self.run.is_shared else wish

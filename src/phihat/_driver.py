@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from phihat import _chunks, _programs
+from phihat import _chunks, _programs, _together
 from phihat._records import blank
 from phihat._sources import Group, Place, Stream, StreamFailure
 from phihat._types import Status
@@ -84,6 +84,7 @@ class Run:
       num_steps: its budget, or None.
       chunk: steps per chunk, or None to choose.
       records: keep a history.
+      is_shared: several processes run it together.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Run:
         num_steps: int | None,
         chunk: int | None,
         records: bool,
+        is_shared: bool = False,
     ) -> None:
         """Begin where the carry stands."""
         self.code = code
@@ -115,6 +117,7 @@ class Run:
         self.failure: StreamFailure | None = None
         self.options = options
         self.chunk = chunk
+        self.is_shared = is_shared
         self.step_seconds: float | None = None
         self._data = data
         self._group: Group | None = None
@@ -146,7 +149,9 @@ class Run:
             return Piece(self._data, min(limit, self._affordable()))
         if self._group is None or self._used == self._group.num_batches:
             try:
-                self._group, self._used = self.stream.read(timeout=0.1), 0
+                # Who shares a fit waits for the batch: all then do the same.
+                timeout = None if self.is_shared else 0.1
+                self._group, self._used = self.stream.read(timeout=timeout), 0
             except StreamFailure as failure:
                 self.failure = failure
                 self._group = None
@@ -239,6 +244,8 @@ class Run:
 
         More room is another program, and pays only where steps are very short.
         """
+        if self.is_shared:
+            seconds = _together.first_of(seconds)
         is_first = self.step_seconds is None
         self.step_seconds = max(seconds / steps, 1e-9)
         if is_first or self._room >= _MANY_ROWS or self.chunk is not None:

@@ -107,6 +107,11 @@ class Keeper:
             return 2**30
         return steps_until(done, every)
 
+    @property
+    def counts_steps(self) -> bool:
+        """Whether checkpoints are due by the number of steps, and not by the clock."""
+        return not isinstance(self.checkpoints.every, datetime.timedelta)
+
     def is_due(self, done: int) -> bool:
         """Tell whether a checkpoint is due after so many steps."""
         every = self.checkpoints.every

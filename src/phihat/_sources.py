@@ -252,7 +252,11 @@ class Stream:
             for row, leaf in enumerate(leaves):
                 whole[row] = leaf
             stacked.append(whole)
-        return jax.tree.unflatten(self._spec[0], jax.device_put(stacked))
+        sent = [  # an array of jax lies where it was put
+            leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf)
+            for leaf in stacked
+        ]
+        return jax.tree.unflatten(self._spec[0], sent)
 
     # ------------------------------------------------------------------- the checks
 

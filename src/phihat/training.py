@@ -36,6 +36,7 @@ from phihat import (
     _configuration,
     _programs,
     _records,
+    _together,
     fitting,
 )
 from phihat._arguments import (
@@ -53,7 +54,7 @@ from phihat._keeping import Held, Keeper, Kept
 from phihat._reports import Log, Progress
 from phihat._signals import watch
 from phihat._sources import Stream, is_stream
-from phihat._step import Tolerance
+from phihat._step import Tolerance, place
 from phihat._types import Batch, Box, LossFn, Params, RandomKey, Status
 from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult, FitState
@@ -214,9 +215,16 @@ def train(
     functions = (step_fn.args[0].func, step_fn.args[1].update.func)
     budget = as_options("train", num_steps, num_epochs, record_every, record, functions)
     entries = _records.normalise("train", record)
-    code = (step_fn, sampler, entries, as_tolerance("train", tolerance))
+    tolerance = as_tolerance("train", tolerance)
     _checks.check_key("train", key)
     check_start("train", params, state, projection)
+    arrays = None if is_streamed else data
+    start = params if state is None else state.params
+    step_fn = place(step_fn, "train", params=start, data=arrays, state=state, key=key)
+    is_shared = _together.spans(start, arrays)
+    if is_streamed:
+        _check_devices(start)
+    code = (step_fn, sampler, entries, tolerance)
     callbacks = _check_rest(checkpoint, callbacks, validation, steps_per_chunk)
 
     state = _begin(params, step_fn.args[1], key, state)
@@ -263,6 +271,7 @@ def train(
             num_steps=num_steps,
             chunk=steps_per_chunk,
             records=budget.records,
+            is_shared=is_shared,
         )
         if kept is not None:
             run.history, run.num_rows = [kept.history], kept.num_rows
@@ -270,13 +279,14 @@ def train(
                 return _complete(run, held, kept.result)
             run.go_on()
         between = Between(watcher, callbacks, keeper, held, deadline=deadline)
-        if log_to is not None:
+        is_told = not is_shared or jax.process_index() == 0  # one of them writes
+        if log_to is not None and is_told:
             log = Log(log_to, None if kept is None else run.step)
             stack.callback(log.close)
             if keeper is not None:
                 keeper.log = log
             between = between._replace(log=log)
-        if progress:
+        if progress and is_told:
             bar = Progress(num_steps, run.done)
             stack.callback(bar.close)
             between = between._replace(progress=bar)
@@ -358,6 +368,18 @@ def _check_stream(data: Any, num_epochs: Any, batch_size: Any, sampler: Any) -> 
             f"train: `num_epochs` is {num_epochs}, but `data` is an iterator, which "
             "can be read once; pass an object whose `iter` begins anew, such as a "
             "loader, or give `num_steps`."
+        )
+
+
+def _check_devices(params: Params) -> None:
+    """Let the params tell whether processes share a fit: a stream cannot yet."""
+    leaves = jax.tree.leaves(params)
+    is_put = any(isinstance(leaf, jax.Array) and leaf.committed for leaf in leaves)
+    if jax.process_count() > 1 and not is_put:
+        raise ValueError(
+            "train: with several processes and a stream, `params` must tell the "
+            "devices: `sharding.replicate(params, mesh)`, and let the stream give "
+            "`sharding.shard_batch(batch, mesh)`."
         )
 
 
