@@ -92,7 +92,7 @@ def measure(folder: Path) -> dict:
     return {name: np.asarray(value).tolist() for name, value in found.items()}
 
 
-def go_on(folder: Path, pause: float = 0.03) -> dict:
+def go_on(folder: Path, pause: float = 0.05) -> dict:
     """Train with checkpoints, slowly; a call after a crash goes on."""
     mesh = sharding.make_mesh()
     rows = sharding.local_rows(NUM_ROWS, mesh)
@@ -101,7 +101,7 @@ def go_on(folder: Path, pause: float = 0.03) -> dict:
         models.init_multilayer_perceptron(jax.random.key(0), (6, 16, 4)),
         OPTIMIZER,
         sharding.shard_batch(read_rows(folder, rows), mesh),
-        num_steps=400,
+        num_steps=200,
         batch_size=16,
         key=jax.random.key(1),
         checkpoint=phihat.Checkpoints(folder / "checkpoints", every=20),

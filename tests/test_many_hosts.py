@@ -5,11 +5,9 @@ What takes longer is in `benchmarks/bench_many_hosts.py`.
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +86,7 @@ def test_two_processes_find_what_one_finds(results):
         for name in names:
             np.testing.assert_allclose(found[name], one[name], rtol=1e3 * EPS64)
         assert found["specs"] == one["specs"]
-    assert one["specs"] == ["P()", "P('data',)", "P(None, 'data')"] or (
-        sorted(one["specs"]) == one["specs"] and len(one["specs"]) == 3
-    )
+    assert one["specs"] == ["P('data',)", "P()", "P(None, 'data')"]
 
 
 def test_each_process_reads_its_share(results):
@@ -108,9 +104,8 @@ def test_one_process_writes_the_log_and_both_the_checkpoint(results):
     assert [row["loss"] for row in rows] == two[0]["divided params"]
     kept = sorted(path.name for path in (folder / "divided").iterdir())
     assert kept == [f"{10:012d}", f"{20:012d}"]
-    writers = {
-        path.parent.name for path in (folder / "divided").rglob("ocdbt.process_*/d")
-    }
+    written = (folder / "divided").rglob("ocdbt.process_*/d")
+    writers = {path.parent.name for path in written}
     assert writers == {"ocdbt.process_0", "ocdbt.process_1"}
 
 
@@ -127,36 +122,3 @@ def test_wrong_calls_among_processes(results):
         assert found["a stream"].startswith(
             "train: with several processes and a stream, `params` must tell the devices"
         )
-
-
-def wait_for(condition, processes, folder):
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit
-        assert all(process.poll() is None for process in processes), said(folder, 0)
-        time.sleep(0.1)
-
-
-def test_a_killed_process_ends_the_other_and_the_same_call_goes_on(tmp_path):
-    many_hosts.write_data(tmp_path)
-    processes = start("go_on", tmp_path)
-    kept = tmp_path / "checkpoints" / f"{40:012d}"
-    try:
-        wait_for(kept.is_dir, processes, tmp_path)
-        processes[1].send_signal(signal.SIGKILL)
-        began = time.monotonic()
-        assert processes[0].wait(60.0) != 0  # it notices after 10 s of silence
-        print(f"the other ended after {time.monotonic() - began:.1f} s")
-    finally:
-        for process in processes:
-            process.kill()
-    text = said(tmp_path, 0)
-    assert "another task died" in text, text
-    found = finish(start("go_on", tmp_path), tmp_path)
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    many_hosts.write_data(alone)
-    whole = many_hosts.go_on(alone, pause=0.0)
-    for one in found:
-        assert len(one["loss"]) == 400
-        np.testing.assert_allclose(one["loss"], whole["loss"], rtol=1e-9)

@@ -12,18 +12,21 @@ Example:
   None
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.core
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from phihat import _tree
 from phihat._types import Batch
 
-__all__ = ["Placement", "keep", "keep_rows", "placement_of"]
+__all__ = ["Placement", "keep", "keep_rows", "placement_of", "settle", "to_host"]
 
 
 class Placement(NamedTuple):
@@ -60,10 +63,11 @@ def placement_of(
     if not meshes:
         return None
     whole = NamedSharding(meshes[0], PartitionSpec())
-    return Placement(
+    placement = Placement(
         params=tuple(_sharding(leaf, whole) for leaf in jax.tree.leaves(params)),
         data=tuple(_divided(_sharding(leaf, None)) for leaf in jax.tree.leaves(data)),
     )
+    return placement if any((*placement.params, *placement.data)) else None
 
 
 def keep(shardings: Sequence[NamedSharding | None], tree: PyTree) -> PyTree:
@@ -88,6 +92,31 @@ def keep_rows(shardings: Sequence[NamedSharding | None], batch: Batch) -> Batch:
         ],
         batch,
     )
+
+
+def settle(placement: Placement | None, tree: PyTree) -> PyTree:
+    """Replicate the leaves that lie on one device, beside those that are divided."""
+    if placement is None:
+        return tree
+    known = (*placement.params, *placement.data)
+    mesh = next(sharding.mesh for sharding in known if sharding is not None)
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def put(leaf: Any) -> Any:
+        if len(leaf.sharding.device_set) == mesh.size:
+            return leaf
+        local, rewrap = to_host(leaf)
+        return rewrap(jax.make_array_from_process_local_data(whole, local, local.shape))
+
+    return jax.tree.map(put, tree)
+
+
+def to_host(leaf: Any) -> tuple[np.ndarray, Callable[[Any], Any]]:
+    """Return a leaf as NumPy's, and what makes keys of it again where it held keys."""
+    if not _tree.is_key(leaf):
+        return np.asarray(leaf), lambda array: array
+    rewrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(leaf))
+    return np.asarray(jax.random.key_data(leaf)), rewrap
 
 
 # -------------------------------------------------------------------- private helpers

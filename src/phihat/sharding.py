@@ -29,7 +29,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from phihat import _checks, _tree
+from phihat import _checks, _placement, _tree
 from phihat._types import Batch, Params
 
 __all__ = [
@@ -180,7 +180,16 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     """
     _check_mesh("replicate", mesh)
     _check_arrays("replicate", "tree", tree)
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def put(leaf: Any) -> Any:
+        is_here = getattr(leaf, "is_fully_addressable", True)
+        if whole.is_fully_addressable or not is_here:
+            return jax.device_put(leaf, whole)
+        local, rewrap = _placement.to_host(leaf)
+        return rewrap(jax.device_put(local, whole))
+
+    return jax.tree.map(put, tree)
 
 
 def param_shardings(

@@ -34,6 +34,7 @@ from phihat import (
     _checks,
     _chunks,
     _configuration,
+    _placement,
     _programs,
     _records,
     _together,
@@ -235,7 +236,9 @@ def train(
         functions=functions,
     )
     recorder_states = _programs.bind(_chunks.begin, code, options)(state)
+    placement = _read_placement(step_fn)
     carry = _chunks.Carry(state, _chunks.own(recorder_states))
+    carry = _placement.settle(placement, carry)
     if not is_streamed:
         data = jax.tree.map(_on_device, data)
         epoch = make_feed(sampler, data, state.key).steps_per_epoch
@@ -260,7 +263,7 @@ def train(
             _check_budget(kept, num_steps)
             if stream is not None:
                 _go_to(stream, kept)
-            carry = kept.carry
+            carry = _placement.settle(placement, kept.carry)
         run = Run(
             code,
             options,
@@ -369,6 +372,11 @@ def _check_stream(data: Any, num_epochs: Any, batch_size: Any, sampler: Any) -> 
             "can be read once; pass an object whose `iter` begins anew, such as a "
             "loader, or give `num_steps`."
         )
+
+
+def _read_placement(step_fn: Any) -> _placement.Placement | None:
+    placement = step_fn.keywords.get("placement")
+    return None if placement is None else placement.value
 
 
 def _check_devices(params: Params) -> None:
