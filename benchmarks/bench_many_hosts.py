@@ -56,7 +56,7 @@ def test_the_other_ends_and_the_same_call_goes_on(lost, how, undisturbed, tmp_pa
     worst = np.max(differences)
     print(
         f"\nprocess {lost} lost by {how.name}: the other ended after {seconds:.1f} s; "
-        f"the same call went on from step {steps} to {len(undisturbed)}, and its losses "
+        f"went on from step {steps} to {len(undisturbed)}, and its losses "
         f"differ from the undisturbed ones by {worst:.1e} at most"
     )
     assert worst < 1e-9

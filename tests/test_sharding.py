@@ -147,6 +147,28 @@ def test_params_of_a_network_stay_divided_through_resumed_and_donated_steps():
     close(state.params, first.params, 1e4)
 
 
+def test_train_goes_on_from_a_checkpoint_of_divided_params(tmp_path):
+    plan = sharding.param_shardings(PARAMS, mesh(), min_entries=32)
+    train = functools.partial(
+        phihat.train,
+        LOSS,
+        jax.device_put(PARAMS, plan),
+        phihat.adam(0.05),
+        sharding.shard_batch(DATA, mesh()),
+        batch_size=16,
+        key=KEY,
+        checkpoint=phihat.Checkpoints(tmp_path, every=5),
+    )
+    train(num_steps=5)
+    result = train(num_steps=10)
+    wanted = [tuple(one.spec) for one in jax.tree.leaves(plan)]
+    assert specs(result.state.opt_state.mean) == wanted
+    alone = phihat.fit(
+        LOSS, PARAMS, phihat.adam(0.05), DATA, num_steps=10, batch_size=16, key=KEY
+    )
+    close((result.params, result.history), (alone.params, alone.history), 1e4)
+
+
 def test_params_can_be_made_in_parts():
     init = lambda key: models.init_multilayer_perceptron(key, (8, 4096, 8))
     plan = sharding.param_shardings(jax.eval_shape(init, KEY), mesh())
