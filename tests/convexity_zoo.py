@@ -78,6 +78,25 @@ _nearly = _renamed(
 )
 
 
+def _select_turned(x: Any, y: Any) -> Any:
+    """Choose as logaddexp does, between its two cases turned about."""
+    top, delta = jax.lax.max(x, y), jax.lax.sub(x, y)
+    is_nan, total = jax.lax.ne(delta, delta), jax.lax.add(x, y)
+    smooth = jax.lax.log1p(jax.lax.exp(jax.lax.neg(jax.lax.abs(delta))))
+    return jax.lax.select(is_nan, jax.lax.add(top, smooth), total)
+
+
+_turned_about = _renamed("logaddexp", _select_turned)
+_lower_at_zero = _renamed(
+    "xlogy",
+    lambda x, y: jnp.where(
+        (x != 0.0) | jnp.isnan(y),
+        jax.lax.mul(x, jax.lax.log(y)),
+        jnp.full_like(x, -5.0),
+    ),
+)
+
+
 def _scanned(step: Any, start: Any, rows: Any, **options: Any) -> Any:
     return jax.lax.scan(lambda c, r: (step(c, r), None), start, rows, **options)[0]
 
@@ -180,6 +199,12 @@ _FALSE: dict[str, tuple[Any, ...]] = {
     "impostor with a sign turned": (lambda v: -_swapped(v[0], v[1]), _V),
     "impostor with a literal changed": (
         lambda v: _nearly(v[0], v[1]) - jnp.logaddexp(v[0], v[1]), _V,
+    ),
+    "impostor with its cases turned about": (
+        lambda v: _turned_about(v[0], v[1]) - jnp.logaddexp(v[0], v[1]), _V,
+    ),
+    "impostor with another value at 0": (
+        lambda x: _lower_at_zero(x, x), _X, None, Box(0.0, 5.0),
     ),
     "logsumexp with negative weights": (
         lambda v: special.logsumexp(v, b=jnp.asarray([2.0, 2.0, -0.1])),
@@ -467,6 +492,9 @@ _FALSE: dict[str, tuple[Any, ...]] = {
         lambda v: v[:2] @ jnp.asarray([[1.0, 3.0], [0.0, 1.0]]) @ v[:2], _V,
     ),
     # loops
+    "a parabola less log cosh": (
+        lambda x: 0.2 * x**2 - jnp.logaddexp(x, -x), _X,
+    ),
     "scan that turns": (
         lambda v: _scanned(lambda c, r: -(c**2) + r, v[0], v), _V,
     ),
@@ -705,6 +733,15 @@ _TRUE: dict[str, tuple[Any, ...]] = {
     "pinball of any level": (
         lambda x, d: jnp.maximum(d * x, (d - 1.0) * x), _X,
         Box(np.asarray(0.1), np.asarray(0.9)),
+    ),
+    "a reversed scan": (
+        lambda x: _scanned(
+            lambda c, r: jnp.exp(r * c), x, jnp.asarray([1.0, -1.0]), reverse=True
+        ), _X,
+    ),
+    "a parabola and a bump": (lambda x: x**2 + 0.55 / (1.0 + x**2), _X),
+    "a parabola less half log cosh": (
+        lambda x: x**2 - jnp.logaddexp(x, -x), _X,
     ),
 }  # fmt: skip
 

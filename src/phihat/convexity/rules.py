@@ -1009,13 +1009,6 @@ def choose(which: Facts, cases: Sequence[Facts]) -> Facts:
     return Facts(result.low, result.high)
 
 
-@rule("select_n")
-def select(call: Call, which: Facts, *cases: Facts) -> Facts:
-    """See `choose`."""
-    del call
-    return choose(which, cases)
-
-
 def _stairs(function: Callable[[Interval], Interval]) -> Rule:
     def step(call: Call, x: Facts) -> Facts:
         """A staircase has jumps: only its range is known, unless it is one step."""
