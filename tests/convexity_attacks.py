@@ -15,7 +15,7 @@ from jax import lax
 
 from phihat import Box
 
-__all__ = ["FALSE", "TRUE", "Program", "box"]
+__all__ = ["FALSE", "PAIR", "TRIPLE", "TRUE", "Program", "box"]
 
 
 class Program(NamedTuple):

@@ -16,7 +16,8 @@ from jax import lax
 from phihat import Box
 from phihat.convexity.problem import pose
 from phihat.convexity.prover import prove
-from tests.test_convexity_attacks import PAIR, TRIPLE, Program, box, facts_of
+from tests.convexity_attacks import PAIR, TRIPLE, Program, box
+from tests.test_convexity_attacks import facts_of
 
 POSITIVE = box([0.1, 0.1], [3.0, 3.0])
 HALF = box([-3.0, 0.1], [3.0, 3.0])
