@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import gc
+import io
 import runpy
 import sys
 import threading
@@ -311,6 +312,13 @@ def test_figures_are_freed():
     del axes
     gc.collect()
     assert alive() is None
+
+
+def test_notebooks_show_axes_and_figures():
+    axes = plot.loss_curves(descent())
+    for shown in (axes, axes.get_figure(root=True), plot.make_axes(1, 2)[0, 1]):
+        with Image.open(io.BytesIO(shown._repr_png_())) as picture:
+            assert picture.format == "PNG"
 
 
 def test_pictures_may_be_drawn_from_threads():

@@ -2,9 +2,9 @@
 
 First something is computed, then it is drawn: a function here takes what a call of
 phihat returned, or what `evaluate_surface` and its like prepared, and draws it on
-`axes`, or on a new figure. It returns the axes; `axes.figure.savefig("fit.png")` saves
-the picture, and `axes.figure` at the end of a notebook cell shows it. Nothing touches
-pyplot or matplotlib's settings. It needs the extra `phihat[plot]`.
+`axes`, or on a new figure. It returns the axes: at the end of a notebook cell they show
+the picture, and `axes.figure.savefig("fit.png")` saves it. Nothing touches pyplot or
+matplotlib's settings. It needs the extra `phihat[plot]`.
 
 Example:
   >>> import phihat

@@ -11,6 +11,8 @@ Example:
   'Title'
 """
 
+import functools
+import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +71,10 @@ def make_axes(
     columns = _checks.check_count("make_axes", "columns", columns)
     figure = new_figure("make_axes", size or (6.5 * columns, 5.0 * rows))
     options = {"projection": projection}
-    return figure.subplots(rows, columns, squeeze=False, subplot_kw=options)
+    made = figure.subplots(rows, columns, squeeze=False, subplot_kw=options)
+    for axes in made.flat:
+        _shown(axes)
+    return made
 
 
 def new_figure(call: str, size: tuple[float, float]) -> Any:
@@ -108,7 +113,7 @@ def one_axes(
       TypeError: `axes` are none of matplotlib.
     """
     if axes is None:
-        return new_figure(call, size).add_subplot(projection=projection)
+        return _shown(new_figure(call, size).add_subplot(projection=projection))
     if not hasattr(axes, "get_xlim"):
         raise TypeError(
             f"{call}: `axes` must be one matplotlib Axes, such as `figure.subplots()`, "
@@ -146,7 +151,7 @@ def several_axes(
     """
     if axes is None:
         figure = new_figure(call, size)
-        return tuple(figure.subplots(1, columns, squeeze=False)[0])
+        return tuple(map(_shown, figure.subplots(1, columns, squeeze=False)[0]))
     found = tuple(np.ravel(np.asarray(axes, dtype=object)))
     if len(found) != columns or not all(hasattr(one, "get_xlim") for one in found):
         raise TypeError(
@@ -280,6 +285,23 @@ def set_log(axes: "Axes", which: str) -> None:
         axis.set_major_locator(LogLocator(subs=subs))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_locator(NullLocator())
+
+
+def _shown(axes: Any) -> Any:
+    """Let a notebook show the figure where a cell ends with it, or with its axes.
+
+    That is what pyplot's figures do; ours are none of pyplot's.
+    """
+    figure = axes.get_figure(root=True)
+    for one in (axes, figure):
+        one._repr_png_ = functools.partial(_png, figure)
+    return axes
+
+
+def _png(figure: Any) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def _inches(axes: "Axes") -> tuple[float, float]:
