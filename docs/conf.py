@@ -28,7 +28,13 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_drawn", "_extensions"]
 
-myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = [
+    "attrs_block",
+    "attrs_inline",
+    "colon_fence",
+    "deflist",
+    "dollarmath",
+]
 myst_heading_anchors = 3
 
 # Arguments are told with their shapes in the text, and jaxtyping's are long.
@@ -49,6 +55,7 @@ html_static_path = ["_static"]
 html_css_files = ["phihat.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False
 html_domain_indices = False
 html_theme_options = {"navigation_with_keys": True}

@@ -80,7 +80,11 @@ MODULES = sorted(
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 # The site's build runs what draws its pictures, these pages and the examples; the
 # build is a test of its own (test_site.py).
-DRAWN = [page for page in PAGES if "_drawn/" in page.read_text(encoding="utf-8")]
+DRAWN = [
+    page
+    for page in PAGES
+    if f"_drawn/{page.stem}/" in page.read_text(encoding="utf-8")
+]
 
 
 def relative(path: Path) -> str:
@@ -156,6 +160,7 @@ def test_document_hides_no_block_from_the_gate(path):
     """Blocks are Python, what Python prints, or one of README's two commands."""
     for block in blocks(path.read_text(encoding="utf-8")):
         assert block.language in {"python", "text", "sh"}, block
+        assert "```" not in block.code, block
         if block.language == "sh":
             assert block.code.strip() in readme_commands(), block
 

@@ -106,6 +106,13 @@ def test_every_public_name_has_an_entry(site):
     assert missing == []
 
 
+def test_one_page_has_every_daily_name():
+    page = (DOCS / "all-of-phihat.md").read_text(encoding="utf-8")
+    written = re.findall(r"[\w.]+", page)
+    named = {name for word in written for name in word.split(".")}
+    assert [name for name in phihat.__all__ if name not in named] == []
+
+
 def test_search_knows_nesterov(site):
     text = (site / "searchindex.js").read_text(encoding="utf-8")
     index = json.loads(text[text.index("{") : text.rindex("}") + 1])

@@ -10,6 +10,7 @@ import ast
 import hashlib
 import os
 import re
+import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +50,7 @@ def _draw(app: Any) -> None:
 
 def is_drawn(page: Path) -> bool:
     """Tell whether a page shows pictures that it draws itself."""
-    return "_drawn/" in page.read_text(encoding="utf-8")
+    return f"_drawn/{page.stem}/" in page.read_text(encoding="utf-8")
 
 
 def folder_of(path: Path) -> Path:
@@ -86,6 +87,12 @@ def _digest(*paths: Path) -> str:
     return digest.hexdigest()
 
 
+def _is_wide(picture: Path) -> bool:
+    """Tell whether a picture has panels side by side."""
+    width, height = struct.unpack(">II", picture.read_bytes()[16:24])
+    return width > 1.8 * height
+
+
 def _gallery_page(script: Path) -> str:
     source = script.read_text(encoding="utf-8")
     tree = ast.parse(source)
@@ -95,10 +102,13 @@ def _gallery_page(script: Path) -> str:
     code_starts = tree.body[0].end_lineno + 1
     text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", "\n\n".join([more, rest]))
     parts = [title, "=" * len(title), "", text, ""]
-    for picture in sorted(folder_of(script).glob("*.[pg][ni][gf]")):
+    for picture in sorted(folder_of(script).glob("*.png")):
         parts += [
-            f".. image:: ../_drawn/{script.stem}/{picture.name}",
-            f"   :alt: {title}",
+            ".. container:: scroll",
+            "",
+            f"   .. image:: ../_drawn/{script.stem}/{picture.name}",
+            f"      :alt: {title}",
+            *(["      :class: wide"] if _is_wide(picture) else []),
             "",
         ]
     parts += [

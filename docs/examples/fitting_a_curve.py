@@ -1,7 +1,7 @@
 """Fit a curve to a CSV file with error bars, and tell how well each param is known.
 
 Levenberg-Marquardt fits least squares in a few steps. Weights of 1 / sigma^2 make the
-loss a chi-square, whose curvature at the minimum is the covariance of the params.
+loss a chi-square, whose curvature at the minimum tells the intervals of the params.
 """
 
 import sys
@@ -37,11 +37,9 @@ status = phihat.Status(int(result.status)).name
 print(f"{status} after {result.num_steps} steps")
 print(f"chi-square {result.loss:.1f} for {len(time) - len(start)} degrees of freedom")
 
-covariance = phihat.covariance(loss_fn, result, data, absolute_sigma=True)
-errors = np.sqrt(np.diag(covariance))
-# In the order of the leaves, which for a dict is that of its sorted keys.
-for (name, value), error in zip(result.params.items(), errors, strict=True):
-    print(f"{name:8} {value:6.2f} +- {error:.2f}")
+# Without sigmas in the file, leave out the weights and `absolute_sigma`: the scatter of
+# the points about the curve then tells how far they may be off.
+print(phihat.confidence_intervals(loss_fn, result, data, absolute_sigma=True))
 
 if len(sys.argv) > 1:
     axes = phihat.plot.fitted_model(decay, result, data)
