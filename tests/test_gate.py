@@ -81,9 +81,7 @@ PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 # The site's build runs what draws its pictures, these pages and the examples; the
 # build is a test of its own (test_site.py).
 DRAWN = [
-    page
-    for page in PAGES
-    if f"_drawn/{page.stem}/" in page.read_text(encoding="utf-8")
+    page for page in PAGES if f"_drawn/{page.stem}/" in page.read_text(encoding="utf-8")
 ]
 
 
