@@ -542,9 +542,10 @@ def _running_mean(decay: Any, mean: PyTree, updates: PyTree, power: int = 1) -> 
     """Return b m + (1 - b) g^power, leaf by leaf, in the dtype of the mean."""
 
     def blend(mean: Array, gradient: Array) -> Array:
-        kept = _tree.cast(decay, mean.dtype)
+        # The share is taken before it is rounded: 1 - 0.999 in float32 is off by 1e-5.
+        kept, share = (_tree.cast(part, mean.dtype) for part in (decay, 1 - decay))
         wide = jnp.asarray(gradient).astype(mean.dtype)
-        return kept * mean + (1 - kept) * (wide if power == 1 else wide * wide)
+        return kept * mean + share * (wide if power == 1 else wide * wide)
 
     return jax.tree.map(blend, mean, updates)
 

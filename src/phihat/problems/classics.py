@@ -1,29 +1,22 @@
-"""Test problems with known minima and known convexity.
-
-Each is a `Problem`: a loss of the params alone, a start, a global minimum, whether the
-loss is convex, and the box in which it is usually shown.
+"""The problems of the chapter, and the classical ones in few params.
 
 Example:
-  >>> from phihat import problems
-  >>> problem = problems.booth()
-  >>> float(problem.loss_fn(problem.minimum)), problem.is_convex
-  (0.0, True)
+  >>> from phihat.problems import classics
+  >>> float(classics.booth().loss_fn(classics.booth().minimum))
+  0.0
 """
 
-import dataclasses
-import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from phihat import _checks, _tree, datasets, losses, models
-from phihat._types import Box, LossFn, Params
+from phihat import _checks, datasets, losses, models
+from phihat._types import Box
+from phihat.problems.problem import Problem, bind, cube, plane, point
 
 __all__ = [
-    "Problem",
     "adam_surface",
     "beale",
     "booth",
@@ -36,56 +29,7 @@ __all__ = [
     "quadratic",
     "rosenbrock",
     "six_hump_camel",
-    "standard",
 ]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Problem:
-    """A loss about which everything is known.
-
-    Args:
-      name: the function here that makes it.
-      loss_fn: `(params) -> []`, importable, its constants as leaves.
-      start: params to begin at, in the default float dtype.
-      minimum: a global minimum (another may exist), or None where there is none.
-      minimum_value: the infimum of the loss.
-      is_convex: whether the loss is convex on the whole space.
-      box: the region that is usually shown; it holds the start and the minimum.
-    """
-
-    name: str
-    loss_fn: LossFn
-    start: Params
-    minimum: Params | None
-    minimum_value: float
-    is_convex: bool
-    box: Box
-
-
-def standard() -> dict[str, Problem]:
-    """Return one of each, by name.
-
-    Example:
-      >>> convex = [name for name, problem in standard().items() if problem.is_convex]
-      >>> convex
-      ['quadratic', 'booth', 'matyas', 'parabola', 'linear_regression']
-    """
-    problems = (
-        quadratic(),
-        rosenbrock(),
-        himmelblau(),
-        six_hump_camel(),
-        beale(),
-        booth(),
-        matyas(),
-        parabola(),
-        adam_surface(),
-        monkey_saddle(),
-        gabor(),
-        linear_regression(),
-    )
-    return {problem.name: problem for problem in problems}
 
 
 def quadratic(condition: float = 100.0, dim: int = 2) -> Problem:
@@ -109,15 +53,15 @@ def quadratic(condition: float = 100.0, dim: int = 2) -> Problem:
     _checks.check_range("quadratic", "condition", condition, 1.0)
     dim = _checks.check_count("quadratic", "dim", dim)
     exponents = [j / (dim - 1) for j in range(dim)] if dim > 1 else [1.0]
-    eigenvalues = _point([float(condition) ** exponent for exponent in exponents])
+    eigenvalues = point([float(condition) ** exponent for exponent in exponents])
     return Problem(
         name="quadratic",
         loss_fn=Partial(_quadratic, eigenvalues),
-        start=_point([1.0] * dim),
-        minimum=_point([0.0] * dim),
+        start=point([1.0] * dim),
+        minimum=point([0.0] * dim),
         minimum_value=0.0,
         is_convex=True,
-        box=_cube(-2.0, 2.0, dim),
+        box=cube(-2.0, 2.0, dim),
     )
 
 
@@ -144,11 +88,11 @@ def rosenbrock(dim: int = 2) -> Problem:
     return Problem(
         name="rosenbrock",
         loss_fn=Partial(_rosenbrock),
-        start=_point([-1.2 if j % 2 == 0 else 1.0 for j in range(dim)]),
-        minimum=_point([1.0] * dim),
+        start=point([-1.2 if j % 2 == 0 else 1.0 for j in range(dim)]),
+        minimum=point([1.0] * dim),
         minimum_value=0.0,
         is_convex=False,
-        box=_cube(-2.0, 2.0, dim),
+        box=cube(-2.0, 2.0, dim),
     )
 
 
@@ -164,12 +108,12 @@ def himmelblau() -> Problem:
     References:
       Himmelblau, *Applied Nonlinear Programming*, 1972.
     """
-    return _plane(
+    return plane(
         "himmelblau",
         _himmelblau,
         start=[0.0, 0.0],
         minimum=[3.0, 2.0],
-        box=_cube(-5.0, 5.0, 2),
+        box=cube(-5.0, 5.0, 2),
     )
 
 
@@ -186,7 +130,7 @@ def six_hump_camel() -> Problem:
     References:
       Dixon, Szegő, *Towards Global Optimisation 2*, 1978.
     """
-    return _plane(
+    return plane(
         "six_hump_camel",
         _six_hump_camel,
         start=[1.0, 1.0],
@@ -208,12 +152,12 @@ def beale() -> Problem:
     References:
       Beale, *On an iterative method for finding a local minimum*, 1958.
     """
-    return _plane(
+    return plane(
         "beale",
         _beale,
         start=[1.0, 1.0],
         minimum=[3.0, 0.5],
-        box=_cube(-4.5, 4.5, 2),
+        box=cube(-4.5, 4.5, 2),
     )
 
 
@@ -226,13 +170,13 @@ def booth() -> Problem:
       >>> float(booth().loss_fn(jnp.array([1.0, 3.0])))
       0.0
     """
-    return _plane(
+    return plane(
         "booth",
         _booth,
         start=[-5.0, 5.0],
         minimum=[1.0, 3.0],
         is_convex=True,
-        box=_cube(-10.0, 10.0, 2),
+        box=cube(-10.0, 10.0, 2),
     )
 
 
@@ -245,13 +189,13 @@ def matyas() -> Problem:
       >>> float(matyas().loss_fn(jnp.zeros(2)))
       0.0
     """
-    return _plane(
+    return plane(
         "matyas",
         _matyas,
         start=[5.0, -3.0],
         minimum=[0.0, 0.0],
         is_convex=True,
-        box=_cube(-10.0, 10.0, 2),
+        box=cube(-10.0, 10.0, 2),
     )
 
 
@@ -265,8 +209,8 @@ def parabola() -> Problem:
     return Problem(
         name="parabola",
         loss_fn=Partial(_parabola),
-        start=_point(0.0),
-        minimum=_point(2.0),
+        start=point(0.0),
+        minimum=point(2.0),
         minimum_value=1.0,
         is_convex=True,
         box=Box(-1.0, 5.0),
@@ -285,12 +229,12 @@ def adam_surface() -> Problem:
     References:
       Prince, *Understanding Deep Learning*, 2023, figure 6.9.
     """
-    return _plane(
+    return plane(
         "adam_surface",
         _adam_surface,
         start=[-0.7, -0.9],
         minimum=[0.7, 0.0],
-        box=_cube(-1.0, 1.0, 2),
+        box=cube(-1.0, 1.0, 2),
     )
 
 
@@ -301,13 +245,13 @@ def monkey_saddle() -> Problem:
       >>> monkey_saddle().minimum_value
       -inf
     """
-    return _plane(
+    return plane(
         "monkey_saddle",
         _monkey_saddle,
         start=[1.0, 0.1],
         minimum=None,
         minimum_value=-float("inf"),
-        box=_cube(-2.0, 2.0, 2),
+        box=cube(-2.0, 2.0, 2),
     )
 
 
@@ -337,9 +281,9 @@ def gabor(envelope_width: float = 4.0) -> Problem:
         )
     minimum, minimum_value = known[envelope_width]
     model = Partial(models.gabor, envelope_width=float(envelope_width))
-    return _plane(
+    return plane(
         "gabor",
-        _bind(losses.least_squares(model), datasets.gabor()),
+        bind(losses.least_squares(model), datasets.gabor()),
         start=[-1.5, 8.5],
         minimum=minimum,
         minimum_value=minimum_value,
@@ -357,54 +301,17 @@ def linear_regression() -> Problem:
     """
     return Problem(
         name="linear_regression",
-        loss_fn=_bind(
-            losses.least_squares(models.linear), datasets.linear_regression()
-        ),
-        start={"weight": _point(-0.5), "bias": _point(1.6)},
+        loss_fn=bind(losses.least_squares(models.linear), datasets.linear_regression()),
+        start={"weight": point(-0.5), "bias": point(1.6)},
         # The normal equations, solved in rational numbers.
         minimum={
-            "weight": _point(260889 / 499571),
-            "bias": _point(41262069 / 49957100),
+            "weight": point(260889 / 499571),
+            "bias": point(41262069 / 49957100),
         },
         minimum_value=0.1998663569342496,
         is_convex=True,
         box=Box({"weight": -1.0, "bias": 0.0}, {"weight": 1.0, "bias": 2.0}),
     )
-
-
-def _plane(
-    name: str,
-    function: Any,
-    *,
-    start: Sequence[float],
-    minimum: Sequence[float] | None,
-    box: Box,
-    minimum_value: float = 0.0,
-    is_convex: bool = False,
-) -> Problem:
-    """Make a problem whose params are one array [2]."""
-    return Problem(
-        name=name,
-        loss_fn=_tree.as_partial(function, name, "loss_fn"),
-        start=_point(start),
-        minimum=None if minimum is None else _point(minimum),
-        minimum_value=minimum_value,
-        is_convex=is_convex,
-        box=box,
-    )
-
-
-def _bind(loss_fn: LossFn, data: Any) -> LossFn:
-    bound = functools.partial(loss_fn, batch=data)
-    return _tree.as_partial(bound, "problems", "loss_fn")
-
-
-def _point(values: Any) -> Float[Array, "..."]:
-    return jnp.asarray(values, _tree.default_float())
-
-
-def _cube(low: float, high: float, dim: int) -> Box:
-    return Box([low] * dim, [high] * dim)
 
 
 def _quadratic(eigenvalues: Array, params: Any) -> Float[Array, ""]:
