@@ -21,8 +21,17 @@ from typing import Any, NamedTuple
 
 import jax
 
-__all__ = ["Peer", "Report", "count_compilations", "measure", "timed"]
+__all__ = [
+    "Peer",
+    "Report",
+    "count_compilations",
+    "here",
+    "in_words",
+    "measure",
+    "timed",
+]
 
+PEERS = ("scipy", "optimistix", "jaxopt", "torch", "cvxpy", "optuna")
 RESULTS = Path(__file__).parent.parent / "docs" / "benchmarks"
 
 
@@ -139,16 +148,11 @@ class Report:
             return
         RESULTS.mkdir(parents=True, exist_ok=True)
         path = RESULTS / f"{self.name}.json"
-        here = {"machine": _machine(), "versions": _versions()}
+        now = here()
         before = json.loads(path.read_text()) if path.exists() else {}
-        is_same = all(before.get(key) == value for key, value in here.items())
+        is_same = all(before.get(key) == now[key] for key in ("machine", "versions"))
         cases = (before["cases"] if is_same else {}) | self.cases
-        document = {
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            **here,
-            "load_average": os.getloadavg()[0],
-            "cases": cases,
-        }
+        document = {**now, "load_average": os.getloadavg()[0], "cases": cases}
         path.write_text(json.dumps(document, indent=1) + "\n")
         _draw(cases, path.with_suffix(".png"))
 
@@ -167,11 +171,22 @@ def _lines(case: str, entry: dict[str, Any]) -> list[str]:
     return lines
 
 
+def in_words(seconds: float) -> str:
+    """Write a duration with three digits and a unit."""
+    return " ".join(_seconds(seconds).split())
+
+
 def _seconds(value: float) -> str:
     for unit, size in (("s ", 1.0), ("ms", 1e-3)):
         if value >= size:
             return f"{value / size:8.2f} {unit}"
     return f"{value / 1e-6:8.2f} us"
+
+
+def here() -> dict[str, Any]:
+    """Return today's date, the machine and the versions of what runs on it."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"date": today, "machine": _machine(), "versions": _versions()}
 
 
 def _machine() -> dict[str, Any]:
@@ -192,7 +207,7 @@ def _machine() -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     found = {}
-    for package in ("phihat", "jax", "jaxlib", "optax", "numpy", "torch"):
+    for package in ("phihat", "jax", "jaxlib", "optax", "numpy", *PEERS):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found

@@ -360,6 +360,25 @@ def test_in_float32_no_farther_from_float64_than_twice_optax(relation, problem):
     assert off <= 2 * optax_off + 4 * 2.0**-23
 
 
+@pytest.mark.parametrize("has_x64", [True, False])
+def test_adam_by_default_is_right_to_rounding_in_float32(has_x64):
+    """A mean square whose weights are rounded apart is off by a hundred ulps."""
+    gradients = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    mean, square, phi = np.zeros(3), np.zeros(3), np.zeros(3)
+    for step, g in enumerate(gradients.astype(float)):
+        mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g**2
+        root = np.sqrt(square / (1 - 0.999 ** (step + 1)))
+        phi = phi - 0.1 * mean / (1 - 0.9 ** (step + 1)) / (root + 1e-8)
+    with jax.enable_x64(has_x64):
+        optimizer, params = phihat.adam(0.1), jnp.zeros(3, jnp.float32)
+        state, update = optimizer.init(params), jax.jit(optimizer.update)
+        for g in gradients:
+            updates, state = update(jnp.asarray(g), state, params)
+            params = params + updates
+    off = np.max(np.abs(np.asarray(params, float) - phi))
+    assert off <= 16 * np.spacing(np.float32(np.max(np.abs(phi))))
+
+
 def deck_recursion(name, schedule, loss_fn, start, num_steps, lookahead=None):
     """The deck's recursion, written out in NumPy."""
     gradient = jax.jit(jax.grad(loss_fn))
