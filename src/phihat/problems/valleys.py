@@ -259,7 +259,10 @@ def variably_dimensioned(dim: int = 10) -> Problem:
 def _sum_of_squares(
     residual_fn: Callable[[Any], tuple[Array, ...]], params: Any
 ) -> Float[Array, ""]:
-    return sum((jnp.sum(part * part) for part in residual_fn(jnp.asarray(params))), 0.0)
+    residuals = jnp.concatenate(
+        [jnp.ravel(part) for part in residual_fn(jnp.asarray(params))]
+    )
+    return jnp.sum(residuals * residuals)
 
 
 def _freudenstein_roth(params: Array) -> tuple[Array, ...]:
