@@ -9,8 +9,6 @@ Example:
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 
 from phihat import _checks, _tree, sampling
@@ -186,19 +184,13 @@ def _check_state(call: str, state: Any, params: Any) -> None:
             f"{call}: `params` and `state.params` differ in structure: {given} and "
             f"{carried}; pass the params of that state, or None."
         )
-    leaves = zip(
-        _tree.leaf_paths(params),
-        jax.tree.leaves(params),
-        jax.tree.leaves(state.params),
-        strict=True,
-    )
-    for path, one, other in leaves:
-        if np.shape(one) != np.shape(other):
-            raise ValueError(
-                f"{call}: `params` and `state.params` differ in shape at "
-                f"{path or 'the only leaf'}: {list(np.shape(one))} and "
-                f"{list(np.shape(other))}."
-            )
+    unlike = _tree.unlike_leaf(params, state.params)
+    if unlike is not None:
+        path, shape, carried_shape = unlike
+        raise ValueError(
+            f"{call}: `params` and `state.params` differ in shape at "
+            f"{path or 'the only leaf'}: {shape} and {carried_shape}."
+        )
 
 
 def check_opt_state(optimizer: Optimizer, state: FitState) -> None:
@@ -210,15 +202,10 @@ def check_opt_state(optimizer: Optimizer, state: FitState) -> None:
             "fit: `state` does not fit the optimizer: its `opt_state` has the "
             f"structure {given}, but this optimizer's is {wanted}."
         )
-    leaves = zip(
-        _tree.leaf_paths(expected),
-        jax.tree.leaves(expected),
-        jax.tree.leaves(state.opt_state),
-        strict=True,
-    )
-    for path, one, other in leaves:
-        if one.shape != jnp.shape(other):
-            raise ValueError(
-                f"fit: `state` does not fit the params: `opt_state{path}` has shape "
-                f"{list(jnp.shape(other))}, but these params need {list(one.shape)}."
-            )
+    unlike = _tree.unlike_leaf(expected, state.opt_state)
+    if unlike is not None:
+        path, shape, given_shape = unlike
+        raise ValueError(
+            f"fit: `state` does not fit the params: `opt_state{path}` has shape "
+            f"{given_shape}, but these params need {shape}."
+        )

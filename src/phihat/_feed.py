@@ -129,13 +129,11 @@ def _use_either(
 
 
 def _check_same_shapes(full: PyTree, last: PyTree) -> None:
-    paths = _tree.leaf_paths(full)
-    leaves = zip(paths, jax.tree.leaves(full), jax.tree.leaves(last), strict=True)
-    for path, one, other in leaves:
-        if one.shape != other.shape:
-            raise ValueError(
-                f"fit: the loss's `aux` has the length of the batch, {list(one.shape)} "
-                f"and {list(other.shape)} for the short last one ({path}): reduce it, "
-                "or drop the remainder, "
-                "`sampler=minibatches(size, drop_remainder=True)`."
-            )
+    unlike = _tree.unlike_leaf(full, last)
+    if unlike is not None:
+        path, shape, short_shape = unlike
+        raise ValueError(
+            f"fit: the loss's `aux` has the length of the batch, {shape} and "
+            f"{short_shape} for the short last one ({path}): reduce it, or drop the "
+            "remainder, `sampler=minibatches(size, drop_remainder=True)`."
+        )

@@ -307,15 +307,14 @@ def _same_types(after: PyTree, before: PyTree) -> PyTree:
             "fit: the optimizer's `update` returns a state of another structure than "
             f"its `init`, so no compiled loop can carry it: {old} became {new}."
         )
-    paths = _tree.leaf_paths(before)
-    leaves = zip(paths, jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
-    for path, one, other in leaves:
-        if jnp.shape(one) != jnp.shape(other):
-            raise TypeError(
-                "fit: the optimizer's `update` changes the shape of "
-                f"{path or 'a leaf'} from {list(jnp.shape(one))} to "
-                f"{list(jnp.shape(other))}, so no compiled loop can carry it."
-            )
+    unlike = _tree.unlike_leaf(before, after)
+    if unlike is not None:
+        path, old_shape, new_shape = unlike
+        raise TypeError(
+            "fit: the optimizer's `update` changes the shape of "
+            f"{path or 'a leaf'} from {old_shape} to {new_shape}, so no compiled loop "
+            "can carry it."
+        )
     return jax.tree.map(
         lambda one, other: other if _tree.is_key(one) else _tree.cast(other, one.dtype),
         before,

@@ -51,6 +51,7 @@ __all__ = [
     "select",
     "split",
     "strong",
+    "unlike_leaf",
 ]
 
 
@@ -402,6 +403,20 @@ def first_nonfinite(tree: PyTree) -> Int[Array, ""]:
         finite = jnp.all(jnp.isfinite(leaves[position]))
         first = jnp.where(finite, first, jnp.asarray(position, jnp.int32))
     return first
+
+
+def unlike_leaf(tree: PyTree, other: PyTree) -> tuple[str, list[int], list[int]] | None:
+    """Return the path and the two shapes of the first leaf in which they differ.
+
+    Both trees have one structure, and leaves with or without a shape of their own.
+    """
+    leaves = zip(
+        leaf_paths(tree), jax.tree.leaves(tree), jax.tree.leaves(other), strict=True
+    )
+    for path, one, another in leaves:
+        if np.shape(one) != np.shape(another):
+            return path, list(np.shape(one)), list(np.shape(another))
+    return None
 
 
 def leaf_paths(tree: PyTree) -> list[str]:
