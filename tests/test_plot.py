@@ -955,6 +955,11 @@ CALLS = {
         ValueError,
         ["not zero"],
     ),
+    "a random plane of nothing": (
+        lambda: plot.random_plane(bowl, {}),
+        ValueError,
+        ["two numbers or more"],
+    ),
     "a seed for a key": (
         lambda: plot.random_plane(bowl, jnp.ones(2), key=3),
         TypeError,

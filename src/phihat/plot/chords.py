@@ -19,6 +19,7 @@ from jaxtyping import Float
 from phihat import _checks
 from phihat._types import Batch, LossFn
 from phihat.plot import canvas
+from phihat.plot.paths import flat_params
 from phihat.plot.styles import OKABE_ITO
 from phihat.plot.surfaces import evaluate_grid
 
@@ -82,13 +83,12 @@ def evaluate_chord(
             f"{call}: `ends` must be a ConvexityReport or a pair of params, got "
             f"{_checks.brief(ends)}."
         )
-    as_array = lambda leaf: jnp.asarray(leaf, jnp.result_type(float, leaf))  # noqa: E731
-    start, end = (jax.tree.map(as_array, one) for one in ends)
-    along = jax.tree.map(jnp.subtract, end, start)
-    still = jax.tree.map(jnp.zeros_like, start)
+    start, end = (flat_params(one) for one in ends)
+    example = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), ends[0])
     t = np.linspace(0.0, 1.0, count)
-    ticks = (t, np.zeros(1))
-    values = evaluate_grid(call, loss_fn, start, [along, still], ticks, data)[:, 0]
+    plane = start, np.stack([end - start, np.zeros_like(start)])
+    grid = evaluate_grid(call, loss_fn, example, *plane, (t, np.zeros(1)), data)
+    values = grid[:, 0]
     chord = (1.0 - t) * values[0] + t * values[-1]
     gaps = np.where(np.isfinite(values), values - chord, -np.inf)
     nearest = int(np.argmax(gaps) if place is None else np.abs(t - place).argmin())

@@ -29,7 +29,7 @@ from phihat import _checks, _tree
 from phihat._types import Batch, ModelFn, Params
 from phihat.plot import canvas
 from phihat.plot.landscapes import loss_surface
-from phihat.plot.paths import history_of, spent_rows
+from phihat.plot.paths import flat_params, history_of, spent_rows
 from phihat.plot.styles import OKABE_ITO, make_styles
 from phihat.plot.surfaces import Surface
 from phihat.results import FitResult
@@ -214,12 +214,7 @@ def surface_and_model(
     left.get_legend().remove()  # type: ignore[union-attr]
     fitted_model(model, result, data, rows=rows, axes=right)
     chosen = list(_chosen_params(call, result, rows).values())
-    points = np.stack(
-        [
-            np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(one)])
-            for one in chosen
-        ]
-    )
+    points = np.stack([flat_params(one) for one in chosen])
     left.scatter(
         *surface.coordinates(points).T,
         s=(0.75 * canvas.text_size(left)) ** 2,

@@ -28,7 +28,14 @@ from phihat import _checks
 from phihat.results import FitResult
 from phihat.sweeps.outcomes import SweepResult
 
-__all__ = ["by_name", "flat_rows", "history_of", "spent_rows", "trajectories"]
+__all__ = [
+    "by_name",
+    "flat_params",
+    "flat_rows",
+    "history_of",
+    "spent_rows",
+    "trajectories",
+]
 
 Trajectories = dict[str, list[Float[np.ndarray, "T P"]]]
 """By name one array for each lane, a row before each step and one at the end."""
@@ -119,6 +126,12 @@ def spent_rows(result: FitResult) -> tuple[np.ndarray, np.ndarray]:
     steps = steps.reshape(-1, steps.shape[-1])
     num_steps = np.asarray(result.num_steps).reshape(-1, 1)
     return steps, steps - steps[:, :1] < num_steps
+
+
+def flat_params(params: PyTree) -> Float[np.ndarray, " P"]:
+    """Lay out params in one vector, in the order of their leaves."""
+    leaves = [np.ravel(leaf).astype(float) for leaf in jax.tree.leaves(params)]
+    return np.concatenate([np.zeros(0), *leaves])
 
 
 def flat_rows(tree: PyTree, num_axes: int) -> Float[np.ndarray, "N T P"]:

@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from phihat import _checks, products
+from phihat import _checks
 from phihat._types import Batch, LossFn, Params, RandomKey
-from phihat.plot.paths import by_name, trajectories
+from phihat.plot.paths import by_name, flat_params, trajectories
 from phihat.plot.surfaces import Surface, evaluate_grid
 from phihat.results import FitResult
 
@@ -94,15 +94,7 @@ def principal_plane(
     away = np.linalg.norm(points - center - inside @ directions, axis=1).max()
     extent = max(np.linalg.norm(points - center, axis=1).max(), np.finfo(float).tiny)
     ticks = _ticks(call, inside, shape, margin)
-    flat, unflatten = products.flatten(example)
-    values = evaluate_grid(
-        call,
-        loss_fn,
-        unflatten(jnp.asarray(center, flat.dtype)),
-        [unflatten(jnp.asarray(row, flat.dtype)) for row in directions],
-        ticks,
-        data,
-    )
+    values = evaluate_grid(call, loss_fn, example, center, directions, ticks, data)
     return Surface(
         *ticks,
         values=values,
@@ -165,17 +157,11 @@ def random_plane(
     _checks.check_float_leaves(call, "params", params)
     _checks.check_key(call, key)
     _checks.check_range(call, "radius", radius, 0.0, include_low=False)
-    flat, unflatten = products.flatten(params)
+    flat = flat_params(params)
     has_matrices = any(np.ndim(leaf) > 1 for leaf in jax.tree.leaves(params))
-    keys = jax.random.split(jax.random.key(0) if key is None else key)
-    draws = [unflatten(jax.random.normal(one, flat.shape, flat.dtype)) for one in keys]
-    trees = [
-        jax.tree.map(lambda leaf, one: _scaled(leaf, one, has_matrices), params, draw)
-        for draw in draws
-    ]
-    directions = np.stack(
-        [np.asarray(products.flatten(tree)[0], float) for tree in trees]
-    )
+    key = jax.random.key(0) if key is None else key
+    draws = np.asarray(jax.random.normal(key, (2, flat.size)), float)
+    directions = np.stack([_scaled(params, draw, has_matrices) for draw in draws])
     if flat.size < 2 or np.linalg.matrix_rank(directions) < 2:
         raise ValueError(
             f"{call}: `params` must hold two numbers or more that are not zero, got "
@@ -188,8 +174,8 @@ def random_plane(
     ticks = (ends[0], ends[1])
     return Surface(
         *ticks,
-        values=evaluate_grid(call, loss_fn, params, trees, ticks, data),
-        origin=np.asarray(flat, float),
+        values=evaluate_grid(call, loss_fn, params, flat, directions, ticks, data),
+        origin=flat,
         directions=directions,
         names=(
             "random direction 1 [filter norms]",
@@ -238,15 +224,17 @@ def _ticks(
     return first, second
 
 
-def _scaled(leaf: Any, draw: Any, has_matrices: bool) -> Any:
+def _scaled(params: Params, draw: np.ndarray, has_matrices: bool) -> np.ndarray:
     """Give each filter of a draw the norm of the same filter of the params."""
-    leaf = jnp.asarray(leaf)
-    if leaf.ndim < 2 and has_matrices:
-        return jnp.zeros_like(leaf)
-    axes = tuple(range(leaf.ndim - 1)) if leaf.ndim > 1 else None
-    norm, drawn = (
-        jnp.sqrt(jnp.sum(one * one, axis=axes, keepdims=True)) for one in (leaf, draw)
-    )
-    return (draw * (norm / jnp.where(drawn > 0, drawn, jnp.ones_like(drawn)))).reshape(
-        leaf.shape
-    )
+    parts, begin = [], 0
+    for leaf in jax.tree.leaves(params):
+        leaf = np.asarray(leaf, float)
+        part = draw[begin : begin + leaf.size].reshape(leaf.shape)
+        begin += leaf.size
+        axes = tuple(range(leaf.ndim - 1)) if leaf.ndim > 1 else None
+        norm, drawn = (
+            np.sqrt(np.sum(one * one, axis=axes, keepdims=True)) for one in (leaf, part)
+        )
+        is_still = leaf.ndim < 2 and has_matrices
+        parts.append(part * (norm / np.where(drawn > 0, drawn, 1.0)) * (not is_still))
+    return np.concatenate([np.zeros(0), *(part.ravel() for part in parts)])

@@ -106,31 +106,33 @@ def evaluate_surface(
         np.linspace(low[k], high[k], _checks.check_count(call, "shape", shape[k], 2))
         for k in range(2)
     )
-    origin = unflatten(jnp.zeros_like(low))
-    directions = [unflatten(row) for row in jnp.eye(2, dtype=low.dtype)]
-    values = evaluate_grid(call, loss_fn, origin, directions, (first, second), data)
-    names = symbols(origin)
-    return Surface(first, second, values, np.zeros(2), np.eye(2), (names[0], names[1]))
+    example = unflatten(jnp.zeros_like(low))
+    plane = np.zeros(2), np.eye(2)
+    values = evaluate_grid(call, loss_fn, example, *plane, (first, second), data)
+    names = symbols(example)
+    return Surface(first, second, values, *plane, (names[0], names[1]))
 
 
 def evaluate_grid(
     call: str,
     loss_fn: LossFn,
-    origin: Params,
-    directions: Sequence[Params],
+    example: Params,
+    origin: Float[np.ndarray, " P"],
+    directions: Float[np.ndarray, "2 P"],
     ticks: Sequence[np.ndarray],
     data: Batch,
 ) -> Float[np.ndarray, "A B"]:
-    """Return the loss at every point of a grid in a plane of params."""
-    size = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(origin))
+    """Return the loss at every point of a grid in a plane of params like an example."""
     # As many points side by side as a few million numbers hold.
-    batch_size = max(1, min(1024, 2**22 // max(size, 1)))
+    batch_size = max(1, min(1024, 2**22 // max(len(origin), 1)))
     code = _tree.as_partial(loss_fn, call, "loss_fn")
     points = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, 2)
-    points = jnp.asarray(points, _tree.default_float())
-    values = _programs.call(
-        _grid, code, (call, batch_size), origin, tuple(directions), points, data
+    plane, points = (
+        jnp.asarray(part, _tree.default_float())
+        for part in (np.vstack([origin, directions]), points)
     )
+    options = call, batch_size
+    values = _programs.call(_grid, code, options, example, plane, points, data)
     return np.asarray(values, dtype=float).reshape([len(one) for one in ticks])
 
 
@@ -151,20 +153,19 @@ def _grid(
     loss_fn: LossFn,
     options: tuple[str, int],
     is_eager: bool,
-    origin: Params,
-    directions: tuple[Params, Params],
+    example: Params,
+    plane: Float[Array, "3 P"],
     points: Float[Array, "N 2"],
     data: Batch,
 ) -> Float[Array, " N"]:
     del is_eager
     call, batch_size = options
-    scalar_fn = products.bind(loss_fn, origin, data, call=call)
+    scalar_fn = products.bind(loss_fn, example, data, call=call)
+    flat, unflatten = products.flatten(example)
+    origin, one, other = _tree.cast(plane, flat.dtype)
 
     def at(point: Float[Array, "2"]) -> Float[Array, ""]:
-        def move(start: Array, one: Array, other: Array) -> Array:
-            a, b = (_tree.cast(point[k], start.dtype) for k in range(2))
-            return start + a * one + b * other
-
-        return scalar_fn(jax.tree.map(move, origin, *directions))
+        a, b = _tree.cast(point, flat.dtype)
+        return scalar_fn(unflatten(origin + a * one + b * other))
 
     return jax.lax.map(at, points, batch_size=batch_size)
