@@ -180,17 +180,17 @@ class Conductor:
                 between.held.look(run)
             if between.callbacks:
                 self._call_back(rows)
-            if between.keeper is not None and self._agree(
-                between.keeper.is_due(run.done)
-            ):
-                between.keeper.save(run, between.held, None)
+            keeper = None if run.done == run.num_steps else between.keeper
+            # At the end of the budget there is none: what ends is saved anyway.
+            if keeper is not None and self._agree(keeper.is_due(run.done)):
+                keeper.save(run, between.held, None)
         self._drained_at = time.monotonic()
         self._host_seconds = self._drained_at - began
 
     def _call_back(self, rows: dict[str, Any]) -> None:
         state = own(self.run.carry.state)
         asked = [callback(state, rows) for callback in self.between.callbacks]
-        if self._agree(any(asked)):
+        if self._agree(any(asked)) and self.run.done != self.run.num_steps:
             self.run.status = Status.STOPPED
 
     def _agree(self, wish: bool) -> bool:

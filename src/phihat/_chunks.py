@@ -33,6 +33,7 @@ __all__ = [
     "evaluation_params",
     "finish",
     "own",
+    "tell",
 ]
 
 
@@ -42,13 +43,15 @@ class Options(NamedTuple):
     Attributes:
       num_rows: room for rows of the history.
       record_every: steps per row.
-      is_stream: the data are a group of batches.
+      is_stream: the data are a batch, or a group of batches.
+      is_group: they are a group, `[G, ...]`.
       functions: of the code: jax hashes a structure without those inside it.
     """
 
     num_rows: int
     record_every: int
     is_stream: bool
+    is_group: bool
     functions: tuple[Any, ...]
 
 
@@ -92,12 +95,13 @@ def own(tree: PyTree) -> PyTree:
 def begin(code: Any, options: Options, is_eager: bool, state: FitState) -> PyTree:
     """Return the states of the recorders before the first step."""
     del options, is_eager
+    recorders = _recorders(code)
+    return {name: recorder.begin(state) for name, recorder in recorders.items()}
+
+
+def _recorders(code: Any) -> dict[str, _records.Recorder]:
     step_fn, _, entries, _ = code
-    recorders = _records.resolve(entries, step_fn.args[0], step_fn.args[2])
-    return {
-        name: _tree.strong(recorder.init_fn(state.params))
-        for name, recorder in recorders.items()
-    }
+    return _records.resolve(entries, step_fn.args[0], step_fn.args[2])
 
 
 def advance(
@@ -125,7 +129,7 @@ def advance(
     step_fn, sampler, entries, tolerance = code
     state = carry.state
     if options.is_stream:
-        feed = group_feed(data, state.step - position)
+        feed = stream_feed(data, options.is_group, state.step - position)
     else:
         feed = make_feed(sampler, data, state.key)
     ran = fitting.run_steps(
@@ -149,15 +153,17 @@ def advance(
     return Carry(ran.state, ran.recorder_states), report
 
 
-def group_feed(group: Batch, first_step: Int[Array, ""]) -> Feed:
-    """Return the feed of a group whose first batch belongs to a step."""
+def stream_feed(data: Batch, is_group: bool, first_step: Int[Array, ""]) -> Feed:
+    """Return the feed of one batch, or of a group whose first belongs to a step."""
 
     def batch_fn(step: Int[Array, ""]) -> Batch:
+        if not is_group:
+            return data
         return jax.tree.map(
             lambda leaf: jax.lax.dynamic_index_in_dim(
                 leaf, step - first_step, keepdims=False
             ),
-            group,
+            data,
         )
 
     return Feed(
@@ -208,11 +214,19 @@ def finish(
       params: those to return instead of the last ones, or None.
     """
     del is_eager
-    step_fn, sampler, _, _ = code
+    step_fn, sampler = code[:2]
     if not options.is_stream:
         feed = make_feed(sampler, data, state.key)
         return fitting.conclude(step_fn, feed, state, leaf, data, params)
     failed = state.status >= Status.NONFINITE_LOSS
     last = jnp.where(failed, state.step, jnp.maximum(state.step - 1, 0))
-    feed = group_feed(data, last - position)
+    feed = stream_feed(data, options.is_group, last - position)
     return fitting.conclude(step_fn, feed, state, leaf, feed.batch_fn(last), params)
+
+
+def tell(
+    code: Any, options: Options, is_eager: bool, recorder_states: PyTree
+) -> dict[str, Any]:
+    """Return what recorders with a final value have to tell."""
+    del options, is_eager
+    return _records.final_values(_recorders(code), recorder_states)

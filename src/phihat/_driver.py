@@ -53,13 +53,11 @@ class Piece(NamedTuple):
     """Data for some steps.
 
     Attributes:
-      data: all of them, or a group of batches.
       num_steps: how many steps they serve.
       position: the number in the group of the first batch.
-      group: where they come from, or None.
+      group: of a stream's batches, or None where the data are arrays.
     """
 
-    data: PyTree
     num_steps: int
     position: int = 0
     group: Group | None = None
@@ -126,7 +124,7 @@ class Run:
         self._place = None if stream is None else stream.place
         self._records = records
         self._pending: list[_Pending] = []
-        self._programs: dict[int, Callable[..., Any]] = {}
+        self._programs: dict[Any, Callable[..., Any]] = {}
         self._room = options.num_rows
         self._stride = options.record_every
 
@@ -146,7 +144,7 @@ class Run:
         room = self._room * self._stride - self.done % self._stride
         limit = min(limit, room)
         if self.stream is None:
-            return Piece(self._data, min(limit, self._affordable()))
+            return Piece(min(limit, self._affordable()))
         if self._group is None or self._used == self._group.num_batches:
             try:
                 # Who shares a fit waits for the batch: all then do the same.
@@ -159,7 +157,7 @@ class Run:
                 self.stream_ended = True
                 return None
         count = min(limit, self._group.num_batches - self._used)
-        return Piece(self._group.data, count, self._used, self._group)
+        return Piece(count, self._used, self._group)
 
     def _affordable(self) -> int:
         """Return how many steps a chunk should have."""
@@ -184,24 +182,32 @@ class Run:
 
     def launch(self, piece: Piece) -> None:
         """Start the chunk that uses a piece."""
-        if self._room not in self._programs:
-            self._programs[self._room] = _programs.bind(
-                _chunks.advance,
-                self.code,
-                self.options._replace(num_rows=self._room),
-                donates=True,
-            )
+        is_group = piece.group is not None and piece.group.is_stacked
+        options = self.options._replace(num_rows=self._room, is_group=is_group)
+        program = self._programs.get(options)
+        if program is None:
+            program = _programs.bind(_chunks.advance, self.code, options, donates=True)
+            self._programs[options] = program
         begin = self.done % self._stride
         numbers = (begin, begin + piece.num_steps, piece.position)
-        self.carry, report = self._programs[self._room](
-            self.carry, piece.data, *(np.int32(number) for number in numbers)
+        data = self._data if piece.group is None else piece.group.data
+        self.carry, report = program(
+            self.carry, data, *(np.int32(number) for number in numbers)
         )
         self._pending.append(_Pending(report, piece, begin))
         self.launched += piece.num_steps
         if piece.group is not None:
             self._used += piece.num_steps
-        if len(self._pending) > _IN_FLIGHT:
-            jax.block_until_ready(self._pending[-_IN_FLIGHT].report.status)
+            piece.group.is_used_up = self._used == piece.group.num_batches
+        if piece.group is not None and len(self._pending) > _IN_FLIGHT:
+            self._release(self._pending[-_IN_FLIGHT - 1])
+
+    def _release(self, pending: _Pending) -> None:
+        """Wait for a chunk; once it went well, its batches are needed no more."""
+        group = pending.piece.group
+        went_well = int(pending.report.status) == Status.RUNNING
+        if went_well and group is not None and group.is_used_up:
+            group.data = None
 
     def drain(self) -> dict[str, Any]:
         """Wait for what was launched; return the rows of the history that it wrote."""
@@ -273,18 +279,26 @@ class Run:
         """Whether a batch is at hand on which a result can be measured."""
         return self.stream is None or self._last is not None
 
-    def finish(self, state: FitState, params: PyTree | None) -> FitResult:
-        """Return the result of a state, or of other params, with no history yet."""
-        data, position = self._data, 0
+    def finish(self, status: Status, params: PyTree | None) -> FitResult:
+        """Return the result, of other params where they are given, with no rows yet."""
+        state = self.carry.state._replace(status=jnp.asarray(status, jnp.int32))
+        data, position, options = self._data, 0, self.options
         if self.stream is not None:
             assert self._last is not None  # who has made no step has no result
             piece, first_step = self._last
-            failed = bool(state.status >= Status.NONFINITE_LOSS)
+            failed = status >= Status.NONFINITE_LOSS
             last = self.step if failed else max(self.step - 1, 0)
-            data, position = piece.data, piece.position + last - first_step
-        program = _programs.bind(_chunks.finish, self.code, self.options)
+            assert piece.group is not None
+            data, position = piece.group.data, piece.position + last - first_step
+            options = options._replace(is_group=piece.group.is_stacked)
+        program = _programs.bind(_chunks.finish, self.code, options)
         leaf = np.int32(self.leaf)
         return program(state, data, leaf, np.int32(position), params)
+
+    def tell(self) -> dict[str, Any]:
+        """Return what recorders with a final value have to tell."""
+        program = _programs.bind(_chunks.tell, self.code, self.options)
+        return program(self.carry.recorder_states)
 
     def join_history(self) -> dict[str, Any]:
         """Return the rows so far, as one."""
@@ -297,8 +311,9 @@ class Run:
             return {}
         rows = dict(self.join_history())
         steps = self.step - self.start_step
-        budget = steps if self.num_steps is None else self.num_steps
-        length = -(-budget // self._stride)
+        length = self.num_rows
+        if self.num_steps is not None:
+            length = -(-self.num_steps // self._stride)
         missing = length - self.num_rows
         if missing and rows:
             shapes = jax.tree.map(

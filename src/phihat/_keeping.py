@@ -181,6 +181,8 @@ class Keeper:
         Raises:
           ValueError: the checkpoint belongs to another fit.
         """
+        if jax.process_index() == 0:
+            self.checkpoints.prepare()
         step = self.checkpoints.newest()
         if step is None:
             return None

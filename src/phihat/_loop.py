@@ -146,6 +146,7 @@ def run_guarded(
       The last state, the leaf that was not finite, and the history.
     """
     start, stride = _first_step(state, segment), plan.record_every
+    row_recorders, watchers = _divide(recorders)
     blocks, rows = _split_rows(plan, stops_early, remat)
     is_padded = blocks * rows * stride > plan.num_steps
 
@@ -167,19 +168,21 @@ def run_guarded(
         status = jnp.where(active, info.status, before.status)
         leaf = jnp.where(active, info.nonfinite_leaf, leaf)
         after = _Carry(after._replace(status=status), carry.recorder_states)
-        return (after, leaf), (active, info)
+        if watchers:
+            asked = lambda: feed.batch_fn(start + offset)  # noqa: E731
+            seen, _ = _ask(watchers, carry, info, asked)
+            after = _keep(after, seen, goes_on)
+        return (after, leaf), (active, info, goes_on)
 
     def take_silently(loop: _Guarded, offset: Any) -> tuple[_Guarded, None]:
         return take(loop, offset)[0], None
 
     def take_row(loop: _Guarded, offsets: Any) -> tuple[_Guarded, dict[str, Any]]:
-        (after, leaf), (active, info) = take(loop, offsets[0])
+        (after, leaf), (active, info, goes_on) = take(loop, offsets[0])
         batch_fn = lambda: feed.batch_fn(start + offsets[0])  # noqa: E731
-        recorder_states, row = _ask(recorders, loop[0], info, batch_fn)
+        seen, row = _ask(row_recorders, loop[0], info, batch_fn)
         # A stopped fit asks no more: what its recorders keep stays as it was.
-        goes_on = after.state.step > loop[0].state.step
-        kept = _tree.select(goes_on, recorder_states, after.recorder_states)
-        loop = (after._replace(recorder_states=kept), leaf)
+        loop = (_keep(after, seen, goes_on), leaf)
         if stride > 1:
             loop, _ = jax.lax.scan(take_silently, loop, offsets[1:])
         return loop, _tree.select(active, row, blank(row))
@@ -301,6 +304,7 @@ def run_blocks(
       As `run_guarded`; the loop always ends where the fit stops.
     """
     start, stride = _first_step(state, segment), plan.record_every
+    row_recorders, watchers = _divide(recorders)
     repeats = is_repeatable(state)
     nobody = jnp.asarray(-1, jnp.int32)
     running = jnp.asarray(Status.RUNNING, jnp.int32)
@@ -327,21 +331,26 @@ def run_blocks(
         place = row_of(steps.offset) - steps.first
 
         def ask() -> tuple[PyTree, dict[str, Any]]:
-            states, new = _ask(recorders, carry, info, lambda: feed.batch_fn(step))
+            states, new = _ask(row_recorders, carry, info, lambda: feed.batch_fn(step))
             return states, _as_rows(new)
 
         if stride == 1:
-            recorder_states, new = ask()
+            seen, new = ask()
         else:
-            keep = lambda: (carry.recorder_states, _read(steps.rows, place, 1))  # noqa: E731
             is_due = steps.offset % stride == 0
-            recorder_states, new = jax.lax.cond(is_due, ask, keep)
+            old = {name: carry.recorder_states[name] for name in row_recorders}
+            keep = lambda: (old, _read(steps.rows, place, 1))  # noqa: E731
+            seen, new = jax.lax.cond(is_due, ask, keep)
+        if watchers:
+            seen |= _ask(watchers, carry, info, lambda: feed.batch_fn(step))[0]
+        recorder_states = carry.recorder_states | seen
         flaw = steps.flaw
         if flaw is not None:
             flaw += _tree.flaw((info.loss, info.grad, proposal.params))
         if not repeats:
             is_taken = info.status == Status.RUNNING
             proposal = _tree.select(is_taken, proposal, carry.state)
+            recorder_states = _keep(carry, seen, is_taken).recorder_states
         # The step is not carried: it is start + offset, and each number costs time.
         return _Steps(
             carry=_Carry(proposal._replace(step=None), recorder_states),
@@ -488,10 +497,24 @@ def _start(
     if segment is not None and segment.recorder_states is not None:
         return _Carry(state, segment.recorder_states)
     recorder_states = {
-        name: _tree.strong(recorder.init_fn(state.params))
-        for name, recorder in recorders.items()
+        name: recorder.begin(state) for name, recorder in recorders.items()
     }
     return _Carry(state, recorder_states)
+
+
+def _divide(
+    recorders: dict[str, Recorder],
+) -> tuple[dict[str, Recorder], dict[str, Recorder]]:
+    """Return those that write rows, and those that watch every step."""
+    watchers = {name: one for name, one in recorders.items() if one.final_fn}
+    return {k: v for k, v in recorders.items() if k not in watchers}, watchers
+
+
+def _keep(carry: _Carry, seen: dict[str, PyTree], goes_on: Array) -> _Carry:
+    """Let recorders keep what they saw, if the step was taken."""
+    old = {name: carry.recorder_states[name] for name in seen}
+    chosen = _tree.select(goes_on, seen, old)
+    return carry._replace(recorder_states=carry.recorder_states | chosen)
 
 
 def _row_shape(
@@ -501,11 +524,12 @@ def _row_shape(
     carry: _Carry,
 ) -> PyTree:
     """Return the shapes of one row of the history."""
+    row_recorders, _ = _divide(recorders)
 
     def measure(carry: _Carry) -> PyTree:
         step = carry.state.step
         _, info = feed.use_fn(step, lambda batch: propose_fn(carry.state, batch))
-        return _ask(recorders, carry, info, lambda: feed.batch_fn(step))[1]
+        return _ask(row_recorders, carry, info, lambda: feed.batch_fn(step))[1]
 
     return jax.eval_shape(measure, carry)
 

@@ -29,9 +29,12 @@ class Recorder(NamedTuple):
     """A quantity with a state of its own.
 
     Attributes:
-      init_fn: `params -> recorder_state`.
+      init_fn: `params -> recorder_state`; where there is a `final_fn`, it is given the
+        whole `FitState` instead.
       update_fn: `(recorder_state, state, info, batch) -> (recorder_state, value)`, with
         the `FitState` before the step and what the step measured.
+      final_fn: `recorder_state -> value`: then the history holds this one value instead
+        of rows, and `update_fn` is asked at every step that is taken.
 
     Example:
       >>> import jax.numpy as jnp
@@ -50,6 +53,12 @@ class Recorder(NamedTuple):
 
     init_fn: Callable[..., PyTree]
     update_fn: Callable[..., tuple[PyTree, PyTree]]
+    final_fn: Callable[[PyTree], PyTree] | None = None
+
+    def begin(self, state: FitState) -> PyTree:
+        """Return the recorder's state before the first step of a run."""
+        subject = state.params if self.final_fn is None else state
+        return _tree.strong(self.init_fn(subject))
 
 
 _FACTORIES = {"sharpness": ("phihat.curvature.recorder", "sharpness_recorder")}
@@ -87,6 +96,7 @@ def _as_code(fn: Any, call: str, argument: str) -> Any:
         return Recorder(
             init_fn=_tree.as_partial(fn.init_fn, call, argument),
             update_fn=_tree.as_partial(fn.update_fn, call, argument),
+            final_fn=fn.final_fn and _tree.as_partial(fn.final_fn, call, argument),
         )
     return _tree.as_partial(fn, call, argument)
 
@@ -118,6 +128,17 @@ def resolve(
         else:
             recorders[name] = _stateless(_BUILT_IN[name])
     return recorders
+
+
+def final_values(
+    recorders: dict[str, Recorder], recorder_states: dict[str, PyTree]
+) -> dict[str, PyTree]:
+    """Return what the recorders with a final value have to tell."""
+    return {
+        name: recorder.final_fn(recorder_states[name])
+        for name, recorder in recorders.items()
+        if recorder.final_fn is not None
+    }
 
 
 def blank(value: PyTree) -> PyTree:

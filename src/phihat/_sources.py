@@ -13,7 +13,7 @@ Example:
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -80,24 +80,24 @@ class Group:
     """Batches of one shape, stacked on the device.
 
     Attributes:
-      data: leaves `[G, ...]`, of which the first rows are batches, and the rest zero.
+      data: leaves `[G, ...]`, of which the first rows are batches, and the rest zero;
+        where batches are large, or arrays of jax, the only batch itself.
+      is_stacked: whether it has the leading axis.
       places: where the stream stands after each batch.
+      is_used_up: whether each batch has been used; then the data may be let go.
     """
 
-    def __init__(self, data: Any, places: list[Place]) -> None:
+    def __init__(self, data: Any, is_stacked: bool, places: list[Place]) -> None:
         """Keep the parts."""
         self.data = data
+        self.is_stacked = is_stacked
         self.places = places
+        self.is_used_up = False
 
     @property
     def num_batches(self) -> int:
         """How many there are."""
         return len(self.places)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the first leaf."""
-        return jax.tree.leaves(self.data)[0].shape
 
 
 class Stream:
@@ -210,7 +210,7 @@ class Stream:
 
         def flush() -> None:
             if batches:
-                self._put(Group(self._stack(batches), list(places)))
+                self._put(self._group(batches, list(places)))
                 batches.clear()
                 places.clear()
 
@@ -240,23 +240,18 @@ class Stream:
         size = max(1, sum(leaf.nbytes for leaf in leaves))
         return min(_MAX_GROUP, max(1, 1 << (_GROUP_BYTES // size).bit_length() - 1))
 
-    def _stack(self, batches: list[list[Any]]) -> Any:
+    def _group(self, batches: list[list[Any]], places: list[Place]) -> Group:
         assert self._spec is not None
         capacity = self._capacity(batches[0])
-        stacked = []
-        for leaves in zip(*batches, strict=True):
-            if capacity == 1:
-                stacked.append(leaves[0][None])
-                continue
-            whole = np.zeros((capacity, *leaves[0].shape), leaves[0].dtype)
-            for row, leaf in enumerate(leaves):
-                whole[row] = leaf
-            stacked.append(whole)
-        sent = [  # an array of jax lies where it was put
+        leaves = batches[0]
+        if capacity > 1:
+            leaves = [_stack(column, capacity) for column in zip(*batches, strict=True)]
+        # Arrays of jax stay where they are, on one device or on many.
+        leaves = [
             leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf)
-            for leaf in stacked
+            for leaf in leaves
         ]
-        return jax.tree.unflatten(self._spec[0], sent)
+        return Group(jax.tree.unflatten(self._spec[0], leaves), capacity > 1, places)
 
     # ------------------------------------------------------------------- the checks
 
@@ -286,24 +281,32 @@ class Stream:
             raise TypeError(
                 f"has the structure {structure}, but the first has {self._spec[0]}."
             )
-        shorter = set()
+        rows = {}
         for (name, shape, dtype), (_, first, wanted) in zip(
             spec, self._spec[1], strict=True
         ):
-            shorter |= _compare_leaf(name, shape, dtype, first, wanted)
-        if not shorter:
-            return leaves
-        if self._short is None and len(shorter) == 1:
-            (self._short,) = shorter
-        if shorter != {self._short} or any(
-            shape[:1] == first[:1] and shape
-            for (_, shape, _), (_, first, _) in zip(spec, self._spec[1], strict=True)
-        ):
-            raise ValueError(
-                f"has {sorted(shorter)} rows, but a stream may have one shorter size "
-                "only, that of the last batch of a pass; pad the others or drop them."
-            )
+            _compare_leaf(name, shape, dtype, first, wanted)
+            if shape:
+                rows.setdefault(shape[0] - first[0], (name, shape[0]))
+        if len(rows) > 1:
+            (one, many), (other, few) = list(rows.values())[:2]
+            raise ValueError(f"has {many} rows at {one} and {few} at {other}.")
+        for missing, (_, count) in rows.items():
+            if missing and self._short not in (None, count):
+                raise ValueError(
+                    f"has {count} rows, but a stream may have one shorter size only, "
+                    f"that of the last batch of a pass, and {self._short} was it; pad "
+                    "the others, or drop them."
+                )
+            self._short = count if missing else self._short
         return leaves
+
+
+def _stack(leaves: Sequence[np.ndarray], capacity: int) -> np.ndarray:
+    whole = np.zeros((capacity, *leaves[0].shape), leaves[0].dtype)
+    for row, leaf in enumerate(leaves):
+        whole[row] = leaf
+    return whole
 
 
 class _BadBatch(Exception):
@@ -312,23 +315,20 @@ class _BadBatch(Exception):
 
 def _compare_leaf(
     name: str, shape: tuple[int, ...], dtype: Any, first: tuple[int, ...], wanted: Any
-) -> set[int]:
-    """Return the number of rows where it is smaller than that of the first batch."""
+) -> None:
+    """Refuse what differs from the first batch by more than fewer rows."""
     at = f" at {name}" if name else ""
     if dtype != wanted:
         raise TypeError(
             f"has dtype {dtype}{at}, but the first has {wanted}; convert it with "
             f"`.astype({str(wanted)!r})`."
         )
-    if shape == first:
-        return set()
     is_shorter = bool(shape and first) and shape[1:] == first[1:]
-    if not (is_shorter and 0 < shape[0] < first[0]):
+    if shape != first and not (is_shorter and 0 < shape[0] < first[0]):
         raise ValueError(
             f"has shape {list(shape)}{at}, but the first has {list(first)}; only a "
             "last batch may have fewer rows."
         )
-    return {shape[0]}
 
 
 def _as_array(leaf: Any, at: str) -> Any:

@@ -65,7 +65,7 @@ class Status(enum.IntEnum):
     STALLED = 3
     """The optimizer can make no further progress."""
     STOPPED = 4
-    """A callback asked for the end."""
+    """A callback asked for the end, patience ran out, or a stream ended early."""
     INTERRUPTED = 5
     """Ctrl-C or a signal."""
     TIME_LIMIT = 6

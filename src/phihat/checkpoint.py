@@ -102,6 +102,7 @@ def save(
     if is_first:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
+    failure = None
     try:
         if arrays:
             _write_arrays(temporary / _ARRAYS, arrays)
@@ -111,11 +112,14 @@ def save(
             (temporary / _FILES).write_text(json.dumps(files), encoding="utf-8")
             _force_to_disk(temporary)
             _replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        failure = error
         if is_first:  # a full disk needs the room
             shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _wait_for_all("phihat checkpoint")
+    if not _all_succeeded(failure is None) and failure is None:
+        raise OSError(f"save: another process could not write {path}.")
+    if failure is not None:
+        raise failure
 
 
 def restore(path: str | os.PathLike[str], like: PyTree | None = None) -> PyTree:
@@ -169,23 +173,27 @@ def read_tree(
 
 
 def _read_leaves(path: Path, about: dict[str, Any], like: dict[str, Any]) -> list[Any]:
-    abstract = {}
-    for number, kind in enumerate(about["leaves"]):
-        if 0 in kind["shape"]:
-            continue
-        sharding = getattr(like.get(kind["path"]), "sharding", None)
-        if kind["key"] or sharding is None:
-            sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        abstract[str(number)] = jax.ShapeDtypeStruct(
-            tuple(kind["shape"]),
-            jnp.dtype(kind["dtype"]),
-            sharding=None if kind["host"] else sharding,
-        )
-    arrays = _read_arrays(path, abstract) if abstract else {}
+    shardings = {
+        str(number): _wanted_sharding(kind, like.get(kind["path"]))
+        for number, kind in enumerate(about["leaves"])
+        if 0 not in kind["shape"]
+    }
+    arrays = _read_arrays(path, shardings) if shardings else {}
     return [
         _unpack(kind, arrays.get(str(number)))
         for number, kind in enumerate(about["leaves"])
     ]
+
+
+def _wanted_sharding(kind: dict[str, Any], target: Any) -> Any:
+    """Return where an array must lie; None lets it be on no device by choice."""
+    if kind["host"] or kind["key"]:
+        return None
+    sharding = getattr(target, "sharding", None)
+    if sharding is None or not getattr(target, "committed", True):
+        return None
+    is_alone = jax.process_count() > 1 and sharding.is_fully_addressable
+    return None if is_alone else sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,6 +262,20 @@ class Checkpoints:
     def folder(self, step: int) -> Path:
         """Return where the checkpoint of a step is kept."""
         return Path(os.path.abspath(self.path)) / f"{step:012d}"
+
+    def prepare(self) -> None:
+        """Make the folder, and see that it can be written."""
+        folder = Path(os.path.abspath(self.path))
+        probe = folder / ".writable"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise type(error)(
+                f"train: the folder {folder} for checkpoints cannot be written "
+                f"({error.strerror}); choose another."
+            ) from error
 
     def newest(self) -> int | None:
         """Return the step of the newest complete checkpoint, or None.
@@ -360,18 +382,25 @@ def _quiet_peers() -> Any:
 def _write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     orbax = _orbax()
     with _quiet_peers():
-        writer = orbax.Checkpointer(orbax.StandardCheckpointHandler())
-        writer.save(path, args=orbax.args.StandardSave(arrays))
+        writer = orbax.Checkpointer(orbax.PyTreeCheckpointHandler())
+        writer.save(path, args=orbax.args.PyTreeSave(arrays))
         writer.close()
 
 
-def _read_arrays(path: Path, abstract: dict[str, Any]) -> dict[str, Any]:
+def _read_arrays(path: Path, shardings: dict[str, Any]) -> dict[str, Any]:
+    """Read arrays by name, into a sharding or, where that is None, to the host."""
     orbax = _orbax()
+    wanted = {
+        name: orbax.RestoreArgs(restore_type=np.ndarray)
+        if sharding is None
+        else orbax.ArrayRestoreArgs(sharding=sharding)
+        for name, sharding in shardings.items()
+    }
     try:
         with _quiet_peers():
-            reader = orbax.Checkpointer(orbax.StandardCheckpointHandler())
+            reader = orbax.Checkpointer(orbax.PyTreeCheckpointHandler())
             return reader.restore(
-                path / _ARRAYS, args=orbax.args.StandardRestore(abstract)
+                path / _ARRAYS, args=orbax.args.PyTreeRestore(restore_args=wanted)
             )
     except Exception as error:
         raise Damaged(
@@ -394,6 +423,8 @@ def _pack(
         array: Any = np.asarray(leaf) if is_host else leaf
         if _tree.is_key(array):
             key, array = str(jax.random.key_impl(array)), jax.random.key_data(array)
+        if not is_host and jax.process_count() > 1 and array.is_fully_addressable:
+            array = np.asarray(array)  # each process has it; the first writes it
         kinds.append(
             {
                 "path": path,
@@ -410,8 +441,9 @@ def _pack(
 
 def _unpack(kind: dict[str, Any], array: Any) -> Any:
     if array is None:
-        empty = np.zeros(kind["shape"], jnp.dtype(kind["dtype"]))
-        array = empty if kind["host"] else jnp.asarray(empty)
+        array = np.zeros(kind["shape"], jnp.dtype(kind["dtype"]))
+    if not kind["host"]:
+        array = jnp.asarray(array)
     return jax.random.wrap_key_data(array, impl=kind["key"]) if kind["key"] else array
 
 
@@ -480,8 +512,11 @@ def _replace(temporary: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _wait_for_all(name: str) -> None:
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
+def _all_succeeded(mine: bool) -> bool:
+    """Wait for all processes; tell whether each of them succeeded."""
+    if jax.process_count() == 1:
+        return mine
+    from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices(name)
+    told = multihost_utils.process_allgather(np.asarray([mine]))
+    return bool(np.asarray(told).all())

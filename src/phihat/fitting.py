@@ -444,6 +444,7 @@ def _loop(
         history["params"] = _complete(history["params"], measured, final)
     if options.records:
         history["step"] = start.step + offsets
+    history |= _final_values(step_fn, entries, ran.recorder_states)
     return _End(state=last, nonfinite_leaf=leaf, history=history, feed=feed)
 
 
@@ -493,6 +494,13 @@ def run_steps(
         remat=remat,
         segment=segment,
     )
+
+
+def _final_values(
+    step_fn: Any, entries: Any, recorder_states: dict[str, PyTree]
+) -> dict[str, PyTree]:
+    recorders = _records.resolve(entries, *_own_parts(step_fn))
+    return _records.final_values(recorders, recorder_states)
 
 
 def _own_parts(step_fn: Any) -> tuple[Any, Any]:

@@ -222,7 +222,7 @@ _REASONS = {
     Status.RUNNING: "steps are left",
     Status.CONVERGED: "the tolerance was met",
     Status.STALLED: "the optimizer could make no further progress",
-    Status.STOPPED: "a callback asked for the end",
+    Status.STOPPED: "by a callback, patience or the end of a stream",
     Status.INTERRUPTED: "it was interrupted",
     Status.TIME_LIMIT: "the time limit was reached",
 }

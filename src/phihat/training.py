@@ -51,6 +51,7 @@ from phihat._arguments import (
 from phihat._between import Between, Conductor, as_seconds
 from phihat._driver import Run, first_room
 from phihat._feed import make_feed
+from phihat._flight import Replay, flight_recorder, replay
 from phihat._keeping import Held, Keeper, Kept
 from phihat._reports import Log, Progress
 from phihat._signals import watch
@@ -60,7 +61,7 @@ from phihat._types import Batch, Box, LossFn, Params, RandomKey, Status
 from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult, FitState
 
-__all__ = ["Validation", "train"]
+__all__ = ["Replay", "Validation", "flight_recorder", "replay", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +234,7 @@ def train(
         num_rows=first_room(entries, state),
         record_every=budget.record_every,
         is_stream=is_streamed,
+        is_group=False,
         functions=functions,
     )
     recorder_states = _programs.bind(_chunks.begin, code, options)(state)
@@ -286,6 +288,7 @@ def train(
         if log_to is not None and is_told:
             log = Log(log_to, None if kept is None else run.step)
             stack.callback(log.close)
+            log.note("begin", at=run.step)
             if keeper is not None:
                 keeper.log = log
             between = between._replace(log=log)
@@ -310,9 +313,8 @@ def _conduct(run: Run, between: Between) -> FitResult:
         raise
     if run.stream is not None and not run.has_evidence:
         raise _explain_nothing(run)
-    status = jnp.asarray(run.status, jnp.int32)
-    state = run.carry.state._replace(status=status)
-    result = run.finish(state, None if held is None else held.best_params)
+    best = None if held is None else held.best_params
+    result = run.finish(run.status, best)
     run.carry = run.carry._replace(state=result.state)
     run.status = Status(int(result.status))
     if keeper is not None:
@@ -337,7 +339,7 @@ def _complete(run: Run, held: Held | None, result: FitResult) -> FitResult:
     last = result.params
     if held is not None:
         last = _chunks.evaluation_params(run.code, state)
-    history = run.complete_history(last)
+    history = run.complete_history(last) | run.tell()
     if held is not None:
         history["validation_loss"] = jnp.asarray(held.losses, result.loss.dtype)
         history["validation_step"] = jnp.asarray(held.steps, jnp.int32)
