@@ -49,6 +49,7 @@ LAYOUT = [
     "_feed",
     "_loop",
     "fitting",
+    "_flight",
     "_profiles",
     "_doubts",
     "error_bars",
