@@ -1,0 +1,141 @@
+"""The pages of `docs/benchmarks`, from its JSON and from nothing else."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from benchmarks import pairs, profile
+
+__all__ = ["documents", "pages"]
+
+NOISE = 1.05
+"""A peer is called faster where the ratio's lower quartile is beyond this."""
+
+
+def documents() -> dict[str, Any]:
+    """Return what the benchmarks have written, by name."""
+    paths = sorted(pairs.RESULTS.glob("*.json"))
+    return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+def pages(found: dict[str, Any]) -> dict[str, str]:
+    """Return every page by its name."""
+    made = {
+        name: _profile_page(document) if "runs" in document else _page(name, document)
+        for name, document in found.items()
+    }
+    return {"index": _index(found), **made}
+
+
+def _index(found: dict[str, Any]) -> str:
+    lines = [
+        "# Benchmarks",
+        "",
+        "`python -m benchmarks` runs all of them and writes these pages;",
+        "`python -m benchmarks NAME ...` runs some, `--pages` writes the pages alone.",
+        "A part that takes longer than its limit (`--limit`, five minutes by default)",
+        "is ended and told: the whole ends within the number of parts times the limit.",
+        "Every ratio is the median over rounds that time ours and the peer one after",
+        "the other, in one process; compiling is timed apart.",
+        "",
+        "## Where ours takes longer",
+        "",
+        "Longer than what it is compared with, beyond the noise of the rounds:",
+        "",
+    ]
+    slower = [
+        f"- [{name}]({name}.md), {case}: ours takes {values['ratio']:.3g} times {peer}"
+        for name, document in found.items()
+        for case, entry in document.get("cases", {}).items()
+        for peer, values in entry["times"].items()
+        if "ratio" in values and values["quartiles"][0] > NOISE
+    ]
+    lines += [*(slower or ["Nowhere."]), "", ":::{toctree}", ":maxdepth: 1", ""]
+    return "\n".join([*lines, *found, ":::", ""])
+
+
+def _page(name: str, document: dict[str, Any]) -> str:
+    lines = [f"# {name.replace('_', ' ').capitalize()}", "", _measured(document), ""]
+    lines += [f"![Ratios of times, case by case]({name}.png)", ""]
+    for case, entry in document["cases"].items():
+        lines += [f"## {case}", ""]
+        lines += [
+            f"- {note}: {_value(value)}"
+            for note, value in entry.items()
+            if note != "times"
+        ]
+        has_loss = any("loss" in values for values in entry["times"].values())
+        columns = ["", "run", "compile", "ours / this", "quartiles"]
+        columns += ["loss reached"] if has_loss else []
+        lines += ["", _row(columns), _row(["---", *["--:"] * (len(columns) - 1)])]
+        for way, values in entry["times"].items():
+            compiling = values.get("compile_seconds")
+            ratio, quartiles = values.get("ratio"), values.get("quartiles")
+            cells = [
+                way,
+                pairs.in_words(values["run_seconds"]),
+                "" if compiling is None else pairs.in_words(compiling),
+                "" if ratio is None else f"{ratio:.3g}",
+                "" if quartiles is None else " to ".join(f"{q:.3g}" for q in quartiles),
+            ]
+            if has_loss:
+                loss = values.get("loss")
+                cells.append("" if loss is None else f"{loss:.6g}")
+            lines.append(_row(cells))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _profile_page(document: dict[str, Any]) -> str:
+    solvers, costs = profile.costs_of(document)
+    text = " ".join(
+        (profile.__doc__ or "").split("\n\n")[1].split("Run from")[0].split()
+    )
+    lines = ["# Performance profile", "", text, ""]
+    lines += [
+        f"At most {document['budget']} evaluations. A run that ends in another minimum",
+        "than the lowest counts as not solved.",
+        "",
+        "![Share of runs solved, against the ratio of evaluations](profile.png)",
+        "",
+        _row(["", "solved", "median evaluations where solved", "best of all"]),
+        _row(["---", "--:", "--:", "--:"]),
+    ]
+    best = costs.min(axis=0)
+    for solver, row in zip(solvers, costs, strict=True):
+        solved = np.isfinite(row)
+        median = f"{np.median(row[solved]):.0f}" if solved.any() else ""
+        wins = np.mean(solved & (row == best))
+        lines.append(_row([solver, f"{solved.mean():.0%}", median, f"{wins:.0%}"]))
+    lines += ["", "## By problem", "", "Runs solved, of "]
+    lines[-1] += f"{len(next(iter(document['runs'].values()))[solvers[0]])}:"
+    lines += ["", _row(["", *solvers]), _row(["---", *["--:"] * len(solvers)])]
+    for name, run in document["runs"].items():
+        counts = [sum(cost is not None for cost in run[solver]) for solver in solvers]
+        lines.append(_row([name, *map(str, counts)]))
+    took = f"It took {document['seconds']:.0f} s."
+    return "\n".join([*lines, "", f"{_measured(document)} {took}", ""])
+
+
+def _measured(document: dict[str, Any]) -> str:
+    machine = document["machine"]
+    versions = ", ".join(f"{name} {v}" for name, v in document["versions"].items())
+    load = document.get("load_average")
+    busy = "" if load is None else f", load average {load:.1f}"
+    return (
+        f"Measured on {document['date']}: {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['system']}, Python {machine['python']}{busy}; {versions}."
+    )
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_value(entry)}" for key, entry in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)

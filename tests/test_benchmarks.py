@@ -1,0 +1,92 @@
+"""The benchmarks' command and pages: what is committed is what the numbers say."""
+
+import re
+
+import numpy as np
+import pytest
+
+import phihat
+from benchmarks import __main__ as command
+from benchmarks import pairs, profile, tables
+from phihat import problems
+
+
+def test_the_committed_pages_are_those_of_the_committed_numbers():
+    """Cured by `python -m benchmarks --pages`."""
+    expected = tables.pages(tables.documents())
+    folder = {path.stem: path for path in pairs.RESULTS.glob("*.md")}
+    assert set(folder) == set(expected)
+    for name, page in expected.items():
+        assert folder[name].read_text(encoding="utf-8") == page
+
+
+def test_pages_show_every_number_and_where_a_peer_is_faster():
+    times = {
+        "ours": {"run_seconds": 0.02, "compile_seconds": 1.5, "loss": 0.25},
+        "quick": {
+            "run_seconds": 0.01,
+            "compile_seconds": 0.0,
+            "ratio": 2.0,
+            "quartiles": [1.9, 2.1],
+            "loss": 0.5,
+        },
+        "slow": {"run_seconds": 0.2, "ratio": 0.1, "quartiles": [0.09, 0.11]},
+    }
+    cases = {"a case": {"times": times, "bound": "must be <= 1"}}
+    page = tables.pages({"fitting": {**pairs.here(), "cases": cases}})
+    assert "- [fitting](fitting.md), a case: ours takes 2 times quick" in page["index"]
+    assert "times slow" not in page["index"]
+    body = page["fitting"]
+    assert "| quick | 10.00 ms | 0.00 us | 2 | 1.9 to 2.1 | 0.5 |" in body
+    assert "| ours | 20.00 ms | 1.50 s |  |  | 0.25 |" in body
+    assert "- bound: must be <= 1" in body
+    assert "Measured on " in body
+
+
+def test_the_command_knows_every_module(capsys):
+    assert command.main(["--list"]) == 0
+    listed = capsys.readouterr().out.split()
+    modules = {path.stem for path in command.HERE.glob("bench_*.py")}
+    assert {f"bench_{name}" for name in listed} == modules | {"bench_profile"}
+    with pytest.raises(SystemExit):
+        command.main(["no_such_part"])
+    assert "no such part: no_such_part" in capsys.readouterr().err
+
+
+def test_a_profile_is_the_share_solved_within_a_ratio():
+    costs = np.asarray([[10.0, 20.0, np.inf], [20.0, 10.0, np.inf], [10.0, np.inf, 5]])
+    grid, shares = profile.profile(costs)
+    assert grid.tolist() == [1.0, 2.0]
+    np.testing.assert_allclose(shares, np.array([[1, 2], [1, 2], [2, 2]]) / 3)
+
+
+def test_evaluations_are_counted():
+    problem = problems.booth()
+    solvers = {
+        "descent": profile.ours(lambda: phihat.gradient_descent(0.05)),
+        "SciPy": profile.SOLVERS["SciPy trust-exact"],
+        "never": lambda loss: lambda start: loss.count(np.inf),
+    }
+    found = profile.measure(problem, solvers)
+    for start, cost in zip(profile.starts_of(problem), found["descent"], strict=True):
+        # Along the axes (1, 1) and (1, -1) the curvatures are 18 and 2.
+        offset = np.array([[1.0, 1.0], [1.0, -1.0]]) @ (start - [1.0, 3.0]) / 2**0.5
+        times = np.arange(300)[:, None]
+        path = offset * (1 - 0.05 * np.array([18.0, 2.0])) ** times
+        values = 0.5 * path**2 @ [18.0, 2.0]
+        assert cost == 1 + np.argmax(values <= profile.SHARE * values[0])
+    assert all(3 <= cost <= 60 for cost in found["SciPy"])
+    assert found["never"] == [None] * profile.NUM_STARTS
+
+
+def test_the_starts_are_those_of_the_box():
+    problem = problems.branin()
+    starts = profile.starts_of(problem)
+    assert starts.shape == (profile.NUM_STARTS, 2)
+    assert starts[0].tolist() == problem.start.tolist()
+    assert ((starts >= problem.box.low) & (starts <= problem.box.high)).all()
+
+
+def test_durations_in_words():
+    assert re.fullmatch(r"1\.50 ms", pairs.in_words(1.5e-3))
+    assert pairs.in_words(2.0) == "2.00 s"
