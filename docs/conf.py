@@ -40,12 +40,17 @@ myst_heading_anchors = 3
 # Arguments are told with their shapes in the text, and jaxtyping's are long.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "exclude-members": "__new__, __init__"}
+PROTOCOLS = ("__init__", "__new__", "tree_flatten", "tree_flatten_with_keys")
+autodoc_default_options = {
+    "members": True,
+    "exclude-members": ", ".join([*PROTOCOLS, "tree_unflatten"]),
+}
 autodoc_preserve_defaults = True
 add_module_names = False
 maximum_signature_line_length = 60
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_use_rtype = False
 napoleon_attr_annotations = False
 python_display_short_literal_types = True
 

@@ -6,6 +6,7 @@ also where both are negative: at the top of a hill.
 """
 
 import sys
+import textwrap
 
 from jax.tree_util import Partial
 
@@ -19,7 +20,7 @@ window = Box([-10.0, 2.5], [10.0, 22.5])
 found = curvature.convexity_map(loss_fn, window, datasets.gabor(), shape=(101, 101))
 for name, share in found.shares.items():
     print(f"{name}: {float(share):.1%}")
-print(found.text)
+print(textwrap.fill(found.text, 80))
 
 if len(sys.argv) > 1:
     axes, _ = phihat.plot.convexity_map(found)

@@ -2,7 +2,7 @@ r"""The edge of stability: sharpness grows until it is two over the learning rat
 
 Gradient descent on a quadratic diverges where an eigenvalue of the Hessian exceeds
 2 / rate. On a network the largest eigenvalue, the sharpness, rises to that value and
-stays about there, while the loss goes on falling. `record=("loss", "sharpness")`
+stays about there, while the loss goes on falling. `record=("sharpness",)`
 measures it inside the compiled loop.
 """
 
@@ -30,7 +30,7 @@ for rate in rates:
         phihat.gradient_descent(rate),
         (x, y),
         num_steps=2000,
-        record=("loss", "sharpness"),
+        record=("sharpness", "learning_rate"),
         record_every=10,
     )
     runs[f"rate {rate}"] = result
@@ -38,8 +38,5 @@ for rate in rates:
     print(f"rate {rate}: sharpness at the end {last:5.1f}, 2 / rate {2 / rate:5.1f}")
 
 if len(sys.argv) > 1:
-    axes = phihat.plot.loss_curves(runs, quantity="sharpness")
-    for rate in rates:
-        axes.axhline(2 / rate, color="0.4", ls="--", lw=1)
-    axes.set(ylim=(0, None), title="Sharpness, and 2 / rate (dashed)")
+    axes = phihat.plot.sharpness(runs)
     axes.figure.savefig(f"{sys.argv[1]}/sharpness.png")

@@ -46,14 +46,5 @@ print(
 )
 
 if len(sys.argv) > 1:
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(5.5, 4.5), layout="constrained")
-    shade = np.log10(np.where(unstable, np.nan, found.fastness))
-    image = axis.pcolormesh(last, first, shade, cmap="viridis_r")
-    figure.colorbar(image, label="log10 of the mean loss, relative to the first")
-    axis.contour(last, first, unstable, [0.5], colors="tab:red")
-    axis.set(xscale="log", yscale="log")
-    axis.set(xlabel="rate of the last layer", ylabel="rate of the first layer")
-    axis.set_title("white: diverged")
-    figure.savefig(f"{sys.argv[1]}/trainability.png", dpi=120)
+    axes = phihat.plot.trainability(found)
+    axes.figure.savefig(f"{sys.argv[1]}/trainability.png")

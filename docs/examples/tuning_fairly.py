@@ -40,7 +40,5 @@ table = phihat.compare(
 print(table)
 
 if len(sys.argv) > 1:
-    curves = {name: entry.loss for name, entry in table.entries.items()}
-    axes = phihat.plot.loss_curves(curves, yscale="log")
-    axes.set(title="Tuned alike, judged on new seeds")
+    axes = phihat.plot.comparison(table)
     axes.figure.savefig(f"{sys.argv[1]}/tuned.png")
