@@ -80,8 +80,7 @@ def browse(site: Path, folder: Path, pages: list[str]) -> list[str]:
                     where = "search"
                     page.goto(f"{address}/search.html?q=nesterov")
                     page.wait_for_selector("#search-results li a", timeout=20_000)
-                    found = page.inner_text("#search-results").split("\n")[2]
-                    print(found)
+                    print(page.inner_text(".search-summary"))
                     page.screenshot(path=folder / "search-nesterov.png")
                 page.close()
         browser.close()
