@@ -5,6 +5,7 @@ parts, `--pages` writes the pages from the JSON that is there.
 """
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from pathlib import Path
 from benchmarks import pairs, tables
 
 HERE = Path(__file__).parent
+GRACE = 30.0
+"""Seconds that an interrupted part has to write what it has."""
 
 
 def parts() -> dict[str, list[str]]:
@@ -26,6 +29,22 @@ def parts() -> dict[str, list[str]]:
         for path in modules
     }
     return timed | {"profile": ["-m", "benchmarks.profile"]}
+
+
+def run(arguments: list[str], limit: float) -> str:
+    """Run a part; at its limit interrupt it, so that it keeps what it has measured."""
+    process = subprocess.Popen([sys.executable, *arguments], cwd=HERE.parent)
+    try:
+        status = process.wait(limit)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        return f"ended at its limit of {limit:.3g} s"
+    return "done" if status == 0 else f"exit status {status}"
 
 
 def write_pages() -> None:
@@ -53,13 +72,7 @@ def main(arguments: list[str]) -> int:
     for name in [] if options.pages else options.names or known:
         print(f"=== {name}", flush=True)
         begin = time.perf_counter()
-        try:
-            done = subprocess.run(
-                [sys.executable, *known[name]], cwd=HERE.parent, timeout=options.limit
-            )
-            end = "done" if done.returncode == 0 else f"exit status {done.returncode}"
-        except subprocess.TimeoutExpired:
-            end = f"ended at its limit of {options.limit:.0f} s"
+        end = run(known[name], options.limit)
         ends[name] = end
         print(f"=== {name}: {end}, {time.perf_counter() - begin:.0f} s", flush=True)
     write_pages()

@@ -36,6 +36,9 @@ __all__ = ["SOLVERS", "measure", "profile"]
 NUM_STARTS = 4
 SHARE = 1e-5
 BUDGET = 1000
+SECONDS = 240.0
+"""After this no further problem is begun, and those left are told."""
+
 LEFT_OUT = ("monkey_saddle", "matyas", "parabola", "gabor", "brown_badly_scaled")
 """Without a minimum, another's twin, one param, or out of a float's reach."""
 
@@ -208,10 +211,14 @@ def main(names: list[str]) -> None:
     }
     begin, runs = time.perf_counter(), {}
     for name, problem in chosen.items():
+        if time.perf_counter() - begin > SECONDS:
+            break
         runs[name] = measure(problem, SOLVERS)
         print(f"{name:22}", *(f"{_short(cost):>19}" for cost in runs[name].values()))
     seconds = time.perf_counter() - begin
-    document = {**pairs.here(), "seconds": seconds, "budget": BUDGET, "runs": runs}
+    late = [name for name in chosen if name not in runs]
+    document = {**pairs.here(), "seconds": seconds, "budget": BUDGET, "late": late}
+    document["runs"] = runs
     path = pairs.RESULTS / "profile.json"
     if names:
         print("A part: nothing is written.")
@@ -243,22 +250,22 @@ def draw(document: dict[str, Any], path: Path) -> None:
 
     solvers, costs = costs_of(document)
     grid, shares = profile(costs)
-    figure, axes = plt.subplots(figsize=(10, 6), layout="constrained")
-    colours = plt.get_cmap("tab10").colors
-    markers = "osD^vP*X<>h"
-    order = np.argsort(-shares[:, -1], kind="stable")
-    for k in order:
-        is_ours = solvers[k].startswith("phihat")
+    figure, axes = plt.subplots(figsize=(9, 7.5), layout="constrained")
+    # Package by stroke, solver by marker and by Okabe and Ito's colours.
+    strokes = {"phihat": ("-", 2.6), "SciPy": ("--", 1.5), "optimistix": (":", 1.8)}
+    colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000"]
+    for k in np.argsort(-shares[:, -1], kind="stable"):
+        stroke, width = strokes[solvers[k].split()[0]]
         axes.step(
             grid,
             shares[k],
             where="post",
-            color=colours[k % 10],
-            linestyle="-" if is_ours else "--",
-            linewidth=2.4 if is_ours else 1.4,
-            marker=markers[k],
+            color=colours[k % len(colours)],
+            linestyle=stroke,
+            linewidth=width,
+            marker="osD^vP*X<>h"[k],
             markevery=0.12,
-            markersize=6,
+            markersize=7,
             label=f"{solvers[k]}: {np.isfinite(costs[k]).mean():.0%} solved",
         )
     axes.set_xscale("log")
@@ -271,7 +278,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
         f"{len(document['runs'])} problems, at most {document['budget']} evaluations"
     )
     axes.grid(alpha=0.3)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

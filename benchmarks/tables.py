@@ -115,6 +115,8 @@ def _profile_page(document: dict[str, Any]) -> str:
         counts = [sum(cost is not None for cost in run[solver]) for solver in solvers]
         lines.append(_row([name, *map(str, counts)]))
     took = f"It took {document['seconds']:.0f} s."
+    if document["late"]:
+        took += f" Not begun in that time: {', '.join(document['late'])}."
     return "\n".join([*lines, "", f"{_measured(document)} {took}", ""])
 
 

@@ -53,6 +53,24 @@ def test_the_command_knows_every_module(capsys):
     assert "no such part: no_such_part" in capsys.readouterr().err
 
 
+def test_a_part_at_its_limit_is_interrupted_and_told():
+    assert command.run(["-c", "pass"], 60.0) == "done"
+    assert command.run(["-c", "raise SystemExit(3)"], 60.0) == "exit status 3"
+    slow = "import time; time.sleep(60)"
+    assert command.run(["-c", slow], 0.5) == "ended at its limit of 0.5 s"
+
+
+def test_the_page_of_a_profile():
+    runs = {"booth": {"one": [4, None], "two": [2, 8]}}
+    document = {**pairs.here(), "seconds": 3.0, "budget": 9, "late": ["wood"]}
+    page = tables.pages({"profile": {**document, "runs": runs}})["profile"]
+    assert "| one | 50% | 4 | 0% |" in page
+    assert "| two | 100% | 5 | 100% |" in page
+    assert "| booth | 1 | 2 |" in page
+    assert "Runs solved, of 2:" in page
+    assert "It took 3 s. Not begun in that time: wood." in page
+
+
 def test_a_profile_is_the_share_solved_within_a_ratio():
     costs = np.asarray([[10.0, 20.0, np.inf], [20.0, 10.0, np.inf], [10.0, np.inf, 5]])
     grid, shares = profile.profile(costs)
