@@ -5,6 +5,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from docstrings import translated
 from names import home, public_modules
 
 import phihat
@@ -64,7 +65,7 @@ def _index(modules: list[str]) -> str:
             continue
         target = home(name)
         summary = (inspect.getdoc(member) or "").split("\n")[0]
-        summary = _plain(summary)
+        summary = translated(summary)
         rows.append(f"   * - :py:obj:`{name} <{target}>`\n     - {summary}")
         if target == f"phihat.{name}":
             here.append(f".. autoclass:: phihat.{name}\n")
@@ -92,13 +93,4 @@ def _index(modules: list[str]) -> str:
 
 def _summary(module: str) -> str:
     documented = inspect.getdoc(importlib.import_module(f"phihat.{module}")) or ""
-    return _plain(documented.split("\n\n")[0].replace("\n", " "))
-
-
-def _plain(line: str) -> str:
-    """Write a docstring's sentence as reStructuredText."""
-    import docstrings
-
-    lines = [line]
-    docstrings._translate(None, "", "", None, None, lines)
-    return lines[0]
+    return translated(documented.split("\n\n")[0].replace("\n", " "))

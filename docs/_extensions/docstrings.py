@@ -28,8 +28,12 @@ def _translate(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
     del app, what, name, obj, options
-    text = "\n".join(lines)
-    lines[:] = _TOKENS.sub(lambda found: _written(found, text), text).split("\n")
+    lines[:] = translated("\n".join(lines)).split("\n")
+
+
+def translated(text: str) -> str:
+    """Return a docstring of ours as reStructuredText."""
+    return _TOKENS.sub(lambda found: _written(found, text), text)
 
 
 def _skip_bare_fields(

@@ -36,8 +36,7 @@ def entries() -> dict[str, str]:
             found[f"{module}.{name}"] = f"{full}.{name}"
     for name in phihat.__all__:
         found[name] = home(name)
-    found["train"] = found.get("training.train", "")
-    return {name: full for name, full in found.items() if full}
+    return found
 
 
 def home(name: str) -> str:
