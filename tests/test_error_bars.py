@@ -10,8 +10,9 @@ import scipy.optimize
 import scipy.stats
 
 import phihat
-from phihat import _doubts, confidence_intervals, losses
+from phihat import confidence_intervals, losses
 from phihat.error_bars import ConfidenceIntervals
+from phihat.error_bars.doubts import SENTENCES, entry_names, explain
 
 EPS = float(np.finfo(float).eps)
 CHI = scipy.stats.chi2.ppf(0.95, 1)
@@ -469,9 +470,7 @@ def test_each_cause_is_told_and_no_other(case):
 
 
 def test_every_reason_has_a_case():
-    assert set().union(*(reasons for _, reasons in CASES.values())) == set(
-        _doubts.SENTENCES
-    )
+    assert set().union(*(reasons for _, reasons in CASES.values())) == set(SENTENCES)
 
 
 def test_what_is_not_determined_is_infinite_and_what_is_not_finite_is_nan():
@@ -501,8 +500,8 @@ def test_doubts_say_which_params_and_how_far():
     assert "NONFINITE_LOSS" in doubts("a failed fit").doubts["status"]
     many = confidence_intervals(lambda p: 0.0 * jnp.sum(p), jnp.zeros(9))
     assert "[0]: the data do not determine" in many.doubts["singular"]
-    sentence = _doubts.explain(
-        "singular", list(range(9)), many.evidence, _doubts.entry_names(many.params)
+    sentence = explain(
+        "singular", list(range(9)), many.evidence, entry_names(many.params)
     )
     assert "[4] and 4 more" in sentence
 

@@ -50,8 +50,6 @@ LAYOUT = [
     "_loop",
     "fitting",
     "_flight",
-    "_profiles",
-    "_doubts",
     "error_bars",
     "curvature",
     "critical_points",

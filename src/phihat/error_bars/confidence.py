@@ -1,19 +1,13 @@
-r"""Error bars: how far the data let the fitted params move.
-
-`confidence_intervals` reads them off the curvature at the minimum, or follows the
-profile of the loss, and tells what there is to doubt about them.
+"""Intervals for every fitted param, and their report.
 
 Example:
-  >>> import phihat
-  >>> data = phihat.datasets.linear_regression()
-  >>> loss_fn = phihat.losses.least_squares(phihat.models.linear)
-  >>> start = {"weight": 0.0, "bias": 0.0}
-  >>> result = phihat.fit(loss_fn, start, phihat.newton(), data, num_steps=9)
-  >>> print(phihat.confidence_intervals(loss_fn, result, data))
-  95% confidence intervals, from the covariance, Student's t with 10 degrees of freedom
-    ['bias']    0.826 +- 0.0775   0.6533 .. 0.9986
-    ['weight']  0.5222 +- 0.06929   0.3678 .. 0.6766
-    no reason for doubt was found
+  >>> import jax.numpy as jnp
+  >>> from phihat import confidence_intervals, losses
+  >>> loss_fn = losses.least_squares(lambda mean, x: mean + 0.0 * x)
+  >>> data = (jnp.zeros(4), jnp.array([1.0, 2.0, 3.0, 4.0]))
+  >>> found = confidence_intervals(loss_fn, jnp.array(2.5), data)
+  >>> print(f"{found.low:.2f} .. {found.high:.2f}")
+  0.45 .. 4.55
 """
 
 import dataclasses
@@ -27,11 +21,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from phihat import _checks, _doubts, _programs, _tree, losses, products
-from phihat._doubts import Evidence, Setting
+from phihat import _checks, _programs, _tree, losses, products
 from phihat._newton_steps import dense_hessian, dense_jacobian
-from phihat._profiles import profile
 from phihat._types import Batch, Box, LossFn, Params, Status
+from phihat.error_bars.doubts import (
+    Evidence,
+    Setting,
+    entry_names,
+    explain,
+    find_doubts,
+)
+from phihat.error_bars.profiles import profile
 from phihat.results import FitResult
 from phihat.second_order import covariance
 
@@ -92,17 +92,17 @@ class ConfidenceIntervals:
                 f"{list(np.shape(self.covariance)[:-2])}; take one, by "
                 "`jax.tree.map(lambda leaf: leaf[0], intervals)`."
             )
-        names = _doubts.entry_names(self.params)
+        names = entry_names(self.params)
         ends = [
             np.asarray(products.flatten(end)[0] - products.flatten(self.params)[0])
             for end in (self.low, self.high)
         ]
         evidence = jax.tree.map(np.asarray, self.evidence)
-        found = _doubts.find_doubts(
+        found = find_doubts(
             evidence, self.setting, np.asarray(self.covariance), np.stack(ends)
         )
         return {
-            reason: _doubts.explain(reason, about, evidence, names)
+            reason: explain(reason, about, evidence, names)
             for reason, about in found.items()
         }
 
@@ -114,7 +114,7 @@ class ConfidenceIntervals:
         if lanes:
             return f"ConfidenceIntervals of lanes {list(lanes)}: {self._headline()}"
         rows = zip(
-            _doubts.entry_names(self.params),
+            entry_names(self.params),
             *(
                 products.flatten(tree)[0].tolist()
                 for tree in (self.params, self.standard_errors, self.low, self.high)

@@ -1,8 +1,8 @@
 """Reasons to doubt an error bar: what was measured, and what it means in a sentence.
 
 Example:
-  >>> from phihat import _doubts
-  >>> _doubts.entry_names({"a": 1.0, "b": [0.0, 2.0]})
+  >>> from phihat.error_bars import doubts
+  >>> doubts.entry_names({"a": 1.0, "b": [0.0, 2.0]})
   ["['a']", "['b'][0]", "['b'][1]"]
 """
 
