@@ -111,6 +111,32 @@ def go_on(folder: Path, pause: float = 0.05) -> dict:
     return {"loss": np.asarray(result.history["loss"]).tolist()}
 
 
+def map_a_million(folder: Path, lanes: int = 1_000_000) -> dict:
+    """Sweep over starts of a Gabor fit, on one device and on all."""
+    loss_fn = losses.least_squares(models.gabor)
+    data = phihat.datasets.gabor()
+    optimizer = phihat.gradient_descent(1e-3)
+
+    def final(start):
+        return phihat.fit(loss_fn, start, optimizer, data, num_steps=10).params
+
+    low, high = [-10.0, 2.5], [10.0, 22.5]
+    starts = np.random.default_rng(0).uniform(low, high, (lanes, 2))
+    found, seconds = [], []
+    for devices in (jax.devices()[:1], jax.devices()):
+        mesh = sharding.make_mesh(devices=devices)
+        began = time.monotonic()
+        found.append(phihat.sweep(final, {"start": starts}, mesh=mesh).values)
+        seconds.append(time.monotonic() - began)
+    one, all_of_them = found
+    difference = np.abs(one - all_of_them) / np.maximum(np.abs(one), 1.0)
+    return {
+        "lanes": lanes,
+        "seconds": seconds,
+        "eps": float(difference.max() / np.finfo(np.float64).eps),
+    }
+
+
 def use_wrongly(folder: Path) -> dict:
     """Return what wrong calls say that need processes of their own."""
     said = {}

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 import phihat
 from phihat import fitting, losses, models, sharding
-from tests import cases
+from tests import many_hosts
 
 EPS64 = 2.0**-52
 KEY = jax.random.key(0)
@@ -177,19 +177,9 @@ def test_params_can_be_made_in_parts():
     close(params, init(KEY), 4)
 
 
-def test_sweeps_of_divided_lanes_give_what_one_device_gives():
-    """A thousand Gabor fits; benchmarks/bench_sharding.py runs a million."""
-    loss_fn, data = cases.gabor_problem()
-
-    def final(start):
-        optimizer = phihat.gradient_descent(1e-3)
-        return phihat.fit(loss_fn, start, optimizer, data, num_steps=10).params
-
-    starts = np.random.default_rng(0).uniform([-10.0, 2.5], [10.0, 22.5], (1000, 2))
-    axes = {"start": starts}
-    one = sharding.make_mesh(devices=jax.devices()[:1])
-    whole = phihat.sweep(final, axes, mesh=mesh()).values
-    close(whole, phihat.sweep(final, axes, mesh=one).values, 1e3)
+def test_sweeps_of_divided_lanes_give_what_one_device_gives(tmp_path):
+    """A thousand Gabor fits; benchmarks/bench_many_hosts.py runs a million."""
+    assert many_hosts.map_a_million(tmp_path, lanes=1000)["eps"] <= 1e3
 
 
 # ------------------------------------------------------------------------ wrong calls
