@@ -26,7 +26,15 @@ from jaxtyping import PyTree
 from phihat import _tree
 from phihat._types import Batch
 
-__all__ = ["Placement", "keep", "keep_rows", "placement_of", "settle", "to_host"]
+__all__ = [
+    "Placement",
+    "keep",
+    "keep_like",
+    "keep_rows",
+    "placement_of",
+    "settle",
+    "to_host",
+]
 
 
 class Placement(NamedTuple):
@@ -78,6 +86,25 @@ def keep(shardings: Sequence[NamedSharding | None], tree: PyTree) -> PyTree:
         for leaf, sharding in zip(leaves, shardings, strict=True)
     ]
     return jax.tree.unflatten(structure, kept)
+
+
+def keep_like(
+    shardings: Sequence[NamedSharding | None], params: PyTree, tree: PyTree
+) -> PyTree:
+    """Let the parts of a tree that look like the params, as moments do, lie as they."""
+    structure = jax.tree.structure(params)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
+
+    def is_like(node: Any) -> bool:
+        return jax.tree.structure(node) == structure and shapes == [
+            np.shape(leaf) for leaf in jax.tree.leaves(node)
+        ]
+
+    return jax.tree.map(
+        lambda node: keep(shardings, node) if is_like(node) else node,
+        tree,
+        is_leaf=is_like,
+    )
 
 
 def keep_rows(shardings: Sequence[NamedSharding | None], batch: Batch) -> Batch:

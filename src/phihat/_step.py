@@ -100,6 +100,7 @@ def propose(
     placement: _tree.Static | None = None,
 ) -> tuple[FitState, StepInfo]:
     """Return the state after a step, and in the info whether it may be taken."""
+    state = _keep_in_place(placement, state)
     value_fn = bind_loss(loss_fn, batch, state, has_aux.value, placement)
     scalar_fn = lambda params: value_fn(params)[0]  # noqa: E731
     grad_fn = jax.grad(scalar_fn)
@@ -148,7 +149,7 @@ def propose(
         status=state.status,
         loss=loss.astype(state.loss.dtype),
     )
-    return proposal, info
+    return _keep_in_place(placement, proposal), info
 
 
 def place(step_fn: Partial, call: str, *, params: Params, **others: PyTree) -> Partial:
@@ -168,6 +169,16 @@ def place(step_fn: Partial, call: str, *, params: Params, **others: PyTree) -> P
         return step_fn
     keywords = {**step_fn.keywords, "placement": _tree.Static(placement)}
     return Partial(step_fn.func, *step_fn.args, **keywords)
+
+
+def _keep_in_place(placement: _tree.Static | None, state: FitState) -> FitState:
+    if placement is None:
+        return state
+    shardings, params = placement.value.params, state.params
+    return state._replace(
+        params=_placement.keep(shardings, params),
+        opt_state=_placement.keep_like(shardings, params, state.opt_state),
+    )
 
 
 def as_proposal(step_fn: Partial, *, asks_later: bool) -> Partial:
