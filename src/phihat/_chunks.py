@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Int, PyTree
 
-from phihat import _records, _tree, fitting
+from phihat import _placement, _records, _tree, fitting
 from phihat._feed import Feed, make_feed
 from phihat._loop import Plan, Segment
 from phihat._step import bind_loss, project
@@ -46,6 +47,7 @@ class Options(NamedTuple):
       is_stream: the data are a batch, or a group of batches.
       is_group: they are a group, `[G, ...]`.
       functions: of the code: jax hashes a structure without those inside it.
+      shardings: of the carry's leaves, which stay where they are; None on one device.
     """
 
     num_rows: int
@@ -53,6 +55,7 @@ class Options(NamedTuple):
     is_stream: bool
     is_group: bool
     functions: tuple[Any, ...]
+    shardings: tuple[NamedSharding | None, ...] | None = None
 
 
 class Carry(NamedTuple):
@@ -150,7 +153,10 @@ def advance(
         nonfinite_leaf=ran.nonfinite_leaf,
         rows=ran.history,
     )
-    return Carry(ran.state, ran.recorder_states), report
+    after = Carry(ran.state, ran.recorder_states)
+    if options.shardings is not None:
+        after = _placement.keep(options.shardings, after)
+    return after, report
 
 
 def stream_feed(data: Batch, is_group: bool, first_step: Int[Array, ""]) -> Feed:

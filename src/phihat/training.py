@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 
 from phihat import (
     _checks,
@@ -38,6 +39,7 @@ from phihat import (
     _programs,
     _records,
     _together,
+    _tree,
     fitting,
 )
 from phihat._arguments import (
@@ -241,6 +243,8 @@ def train(
     placement = _read_placement(step_fn)
     carry = _chunks.Carry(state, _chunks.own(recorder_states))
     carry = _placement.settle(placement, carry)
+    if placement is not None:
+        options = options._replace(shardings=_shardings(carry))
     if not is_streamed:
         data = jax.tree.map(_on_device, data)
         epoch = make_feed(sampler, data, state.key).steps_per_epoch
@@ -379,6 +383,16 @@ def _check_stream(data: Any, num_epochs: Any, batch_size: Any, sampler: Any) -> 
 def _read_placement(step_fn: Any) -> _placement.Placement | None:
     placement = step_fn.keywords.get("placement")
     return None if placement is None else placement.value
+
+
+def _shardings(carry: _chunks.Carry) -> tuple[NamedSharding | None, ...]:
+    """Return where the leaves of a carry lie; keys are left to the compiler."""
+    return tuple(
+        leaf.sharding
+        if isinstance(leaf.sharding, NamedSharding) and not _tree.is_key(leaf)
+        else None
+        for leaf in jax.tree.leaves(carry)
+    )
 
 
 def _check_devices(params: Params) -> None:
