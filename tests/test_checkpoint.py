@@ -257,6 +257,7 @@ def test_a_write_that_was_cut_off_is_no_checkpoint(folder, whole):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_same(whole, train(folder))
+    assert not list(folder.glob(".*"))  # and it takes no room
 
 
 OTHERS = {

@@ -310,7 +310,6 @@ class Run:
         if not self._records:
             return {}
         rows = dict(self.join_history())
-        steps = self.step - self.start_step
         length = self.num_rows
         if self.num_steps is not None:
             length = -(-self.num_steps // self._stride)
@@ -327,7 +326,7 @@ class Run:
         if "params" in rows:
             rows["params"] = jax.tree.map(
                 lambda leaf, last: _repeat_last(
-                    leaf, step <= self.start_step + steps, np.asarray(last)
+                    leaf, np.arange(length) < self.num_rows, np.asarray(last)
                 ),
                 rows["params"],
                 final,

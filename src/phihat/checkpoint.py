@@ -24,6 +24,7 @@ import dataclasses
 import datetime
 import json
 import os
+import re
 import shutil
 import warnings
 import zlib
@@ -41,6 +42,7 @@ __all__ = ["Checkpoints", "restore", "save"]
 
 _FORMAT = "phihat checkpoint 1"
 _LEAVES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
+_LEFTOVER = re.compile(r"\.\d{12}\.(writing|old)")
 _ABOUT, _FILES, _ARRAYS = "about.json", "files.json", "arrays"
 
 
@@ -271,6 +273,9 @@ class Checkpoints:
             folder.mkdir(parents=True, exist_ok=True)
             probe.touch()
             probe.unlink()
+            for entry in folder.iterdir():  # what a crash left half written
+                if _LEFTOVER.fullmatch(entry.name):
+                    shutil.rmtree(entry, ignore_errors=True)
         except OSError as error:
             raise type(error)(
                 f"train: the folder {folder} for checkpoints cannot be written "
