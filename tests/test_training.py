@@ -382,6 +382,15 @@ def test_a_slow_stream_is_not_waited_for_in_groups():
     assert result.num_steps == 3
 
 
+def test_a_stream_that_gives_nothing_in_time():
+    def late():
+        time.sleep(1.0)
+        yield from batches(3)
+
+    with pytest.raises(RuntimeError, match="TIME_LIMIT, before the first batch"):
+        train_on(late(), time_limit=0.2)
+
+
 def explode(x, y):
     raise OSError("the disk is gone")
 

@@ -13,6 +13,7 @@ Example:
 
 import queue
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -123,6 +124,9 @@ class Stream:
         self._spec: tuple[Any, list[tuple[str, tuple[int, ...], Any]]] | None = None
         self._short: int | None = None
         self._queue: queue.Queue[Any] = queue.Queue(_GROUPS_AHEAD)
+        self._lock = threading.Lock()
+        self._batches: list[list[Any]] = []
+        self._places: list[Place] = []
         self._stopped = threading.Event()
         self._hungry = threading.Event()
         self._thread: threading.Thread | None = None
@@ -152,13 +156,26 @@ class Stream:
             self._thread = threading.Thread(target=self._work, daemon=True)
             self._thread.start()
         self._hungry.set()
-        item = self._queue.get(timeout=timeout)
+        item = self._next(timeout)
         self._hungry.clear()
         if item is None or isinstance(item, StreamFailure):
             self._queue.put(item)  # the end is the end, however often one asks
         if isinstance(item, StreamFailure):
             raise item
         return item
+
+    def _next(self, timeout: float | None) -> Any:
+        begin = time.monotonic()
+        while True:
+            try:
+                return self._queue.get(timeout=0.05)
+            except queue.Empty:
+                # A slow stream may hold a few batches of a group back: use them now.
+                with self._lock:
+                    if self._queue.empty() and self._batches:
+                        return self._take()
+                if timeout is not None and time.monotonic() - begin >= timeout:
+                    raise
 
     def close(self) -> None:
         """Stop reading."""
@@ -204,34 +221,35 @@ class Stream:
 
     def _read_pass(self, iterator: Iterator[Any], place: Place) -> bool:
         """Put the batches of a pass into groups; tell whether there were any."""
-        batches: list[list[Any]] = []
-        places: list[Place] = []
         begin = place.batches
-
-        def flush() -> None:
-            if batches:
-                self._put(self._group(batches, list(places)))
-                batches.clear()
-                places.clear()
-
         try:
             for batch in iterator:
                 if self._stopped.is_set():
                     break
                 leaves = self._check(batch)
-                if batches and leaves[0].shape != batches[0][0].shape:
-                    flush()
                 told = get_position(iterator, self._data) if self._tells else None
                 place = Place(place.passes, place.batches + 1, told)
-                batches.append(leaves)
-                places.append(place)
-                self._number += 1
-                is_full = len(batches) == self._capacity(leaves)
-                if is_full or (self._hungry.is_set() and self._queue.empty()):
-                    flush()
+                with self._lock:
+                    held = self._batches
+                    if held and leaves[0].shape != held[0][0].shape:
+                        self._put(self._take())
+                    self._batches.append(leaves)
+                    self._places.append(place)
+                    self._number += 1
+                    is_full = len(self._batches) == self._capacity(leaves)
+                    if is_full or (self._hungry.is_set() and self._queue.empty()):
+                        self._put(self._take())
         finally:
-            flush()
+            with self._lock:
+                if self._batches:
+                    self._put(self._take())
         return place.batches > begin
+
+    def _take(self) -> Group:
+        """Make a group of the batches held, under the lock."""
+        batches, places = self._batches, self._places
+        self._batches, self._places = [], []
+        return self._group(batches, places)
 
     def _capacity(self, leaves: list[np.ndarray]) -> int:
         """Return how many batches a group has: a function of their size alone."""

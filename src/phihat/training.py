@@ -512,6 +512,11 @@ def _go_to(stream: Stream, kept: Kept) -> None:
 def _explain_nothing(run: Run) -> Exception:
     if run.failure is not None:
         return run.failure.explained
+    if run.status in (Status.INTERRUPTED, Status.TIME_LIMIT):
+        return RuntimeError(
+            f"train: it ended, {run.status.name}, before the first batch of `data` "
+            "came; nothing was fitted."
+        )
     return ValueError(
         "train: `data` is an empty stream: it gave no batch at all. A generator can be "
         "read once; make a new one for each call."
