@@ -1,19 +1,9 @@
-r"""Long fits: the numbers of `fit`, in chunks driven from the host.
-
-`train` takes the arguments of `fit` and runs the same steps, bit for bit. Between the
-chunks it shows progress, writes checkpoints and a log, calls functions of yours, looks
-at held-out data and the clock; and its data may be a stream of batches.
+"""The call that drives a long fit: its arguments, its beginning and its end.
 
 Example:
-  >>> import phihat
-  >>> loss_fn = phihat.losses.least_squares(phihat.models.linear)
-  >>> data = phihat.datasets.linear_regression()
-  >>> start = {"weight": 0.0, "bias": 0.0}
-  >>> result = phihat.train(
-  ...     loss_fn, start, phihat.adam(0.1), data, num_steps=500, time_limit=60
-  ... )
-  >>> print(phihat.Status(int(result.status)).name, round(float(result.loss), 4))
-  COMPLETED 0.1999
+  >>> from phihat.training import Validation
+  >>> Validation(data=[1.0], every=100).patience is None
+  True
 """
 
 import contextlib
@@ -33,12 +23,9 @@ from jax.sharding import NamedSharding
 
 from phihat import (
     _checks,
-    _chunks,
-    _configuration,
     _placement,
     _programs,
     _records,
-    _together,
     _tree,
     fitting,
 )
@@ -50,20 +37,20 @@ from phihat._arguments import (
     check_opt_state,
     check_start,
 )
-from phihat._between import Between, Conductor, as_seconds
-from phihat._driver import Run, first_room
 from phihat._feed import make_feed
-from phihat._flight import Replay, flight_recorder, replay
-from phihat._keeping import Held, Keeper, Kept
-from phihat._reports import Log, Progress
-from phihat._signals import watch
-from phihat._sources import Stream, is_stream
 from phihat._step import Tolerance, place
 from phihat._types import Batch, Box, LossFn, Params, RandomKey, Status
 from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult, FitState
+from phihat.training import chunks, configuration, together
+from phihat.training.between import Between, Conductor, as_seconds
+from phihat.training.driver import Run, first_room
+from phihat.training.keeping import Held, Keeper, Kept
+from phihat.training.reports import Log, Progress
+from phihat.training.signals import watch
+from phihat.training.sources import Stream, is_stream
 
-__all__ = ["Replay", "Validation", "flight_recorder", "replay", "train"]
+__all__ = ["Validation", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,23 +212,23 @@ def train(
     arrays = None if is_streamed else data
     start = params if state is None else state.params
     step_fn = place(step_fn, "train", params=start, data=arrays, state=state, key=key)
-    is_shared = _together.spans(start, arrays)
+    is_shared = together.spans(start, arrays)
     if is_streamed:
         _check_devices(start)
     code = (step_fn, sampler, entries, tolerance)
     callbacks = _check_rest(checkpoint, callbacks, validation, steps_per_chunk)
 
     state = _begin(params, step_fn.args[1], key, state)
-    options = _chunks.Options(
+    options = chunks.Options(
         num_rows=first_room(entries, state),
         record_every=budget.record_every,
         is_stream=is_streamed,
         is_group=False,
         functions=functions,
     )
-    recorder_states = _programs.bind(_chunks.begin, code, options)(state)
+    recorder_states = _programs.bind(chunks.begin, code, options)(state)
     placement = _read_placement(step_fn)
-    carry = _chunks.Carry(state, _chunks.own(recorder_states))
+    carry = chunks.Carry(state, chunks.own(recorder_states))
     carry = _placement.settle(placement, carry)
     if placement is not None:
         options = options._replace(shardings=_shardings(carry))
@@ -342,7 +329,7 @@ def _complete(run: Run, held: Held | None, result: FitResult) -> FitResult:
     state = result.state
     last = result.params
     if held is not None:
-        last = _chunks.evaluation_params(run.code, state)
+        last = chunks.evaluation_params(run.code, state)
     history = run.complete_history(last) | run.tell()
     if held is not None:
         history["validation_loss"] = jnp.asarray(held.losses, result.loss.dtype)
@@ -362,7 +349,7 @@ def _begin(params: Params, optimizer: Any, key: Any, state: Any) -> FitState:
         state = state._replace(key=key)
     check_opt_state(optimizer, state)
     running = jnp.asarray(Status.RUNNING, jnp.int32)
-    return _chunks.own(state._replace(status=running))
+    return chunks.own(state._replace(status=running))
 
 
 def _check_stream(data: Any, num_epochs: Any, batch_size: Any, sampler: Any) -> None:
@@ -385,7 +372,7 @@ def _read_placement(step_fn: Any) -> _placement.Placement | None:
     return None if placement is None else placement.value
 
 
-def _shardings(carry: _chunks.Carry) -> tuple[NamedSharding | None, ...]:
+def _shardings(carry: chunks.Carry) -> tuple[NamedSharding | None, ...]:
     """Return where the leaves of a carry lie; keys are left to the compiler."""
     return tuple(
         leaf.sharding
@@ -445,7 +432,7 @@ def _on_device(leaf: Any) -> Any:
 
 
 def _describe(
-    code: Any, options: _chunks.Options, state: FitState, data: Batch
+    code: Any, options: chunks.Options, state: FitState, data: Batch
 ) -> dict[str, Any]:
     """Return what a fit is made of, as its checkpoints remember it."""
     step_fn, sampler, entries, tolerance = code
@@ -456,15 +443,15 @@ def _describe(
             "has_aux": str(step_fn.keywords["has_aux"].value),
             "key": "None" if key is None else str(jax.random.key_data(key).tolist()),
             "nonfinite": step_fn.keywords["nonfinite"].value,
-            "record": _configuration.describe_code(entries),
+            "record": configuration.describe_code(entries),
             "record_every": str(options.record_every),
             "tolerance": repr(tolerance),
         },
-        "params": _configuration.describe_shapes(state.params),
+        "params": configuration.describe_shapes(state.params),
         "data": "a stream"
         if options.is_stream
-        else _configuration.describe_shapes(data),
-        "versions": _configuration.versions(),
+        else configuration.describe_shapes(data),
+        "versions": configuration.versions(),
     }
     parts = {
         "loss": loss_fn,
@@ -473,8 +460,8 @@ def _describe(
         "sampler": sampler,
     }
     for name, part in parts.items():
-        described[name] = _configuration.describe_code(part)
-        described[f"{name} numbers"] = _configuration.describe_numbers(part)
+        described[name] = configuration.describe_code(part)
+        described[f"{name} numbers"] = configuration.describe_numbers(part)
     return described
 
 

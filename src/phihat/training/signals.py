@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM, noticed between steps instead of in their midst.
 
 Example:
-  >>> from phihat import _signals
-  >>> with _signals.watch() as watcher:
+  >>> from phihat.training import signals
+  >>> with signals.watch() as watcher:
   ...     print(watcher.received)
   None
 """

@@ -1,8 +1,8 @@
 """The host's side of a long fit: chunk after chunk, and what happens between them.
 
 Example:
-  >>> from phihat import _driver
-  >>> _driver.steps_until(7, every=5)
+  >>> from phihat.training import driver
+  >>> driver.steps_until(7, every=5)
   3
 """
 
@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from phihat import _chunks, _programs, _together
+from phihat import _programs
 from phihat._records import blank
-from phihat._sources import Group, Place, Stream, StreamFailure
 from phihat._types import Status
 from phihat.results import FitResult, FitState
+from phihat.training import chunks, together
+from phihat.training.sources import Group, Place, Stream, StreamFailure
 
 __all__ = ["Piece", "Run", "first_room", "steps_until"]
 
@@ -64,7 +65,7 @@ class Piece(NamedTuple):
 
 
 class _Pending(NamedTuple):
-    report: _chunks.Report
+    report: chunks.Report
     piece: Piece
     begin: int
 
@@ -88,8 +89,8 @@ class Run:
     def __init__(
         self,
         code: Any,
-        options: _chunks.Options,
-        carry: _chunks.Carry,
+        options: chunks.Options,
+        carry: chunks.Carry,
         *,
         data: PyTree,
         stream: Stream | None,
@@ -186,7 +187,7 @@ class Run:
         options = self.options._replace(num_rows=self._room, is_group=is_group)
         program = self._programs.get(options)
         if program is None:
-            program = _programs.bind(_chunks.advance, self.code, options, donates=True)
+            program = _programs.bind(chunks.advance, self.code, options, donates=True)
             self._programs[options] = program
         begin = self.done % self._stride
         numbers = (begin, begin + piece.num_steps, piece.position)
@@ -251,7 +252,7 @@ class Run:
         More room is another program, and pays only where steps are very short.
         """
         if self.is_shared:
-            seconds = _together.first_of(seconds)
+            seconds = together.first_of(seconds)
         is_first = self.step_seconds is None
         self.step_seconds = max(seconds / steps, 1e-9)
         if is_first or self._room >= _MANY_ROWS or self.chunk is not None:
@@ -291,13 +292,13 @@ class Run:
             assert piece.group is not None
             data, position = piece.group.data, piece.position + last - first_step
             options = options._replace(is_group=piece.group.is_stacked)
-        program = _programs.bind(_chunks.finish, self.code, options)
+        program = _programs.bind(chunks.finish, self.code, options)
         leaf = np.int32(self.leaf)
         return program(state, data, leaf, np.int32(position), params)
 
     def tell(self) -> dict[str, Any]:
         """Return what recorders with a final value have to tell."""
-        program = _programs.bind(_chunks.tell, self.code, self.options)
+        program = _programs.bind(chunks.tell, self.code, self.options)
         return program(self.carry.recorder_states)
 
     def join_history(self) -> dict[str, Any]:

@@ -5,8 +5,8 @@ whether a fit ends, may not.
 
 Example:
   >>> import jax.numpy as jnp
-  >>> from phihat import _together
-  >>> _together.spans({"w": jnp.ones(3)})
+  >>> from phihat.training import together
+  >>> together.spans({"w": jnp.ones(3)})
   False
 """
 

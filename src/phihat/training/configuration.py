@@ -1,10 +1,10 @@
 """What a fit is made of, as plain text, and how two such descriptions differ.
 
 Example:
-  >>> from phihat import _configuration
+  >>> from phihat.training import configuration
   >>> before = {"loss": "f", "versions": {"jax": "0.10"}}
   >>> after = {"loss": "g", "versions": {"jax": "0.11"}}
-  >>> _configuration.compare(before, after)
+  >>> configuration.compare(before, after)
   (['loss: f before, g now.'], ['versions jax: 0.10 before, 0.11 now.'])
 """
 

@@ -4,8 +4,8 @@ A chunk is a segment of `fit`'s own loop. How many steps it has is a run-time nu
 that chunks of any length are one program; only the room for their rows is fixed.
 
 Example:
-  >>> from phihat import _chunks
-  >>> _chunks.own({"a": 1.0})
+  >>> from phihat.training import chunks
+  >>> chunks.own({"a": 1.0})
   {'a': Array(1., dtype=float32, weak_type=True)}
 """
 

@@ -5,8 +5,8 @@ first, stacks a few of them and sends them to the device while earlier ones are 
 
 Example:
   >>> import numpy as np
-  >>> from phihat import _sources
-  >>> source = _sources.Stream("train", [np.ones(3), np.ones(3)], passes=1)
+  >>> from phihat.training import sources
+  >>> source = sources.Stream("train", [np.ones(3), np.ones(3)], passes=1)
   >>> sum(group.num_batches for group in source)
   2
 """

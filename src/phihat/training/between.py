@@ -4,9 +4,9 @@ After every chunk: the bar, the log, held-out data, the callbacks, a checkpoint 
 one is due. Before every chunk: whether the fit shall go on.
 
 Example:
-  >>> from phihat import _between
+  >>> from phihat.training import between
   >>> import datetime
-  >>> _between.as_seconds("train", "time_limit", datetime.timedelta(minutes=2))
+  >>> between.as_seconds("train", "time_limit", datetime.timedelta(minutes=2))
   120.0
 """
 
@@ -16,14 +16,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from phihat import _checks, _together, _tree
-from phihat._chunks import own
-from phihat._driver import Piece, Run, steps_until
-from phihat._keeping import Held, Keeper
-from phihat._reports import Log, Progress, as_lines
-from phihat._signals import Watcher
+from phihat import _checks, _tree
 from phihat._types import Status
 from phihat.results import FitState
+from phihat.training import together
+from phihat.training.chunks import own
+from phihat.training.driver import Piece, Run, steps_until
+from phihat.training.keeping import Held, Keeper
+from phihat.training.reports import Log, Progress, as_lines
+from phihat.training.signals import Watcher
 
 __all__ = ["Between", "Conductor", "as_seconds"]
 
@@ -123,7 +124,7 @@ class Conductor:
         if run.is_shared:
             if run.stream is not None and run.done % _STEPS_BETWEEN_LOOKS:
                 return None
-            reason = Status(_together.largest_of(reason))
+            reason = Status(together.largest_of(reason))
         return None if reason == Status.RUNNING else reason
 
     def _next_piece(self) -> Piece | None:
@@ -136,7 +137,7 @@ class Conductor:
             limit = min(limit, between.keeper.steps_until_due(run.done))
         if between.deadline is not None and run.step_seconds:
             left = max(0.0, between.deadline - time.monotonic())
-            left = _together.first_of(left) if run.is_shared else left
+            left = together.first_of(left) if run.is_shared else left
             limit = min(limit, max(1, int(left / run.step_seconds)))
         try:
             return run.piece(limit)
@@ -195,4 +196,4 @@ class Conductor:
 
     def _agree(self, wish: bool) -> bool:
         """Tell whether any of the processes that share the fit has the wish."""
-        return bool(_together.largest_of(wish)) if self.run.is_shared else wish
+        return bool(together.largest_of(wish)) if self.run.is_shared else wish

@@ -1,8 +1,8 @@
 """What a long fit tells while it runs: a bar on the terminal, lines in a file.
 
 Example:
-  >>> from phihat import _reports
-  >>> print(_reports.as_lines({"step": [0, 1], "loss": [2.0, float("nan")]}))
+  >>> from phihat.training import reports
+  >>> print(reports.as_lines({"step": [0, 1], "loss": [2.0, float("nan")]}))
   {"step": 0, "loss": 2.0}
   {"step": 1, "loss": null}
 """

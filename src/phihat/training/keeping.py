@@ -1,8 +1,8 @@
 """What a long fit keeps on disk, and how it goes on from there.
 
 Example:
-  >>> from phihat import _keeping
-  >>> _keeping.by_path({"w": 1.0})
+  >>> from phihat.training import keeping
+  >>> keeping.by_path({"w": 1.0})
   {"['w']": 1.0}
 """
 
@@ -17,14 +17,15 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from phihat import _chunks, _configuration, _programs, _tree, checkpoint
-from phihat._driver import Run, steps_until
-from phihat._reports import Log
+from phihat import _programs, _tree, checkpoint
 from phihat._skeleton import describe, rebuild
-from phihat._sources import Place
 from phihat._types import Status
 from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult
+from phihat.training import chunks, configuration
+from phihat.training.driver import Run, steps_until
+from phihat.training.reports import Log
+from phihat.training.sources import Place
 
 __all__ = ["Held", "Keeper", "Kept", "by_path", "from_path"]
 
@@ -53,7 +54,7 @@ class Held:
         """Measure the loss where the run stands."""
         if self.steps and self.steps[-1] == run.step:
             return
-        program = _programs.bind(_chunks.evaluate, run.code, run.options)
+        program = _programs.bind(chunks.evaluate, run.code, run.options)
         loss, params = program(run.carry.state, self.data)
         self.steps.append(run.step)
         self.losses.append(float(loss))
@@ -71,7 +72,7 @@ class Held:
 class Kept(NamedTuple):
     """A run as a checkpoint holds it; `result` where it had ended."""
 
-    carry: _chunks.Carry
+    carry: chunks.Carry
     history: dict[str, Any]
     num_rows: int
     start_step: int
@@ -171,7 +172,7 @@ class Keeper:
         folder = self.checkpoints.folder(self.saved_step)
         return f"the checkpoint of step {self.saved_step} is in {folder}"
 
-    def load(self, carry: _chunks.Carry, held: Held | None) -> Kept | None:
+    def load(self, carry: chunks.Carry, held: Held | None) -> Kept | None:
         """Return what the newest complete checkpoint holds, or None without one.
 
         Args:
@@ -224,7 +225,7 @@ class Keeper:
                 **parts,
             )
         return Kept(
-            carry=_chunks.Carry(
+            carry=chunks.Carry(
                 state, from_path(carry.recorder_states, saved["recorders"])
             ),
             history=rows,
@@ -236,7 +237,7 @@ class Keeper:
             folder=folder,
         )
 
-    def _check(self, folder: Path, about: dict[str, Any], carry: _chunks.Carry) -> None:
+    def _check(self, folder: Path, about: dict[str, Any], carry: chunks.Carry) -> None:
         """Refuse the checkpoint of another fit, and name what merely changed."""
         before = about["notes"].get("configuration")
         if before is None:
@@ -244,7 +245,7 @@ class Keeper:
                 f"train: {folder} was made by `checkpoint.save` and not by `train`; "
                 "choose another folder for the checkpoints."
             )
-        grave, slight = _configuration.compare(before, self.configuration)
+        grave, slight = configuration.compare(before, self.configuration)
         if not grave:
             prefix = "['state']"
             kinds = {

@@ -1,0 +1,22 @@
+r"""Long fits: the numbers of `fit`, in chunks driven from the host.
+
+`train` takes the arguments of `fit` and runs the same steps, bit for bit. Between the
+chunks it shows progress, writes checkpoints and a log, calls functions of yours, looks
+at held-out data and the clock; and its data may be a stream of batches.
+
+Example:
+  >>> import phihat
+  >>> loss_fn = phihat.losses.least_squares(phihat.models.linear)
+  >>> data = phihat.datasets.linear_regression()
+  >>> start = {"weight": 0.0, "bias": 0.0}
+  >>> result = phihat.train(
+  ...     loss_fn, start, phihat.adam(0.1), data, num_steps=500, time_limit=60
+  ... )
+  >>> print(phihat.Status(int(result.status)).name, round(float(result.loss), 4))
+  COMPLETED 0.1999
+"""
+
+from phihat.training.flight import Replay, flight_recorder, replay
+from phihat.training.host import Validation, train
+
+__all__ = ["Replay", "Validation", "flight_recorder", "replay", "train"]
