@@ -7,7 +7,7 @@ Example:
   FitResult: COMPLETED, the budget of 5 steps was used
     loss       9 -> 0.00878906
     gradient   norm 0.1875
-    params     float32[]
+    params     2.90625
     history    loss, step: 5 rows
 """
 
@@ -134,7 +134,7 @@ class FitResult:
         if any(not _is_concrete(leaf) for leaf in jax.tree.leaves(self)):
             return f"FitResult(being traced, params={_shapes(self.params)})"
         lines = [f"FitResult: {_headline(self)}", *_loss_lines(self)]
-        lines.append(f"  params     {_shapes(self.params)}")
+        lines.append(f"  params     {_values(self) or _shapes(self.params)}")
         if self.history:
             rows = np.shape(self.history["step"])[-1]
             names = ", ".join(sorted(self.history))
@@ -322,6 +322,24 @@ def _loss_lines(result: FitResult) -> list[str]:
         f"  loss       {start}{float(loss):.6g}",
         f"  gradient   norm {float(norm):.6g}",
     ]
+
+
+_SHOWN_ENTRIES = 8
+"""Params whose values a report has room for."""
+
+
+def _values(result: FitResult) -> str:
+    """Show the params of one fit where they are few, or nothing."""
+    leaves = [np.asarray(leaf, float) for leaf in jax.tree.leaves(result.params)]
+    is_short = 0 < sum(leaf.size for leaf in leaves) <= _SHOWN_ENTRIES
+    if np.ndim(result.status) or not is_short or any(leaf.ndim > 1 for leaf in leaves):
+        return ""
+    parts = []
+    for name, leaf in zip(_tree.leaf_paths(result.params), leaves, strict=True):
+        numbers = ", ".join(f"{entry:.6g}" for entry in leaf.ravel())
+        shown = f"[{numbers}]" if leaf.ndim else numbers
+        parts.append(f"{name}{': ' if name else ''}{shown}")
+    return ", ".join(parts)
 
 
 def _shapes(tree: PyTree) -> str:
