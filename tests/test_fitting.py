@@ -11,7 +11,8 @@ import pytest
 from jax.tree_util import Partial
 
 import phihat
-from phihat import Box, FitError, Status, _loop, _programs, fitting, losses, models
+from phihat import Box, FitError, Status, _programs, fitting, losses, models
+from phihat._loop import blocks
 from phihat._records import Recorder
 from phihat.fitting import Tolerance
 from tests import cases
@@ -286,7 +287,7 @@ def slide(params, last):
 @pytest.mark.parametrize("width", [1, 64])
 def test_a_stop_is_exact_wherever_pages_and_blocks_end(stride, width, monkeypatch):
     """Rows of 64 numbers are too wide for pages."""
-    monkeypatch.setattr(_loop, "_BLOCK", 256)
+    monkeypatch.setattr(blocks, "_BLOCK", 256)
     num_steps = 600
     start = jnp.zeros(width)
     slope = {"slope": lambda state, info: info.grad}
