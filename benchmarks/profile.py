@@ -197,7 +197,8 @@ def profile(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       costs: [S, N], evaluations of S solvers on N runs, inf where not solved.
     """
     best = costs.min(axis=0)
-    ratios = np.where(np.isfinite(costs), costs / np.where(best > 0, best, 1), np.inf)
+    is_usable = np.isfinite(best) & (best > 0)  # where nobody solved, all are infinite
+    ratios = costs / np.where(is_usable, best, 1)
     grid = np.unique(ratios[np.isfinite(ratios)])
     return grid, np.mean(ratios[:, None, :] <= grid[None, :, None], axis=2)
 
