@@ -80,7 +80,8 @@ def browse(site: Path, folder: Path, pages: list[str]) -> list[str]:
                     where = "search"
                     page.goto(f"{address}/search.html?q=nesterov")
                     page.wait_for_selector("#search-results li a", timeout=20_000)
-                    print(page.inner_text(".search-summary"))
+                    found = page.locator(".search-summary", has_text="found")
+                    print(found.inner_text(timeout=20_000))
                     page.screenshot(path=folder / "search-nesterov.png")
                 page.close()
         browser.close()
