@@ -13,7 +13,7 @@ Example:
 import difflib
 import inspect
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -262,9 +262,10 @@ def check_data(call: str, data: Any) -> None:
             "one batch of arrays and say how to sample (`batch_size=`), or pass a "
             "tuple or a dict if these are the parts of one data set."
         )
-    if all(_is_numeric(leaf) for leaf in jax.tree.leaves(data)):
+    leaves = jax.tree.leaves(data, is_leaf=_is_iterator)
+    if all(_is_numeric(leaf) for leaf in leaves):
         return
-    for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(data, _is_iterator)[0]:
         if _is_numeric(leaf):
             continue
         where = jax.tree_util.keystr(path)
@@ -273,6 +274,11 @@ def check_data(call: str, data: Any) -> None:
             f"{call}: `data` must be a pytree of arrays, got a "
             f"{type(leaf).__name__}{at}; {_cure_for_data(leaf)}."
         )
+
+
+def _is_iterator(node: Any) -> bool:
+    """Tell a stream, of which jax would warn, and which it will refuse."""
+    return isinstance(node, Iterator)
 
 
 def _is_numeric(leaf: Any) -> bool:
