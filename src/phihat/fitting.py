@@ -444,7 +444,7 @@ def _loop(
         history["params"] = _complete(history["params"], measured, final)
     if options.records:
         history["step"] = start.step + offsets
-    history |= _final_values(step_fn, entries, ran.recorder_states)
+    history |= final_values(step_fn, entries, ran.recorder_states)
     return _End(state=last, nonfinite_leaf=leaf, history=history, feed=feed)
 
 
@@ -496,9 +496,10 @@ def run_steps(
     )
 
 
-def _final_values(
+def final_values(
     step_fn: Any, entries: Any, recorder_states: dict[str, PyTree]
 ) -> dict[str, PyTree]:
+    """Return what recorders with a final value have to tell."""
     recorders = _records.resolve(entries, *_own_parts(step_fn))
     return _records.final_values(recorders, recorder_states)
 

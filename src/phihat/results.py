@@ -12,6 +12,7 @@ Example:
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -329,24 +330,38 @@ _SHOWN_ENTRIES = 8
 
 
 def _values(result: FitResult) -> str:
-    """Show the params of one fit where they are few, or nothing."""
-    leaves = [np.asarray(leaf, float) for leaf in jax.tree.leaves(result.params)]
-    is_short = 0 < sum(leaf.size for leaf in leaves) <= _SHOWN_ENTRIES
-    if np.ndim(result.status) or not is_short or any(leaf.ndim > 1 for leaf in leaves):
+    """Show the params of one fit where they are few and all here, or nothing."""
+    leaves = jax.tree.leaves(result.params)
+    is_short = 0 < sum(np.size(leaf) for leaf in leaves) <= _SHOWN_ENTRIES
+    if np.ndim(result.status) or not is_short:
         return ""
-    parts = []
-    for name, leaf in zip(_tree.leaf_paths(result.params), leaves, strict=True):
-        numbers = ", ".join(f"{entry:.6g}" for entry in leaf.ravel())
-        shown = f"[{numbers}]" if leaf.ndim else numbers
-        parts.append(f"{name}{': ' if name else ''}{shown}")
-    return ", ".join(parts)
+    if any(np.ndim(leaf) > 1 or not _is_here(leaf) for leaf in leaves):
+        return ""
+
+    def show(leaf: Any) -> str:
+        numbers = ", ".join(f"{entry:.6g}" for entry in np.ravel(leaf).astype(float))
+        return f"[{numbers}]" if np.ndim(leaf) else numbers
+
+    return ", ".join(_labelled(result.params, show))
+
+
+def _is_here(leaf: Any) -> bool:
+    """Tell whether this process can read all of an array."""
+    is_split = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+    return not is_split or leaf.is_fully_replicated
 
 
 def _shapes(tree: PyTree) -> str:
-    names = _tree.leaf_paths(tree)
-    parts = []
-    for name, leaf in zip(names, jax.tree.leaves(tree), strict=True):
+    def show(leaf: Any) -> str:
         shape = ",".join(str(size) for size in jnp.shape(leaf))
-        parts.append(f"{name}{': ' if name else ''}{jnp.result_type(leaf)}[{shape}]")
+        return f"{jnp.result_type(leaf)}[{shape}]"
+
+    parts = _labelled(tree, show)
     shown = parts if len(parts) <= 6 else [*parts[:5], f"... {len(parts) - 5} more"]
     return ", ".join(shown) or "no leaves"
+
+
+def _labelled(tree: PyTree, show: Callable[[Any], str]) -> list[str]:
+    """Show every leaf behind its path."""
+    named = zip(_tree.leaf_paths(tree), jax.tree.leaves(tree), strict=True)
+    return [f"{name}{': ' if name else ''}{show(leaf)}" for name, leaf in named]

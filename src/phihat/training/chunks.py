@@ -98,13 +98,9 @@ def own(tree: PyTree) -> PyTree:
 def begin(code: Any, options: Options, is_eager: bool, state: FitState) -> PyTree:
     """Return the states of the recorders before the first step."""
     del options, is_eager
-    recorders = _recorders(code)
-    return {name: recorder.begin(state) for name, recorder in recorders.items()}
-
-
-def _recorders(code: Any) -> dict[str, _records.Recorder]:
     step_fn, _, entries, _ = code
-    return _records.resolve(entries, step_fn.args[0], step_fn.args[2])
+    recorders = _records.resolve(entries, step_fn.args[0], step_fn.args[2])
+    return {name: recorder.begin(state) for name, recorder in recorders.items()}
 
 
 def advance(
@@ -235,4 +231,5 @@ def tell(
 ) -> dict[str, Any]:
     """Return what recorders with a final value have to tell."""
     del options, is_eager
-    return _records.final_values(_recorders(code), recorder_states)
+    step_fn, _, entries, _ = code
+    return fitting.final_values(step_fn, entries, recorder_states)
