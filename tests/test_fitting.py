@@ -11,9 +11,10 @@ import pytest
 from jax.tree_util import Partial
 
 import phihat
-from phihat import Box, FitError, Status, _programs, fitting, losses, models
-from phihat._loop import blocks
-from phihat._records import Recorder
+from phihat import Box, FitError, Status, fitting, losses, models
+from phihat._core import programs as _programs
+from phihat._engine.loops import blocks
+from phihat._engine.recorders import Recorder
 from phihat.fitting import Tolerance
 from tests import cases
 

@@ -14,7 +14,9 @@ import scipy.stats
 import sklearn.metrics
 from jax.tree_util import Partial
 
-from phihat import _checks, _tree, datasets, losses, models
+from phihat import datasets, losses, models
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
 
 EPS = np.finfo(np.float64).eps
 REFERENCE = json.loads(

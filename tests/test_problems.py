@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from phihat import _tree, problems
+from phihat import problems
+from phihat._core import tree as _tree
 
 EPS = np.finfo(np.float64).eps
 REFERENCE = json.loads(

@@ -12,8 +12,10 @@ import scipy.optimize
 
 import phihat
 from benchmarks import newton_starts
-from phihat import _newton_steps, _trust_region, losses
+from phihat import losses
 from phihat.second_order import covariance, levenberg_marquardt, newton, newton_cg
+from phihat.second_order import newton_steps as _newton_steps
+from phihat.second_order import trust_region as _trust_region
 from tests import nist
 from tests.cases import gabor_problem, rosenbrock
 

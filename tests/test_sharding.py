@@ -105,7 +105,7 @@ def test_every_device_measures_its_share_of_a_minibatch():
         state = state._replace(key=KEY)
         return jax.jit(run).lower(state, data).compile().as_text()
 
-    from phihat import _step
+    from phihat._engine import step as _step
 
     placed = _step.place(step_fn, "fit", params=weight, data=data)
     shares, wholes = r"= f64\[16,32\]\S* (dot|fusion)\(", r"= f64\[128,32\]\S* (dot|fu)"

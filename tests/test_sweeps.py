@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 import phihat
 from phihat import Status, sweeps
-from phihat.sweeps import planning, waves
+from phihat.sweeps import memory
 from phihat.sweeps.execution import lane_program
 from tests import cases
 
@@ -185,7 +185,7 @@ def test_lanes_equal_the_function_alone(name):
 def test_lanes_first_and_last_agree(name, monkeypatch):
     function, axes = FUNCTIONS[name]
     last = phihat.sweep(Partial(function), axes).values
-    monkeypatch.setattr("phihat.sweeps.lanes.suits", lambda *arguments: False)
+    monkeypatch.setattr("phihat.sweeps.vectorize.suits", lambda *arguments: False)
     again = functools.wraps(function)(lambda **row: function(**row))
     first = phihat.sweep(again, axes).values
     if name == "Gabor":
@@ -224,7 +224,7 @@ def test_vector_sines(float32):
     x = x.astype(np.float32)
     for name in ("sin", "cos"):
         exact = getattr(np, name)(x.astype(np.float64))
-        error = np.abs(np.asarray(getattr(waves, name)(jnp.asarray(x))) - exact)
+        error = np.abs(np.asarray(getattr(trigonometry, name)(jnp.asarray(x))) - exact)
         assert np.max(error / np.spacing(np.abs(exact).astype(np.float32))) < 3
 
 
@@ -361,7 +361,7 @@ def num_chunks(max_bytes, axes, num_devices=1):
     function = Partial(params_of)
     need = lane_program("sweep", function, axes).need
     lanes = len(axes["rate"]) * len(axes["start"])
-    return planning.plan_chunks("sweep", need, lanes, num_devices, max_bytes)
+    return memory.plan_chunks("sweep", need, lanes, num_devices, max_bytes)
 
 
 def test_results_do_not_depend_on_chunks_or_devices():
@@ -398,8 +398,8 @@ def test_traced_once_whatever_the_number_of_chunks():
 @pytest.mark.parametrize("num_devices", [1, 8])
 @pytest.mark.parametrize("max_bytes", [10**6, 10**8])
 def test_plans_keep_to_the_limit(lanes, num_devices, max_bytes):
-    need = planning.Bytes(peak=3000, loop=1000, result=8)
-    plan = planning.plan_chunks("sweep", need, lanes, num_devices, max_bytes)
+    need = memory.Bytes(peak=3000, loop=1000, result=8)
+    plan = memory.plan_chunks("sweep", need, lanes, num_devices, max_bytes)
     assert plan.num_bytes <= max_bytes
     assert plan.chunk * plan.num_chunks * num_devices >= lanes
     assert (plan.num_chunks - 1) * plan.chunk * num_devices < lanes

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from phihat import sharding as sharding
     from phihat import sweeps as sweeps
     from phihat import training as training
-    from phihat._records import Recorder as Recorder
-    from phihat._types import Box as Box
-    from phihat._types import Status as Status
+    from phihat._core.types import Box as Box
+    from phihat._core.types import Status as Status
+    from phihat._engine.recorders import Recorder as Recorder
     from phihat.checkpoint import Checkpoints as Checkpoints
     from phihat.convexity import ConvexityReport as ConvexityReport
     from phihat.convexity import Verdict as Verdict
@@ -97,7 +97,7 @@ __version__ = "0.1.0"
 # A name costs its module's import when it is first used, and nothing before. One that
 # is added here is imported above too, for the type checker.
 _HOMES = {
-    "Box": "_types",
+    "Box": "_core.types",
     "Checkpoints": "checkpoint",
     "ConfidenceIntervals": "error_bars",
     "ConvexityReport": "convexity",
@@ -105,8 +105,8 @@ _HOMES = {
     "FitError": "results",
     "FitResult": "results",
     "FitState": "results",
-    "Recorder": "_records",
-    "Status": "_types",
+    "Recorder": "_engine.recorders",
+    "Status": "_core.types",
     "StepInfo": "results",
     "SweepResult": "sweeps",
     "Tolerance": "fitting",

@@ -36,7 +36,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from phihat import _checks, _skeleton, _tree
+from phihat._core import checks as _checks
+from phihat._core import serialization as _skeleton
+from phihat._core import tree as _tree
 
 __all__ = ["Checkpoints", "restore", "save"]
 

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from phihat import _checks, _tree
-from phihat._types import RandomKey
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import RandomKey
 
 __all__ = [
     "breast_cancer",

@@ -26,8 +26,21 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, PyTree
 
-from phihat import _checks, _programs, _records, _tree
-from phihat._arguments import (
+from phihat._core import checks as _checks
+from phihat._core import programs as _programs
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
+from phihat._engine import recorders as _records
+from phihat._engine.batches import Feed, make_feed
+from phihat._engine.loops import (
+    Plan,
+    Ran,
+    Segment,
+    is_repeatable,
+    run_blocks,
+    run_guarded,
+)
+from phihat._engine.spec import (
     Options,
     as_optimizer,
     as_options,
@@ -37,9 +50,7 @@ from phihat._arguments import (
     check_opt_state,
     check_start,
 )
-from phihat._feed import Feed, make_feed
-from phihat._loop import Plan, Ran, Segment, is_repeatable, run_blocks, run_guarded
-from phihat._step import (
+from phihat._engine.step import (
     Tolerance,
     as_proposal,
     bind_loss,
@@ -50,7 +61,6 @@ from phihat._step import (
     project,
     propose_until,
 )
-from phihat._types import Batch, Box, LossFn, Params, RandomKey, Status
 from phihat.optimizers import eval_params
 from phihat.results import FitResult, FitState, StepInfo
 

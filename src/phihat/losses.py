@@ -31,8 +31,9 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, Num
 
-from phihat import _checks, _tree
-from phihat._types import Batch, LossFn, ModelFn, Params, RandomKey
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, LossFn, ModelFn, Params, RandomKey
 
 __all__ = [
     "Traits",

@@ -31,8 +31,9 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
-from phihat import _checks, _tree
-from phihat._types import Params, Schedule
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Params, Schedule
 
 __all__ = [
     "AdamState",

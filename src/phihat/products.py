@@ -24,8 +24,9 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
-from phihat import _checks, _tree
-from phihat._types import Batch, LossFn, Params
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, LossFn, Params
 
 __all__ = [
     "accumulated",

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from phihat import _tree
-from phihat._types import Params, RandomKey, Status
+from phihat._core import tree as _tree
+from phihat._core.types import Params, RandomKey, Status
 
 __all__ = ["FitError", "FitResult", "FitState", "StepInfo", "raise_for_status"]
 

@@ -28,9 +28,9 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Int, UInt32
 
-from phihat import _checks
-from phihat._tree import Static
-from phihat._types import Batch, RandomKey
+from phihat._core import checks as _checks
+from phihat._core.tree import Static
+from phihat._core.types import Batch, RandomKey
 
 __all__ = [
     "Batches",

@@ -29,8 +29,10 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from phihat import _checks, _placement, _tree
-from phihat._types import Batch, Params
+from phihat._core import checks as _checks
+from phihat._core import placement as _placement
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, Params
 
 __all__ = [
     "initialize",

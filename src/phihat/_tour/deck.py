@@ -20,7 +20,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from phihat import curvature, datasets, losses, models
-from phihat._types import Batch, LossFn, ModelFn, Status
+from phihat._core.types import Batch, LossFn, ModelFn, Status
 from phihat.fitting import fit
 from phihat.line_searches import bracketing, steepest_descent
 from phihat.optimizers import (

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from phihat import plot
+from phihat._core.types import Box
 from phihat._tour.deck import PROBLEMS, Problem, Run, parabola
-from phihat._types import Box
 from phihat.plot import canvas
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from phihat import datasets, losses, models
-from phihat._types import LossFn, ModelFn, Params, Status
+from phihat._core.types import LossFn, ModelFn, Params, Status
 from phihat.fitting import fit
 from phihat.optimizers import adam, momentum, nesterov
 from phihat.sampling import minibatches

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from phihat import _checks
-from phihat._types import Box
+from phihat._core import checks as _checks
+from phihat._core.types import Box
 from phihat.convexity import boxes, refuter
 from phihat.convexity.evaluate import Undefined, Unreadable, evaluate
 from phihat.convexity.intervals import from_array

@@ -25,8 +25,9 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from phihat import _checks, _tree
-from phihat._types import Box, Params
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Box, Params
 from phihat.convexity import intervals as iv
 from phihat.convexity.box_search import (
     Cells,

@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from phihat import _checks, _tree
-from phihat._types import Box
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Box
 from phihat.convexity.intervals import Interval, from_array
 from phihat.convexity.program import Program
 from phihat.convexity.trace import trace

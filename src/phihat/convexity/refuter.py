@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from phihat import _checks
-from phihat._types import Box
+from phihat._core import checks as _checks
+from phihat._core.types import Box
 from phihat.convexity.chord_search import ChordSearch, data_sets
 from phihat.convexity.lints import lints
 from phihat.convexity.problem import Problem, pose

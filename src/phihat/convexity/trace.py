@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
-from phihat._jaxprs import scan_counts
+from phihat._core.jaxprs import scan_counts
 from phihat.convexity import atoms
 from phihat.convexity.program import Equation, Program, Source
 from phihat.convexity.structure import STRUCTURAL, Unknown, move

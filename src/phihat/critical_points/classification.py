@@ -18,8 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from phihat import _checks, _programs, _tree, products
-from phihat._types import Batch, LossFn, Params
+from phihat import products
+from phihat._core import checks as _checks
+from phihat._core import programs as _programs
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, LossFn, Params
 from phihat.curvature import _core
 
 __all__ = [

@@ -18,8 +18,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from phihat import _tree, products
-from phihat._types import Box, Params
+from phihat import products
+from phihat._core import tree as _tree
+from phihat._core.types import Box, Params
 from phihat.curvature.dense import labels
 
 __all__ = ["flat_box"]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from phihat._types import Batch, LossFn, Params
+from phihat._core.types import Batch, LossFn, Params
 from phihat.curvature import _core
 
 __all__ = [

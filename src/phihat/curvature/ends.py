@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from phihat import _tree, products
-from phihat._types import Batch, LossFn, Params, RandomKey
+from phihat import products
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, LossFn, Params, RandomKey
 from phihat.curvature import _core, _lanczos
 from phihat.curvature._core import DENSE_SIZE
 

@@ -21,8 +21,11 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from phihat import _checks, _records, _tree, products
-from phihat._types import Batch, LossFn, Params
+from phihat import products
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, LossFn, Params
+from phihat._engine import recorders as _records
 from phihat.curvature import _core, _lanczos
 from phihat.results import FitState, StepInfo
 

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from matfree import stochtrace
 
-from phihat import _checks, _tree, products
-from phihat._types import Batch, LossFn, Params, RandomKey
+from phihat import products
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, LossFn, Params, RandomKey
 from phihat.curvature import _core, _lanczos
 from phihat.curvature._core import DENSE_SIZE
 

@@ -21,9 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from phihat import _checks, _programs, _tree, losses, products
-from phihat._newton_steps import dense_hessian, dense_jacobian
-from phihat._types import Batch, Box, LossFn, Params, Status
+from phihat import losses, products
+from phihat._core import checks as _checks
+from phihat._core import programs as _programs
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, Box, LossFn, Params, Status
 from phihat.error_bars.doubts import (
     Evidence,
     Setting,
@@ -34,6 +36,7 @@ from phihat.error_bars.doubts import (
 from phihat.error_bars.profiles import profile
 from phihat.results import FitResult
 from phihat.second_order import covariance
+from phihat.second_order.newton_steps import dense_hessian, dense_jacobian
 
 __all__ = ["ConfidenceIntervals", "confidence_intervals"]
 

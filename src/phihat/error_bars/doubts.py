@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from phihat import _tree
-from phihat._types import Params, Status
+from phihat._core import tree as _tree
+from phihat._core.types import Params, Status
 
 __all__ = ["SENTENCES", "Evidence", "Setting", "entry_names", "explain", "find_doubts"]
 

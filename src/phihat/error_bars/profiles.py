@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from phihat._types import Status
+from phihat._core.types import Status
 from phihat.fitting import fit
 from phihat.second_order import newton
 

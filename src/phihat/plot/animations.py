@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from phihat import _checks
+from phihat._core import checks as _checks
 from phihat.line_searches import SearchResult
 from phihat.plot import canvas
 from phihat.plot.landscapes import loss_surface

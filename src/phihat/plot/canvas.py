@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phihat import _checks
+from phihat._core import checks as _checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from phihat import _checks
-from phihat._types import Batch, LossFn
+from phihat._core import checks as _checks
+from phihat._core.types import Batch, LossFn
 from phihat.plot import canvas
 from phihat.plot.paths import flat_params
 from phihat.plot.styles import OKABE_ITO

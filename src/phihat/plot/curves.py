@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from phihat import _checks
-from phihat._types import Status
+from phihat._core import checks as _checks
+from phihat._core.types import Status
 from phihat.plot import canvas
 from phihat.plot.paths import by_name, history_of, spent_rows
 from phihat.plot.styles import Style, make_styles

@@ -25,8 +25,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from phihat import _checks, _tree
-from phihat._types import Batch, ModelFn, Params
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, ModelFn, Params
 from phihat.plot import canvas
 from phihat.plot.landscapes import loss_surface
 from phihat.plot.paths import flat_params, history_of, spent_rows

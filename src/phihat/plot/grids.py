@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phihat import _checks
+from phihat._core import checks as _checks
 from phihat.plot import canvas
 from phihat.plot.curves import draw_curves, make_curve
 from phihat.plot.fitted import shades
 from phihat.plot.styles import GREY, make_styles
 from phihat.sweeps.maps import Outcome, Trainability
-from phihat.sweeps.outcomes import SweepResult
+from phihat.sweeps.result import SweepResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

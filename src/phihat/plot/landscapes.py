@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phihat import _checks
+from phihat._core import checks as _checks
 from phihat.plot import canvas
 from phihat.plot.paths import trajectories
 from phihat.plot.styles import Style, make_styles

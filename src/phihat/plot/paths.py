@@ -24,9 +24,9 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from phihat import _checks
+from phihat._core import checks as _checks
 from phihat.results import FitResult
-from phihat.sweeps.outcomes import SweepResult
+from phihat.sweeps.result import SweepResult
 
 __all__ = [
     "by_name",

@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from phihat import _checks
-from phihat._types import Batch, LossFn, Params, RandomKey
+from phihat._core import checks as _checks
+from phihat._core.types import Batch, LossFn, Params, RandomKey
 from phihat.plot.paths import by_name, flat_params, trajectories
 from phihat.plot.surfaces import Surface, evaluate_grid
 from phihat.results import FitResult

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from phihat import _checks
+from phihat._core import checks as _checks
 from phihat.critical_points import CriticalPointKind, CriticalPoints
 from phihat.curvature import ConvexityMap
 from phihat.plot import canvas

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from phihat import _checks, _tree
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
 from phihat.line_searches import SearchResult
 from phihat.plot import canvas
 from phihat.plot.fitted import shades

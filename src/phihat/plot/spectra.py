@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phihat import _checks
+from phihat._core import checks as _checks
 from phihat.curvature import SpectralDensity
 from phihat.plot import canvas
 from phihat.plot.curves import draw_curves, prepare_curves

@@ -16,8 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from phihat import _checks, _programs, _tree, products
-from phihat._types import Batch, Box, LossFn, Params
+from phihat import products
+from phihat._core import checks as _checks
+from phihat._core import programs as _programs
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, Box, LossFn, Params
 from phihat.curvature.boxes import flat_box
 from phihat.curvature.dense import labels
 

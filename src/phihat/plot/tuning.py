@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phihat import _checks
+from phihat._core import checks as _checks
 from phihat.plot import canvas
 from phihat.plot.curves import draw_curves, make_curve
 from phihat.plot.styles import OKABE_ITO

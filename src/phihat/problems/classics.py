@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from phihat import _checks, datasets, losses, models
-from phihat._types import Box
+from phihat import datasets, losses, models
+from phihat._core import checks as _checks
+from phihat._core.types import Box
 from phihat.problems.problem import Problem, bind, cube, plane, point
 
 __all__ = [

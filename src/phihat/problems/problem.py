@@ -14,8 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from phihat import _tree
-from phihat._types import Box, LossFn, Params
+from phihat._core import tree as _tree
+from phihat._core.types import Box, LossFn, Params
 
 __all__ = ["Problem", "bind", "cube", "plane", "point", "vectors"]
 

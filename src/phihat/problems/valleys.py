@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from phihat import _checks
-from phihat._types import Box
+from phihat._core import checks as _checks
+from phihat._core.types import Box
 from phihat.problems.problem import Problem, cube, plane, point, vectors
 
 __all__ = [

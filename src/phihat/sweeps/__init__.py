@@ -12,14 +12,14 @@ Example:
 """
 
 from phihat.sweeps.axes import axes_of
+from phihat.sweeps.compaction import Descents
 from phihat.sweeps.comparison import Comparison, Contender, compare
-from phihat.sweeps.descents import Descents
+from phihat.sweeps.grid import sweep
 from phihat.sweeps.hypergradients import ImplicitFit, implicit_fit
 from phihat.sweeps.learning_rates import LearningRateRange, learning_rate_range
 from phihat.sweeps.many_starts import Optima, multistart
-from phihat.sweeps.mapping import sweep
 from phihat.sweeps.maps import Basins, Outcome, Trainability, basins, trainability
-from phihat.sweeps.outcomes import Lane, SweepResult
+from phihat.sweeps.result import Lane, SweepResult
 
 __all__ = [
     "Basins",

@@ -16,7 +16,8 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
-from phihat import _checks, _tree
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
 
 __all__ = [
     "Axis",

@@ -27,10 +27,13 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 from jaxtyping import Array
 
-from phihat import _arguments, _checks, _tree, fitting
-from phihat._types import Batch, LossFn, Params, RandomKey, Status
+from phihat import fitting
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, LossFn, Params, RandomKey, Status
+from phihat._engine import spec as _arguments
+from phihat.sweeps.grid import refuse_tracing, sweep
 from phihat.sweeps.many_starts import draw_units
-from phihat.sweeps.mapping import refuse_tracing, sweep
 
 __all__ = ["Comparison", "Contender", "compare"]
 

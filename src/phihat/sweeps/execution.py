@@ -3,7 +3,7 @@
 Example:
   >>> import jax.numpy as jnp
   >>> import numpy as np
-  >>> from phihat import _tree
+  >>> from phihat._core import tree as _tree
   >>> from phihat.sweeps import execution
   >>> square = _tree.as_partial(lambda x: x * x, "sweep", "function")
   >>> program = execution.lane_program("sweep", square, {"x": jnp.arange(3.0)})
@@ -24,8 +24,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from phihat import _tree
-from phihat.sweeps import lanes, planning
+from phihat._core import tree as _tree
+from phihat.sweeps import memory, vectorize
 from phihat.sweeps.axes import functions_of, has_axis
 
 __all__ = ["LaneProgram", "lane_program"]
@@ -43,7 +43,7 @@ class LaneProgram:
     """A function of one lane with its numbers, to be run for many rows of them.
 
     Attributes:
-      need: what one lane needs, as `planning.Bytes`.
+      need: what one lane needs, as `memory.Bytes`.
       results: the shapes of what one lane returns, a pytree.
     """
 
@@ -54,7 +54,7 @@ class LaneProgram:
             jnp.asarray(number) if isinstance(number, np.ndarray) else number
             for number in numbers
         ]
-        self.need: planning.Bytes = code.need
+        self.need: memory.Bytes = code.need
         self.results: PyTree = code.results
 
     def run(self, rows: Sequence[np.ndarray], mesh: Mesh | None = None) -> list[Array]:
@@ -126,8 +126,8 @@ class _Code:
         self._owners = owners
         self.results = traced.out_info
         is_mapped = [owner >= 0 for owner in owners]
-        self.need = planning.bytes_per_lane(self._closed, is_mapped)
-        self._is_last = self.need.loop <= _SMALL_LANE and lanes.suits(
+        self.need = memory.bytes_per_lane(self._closed, is_mapped)
+        self._is_last = self.need.loop <= _SMALL_LANE and vectorize.suits(
             self._closed, is_mapped
         )
         self.chunk_program = functools.cache(self._chunk_program)
@@ -171,7 +171,7 @@ class _Code:
             jnp.moveaxis(array, 0, -1) if mapped else array
             for array, mapped in zip(self._take(numbers, rows), is_mapped, strict=True)
         ]
-        results = lanes.map_last(self._closed, taken, is_mapped, len(rows[0]), one)
+        results = vectorize.map_last(self._closed, taken, is_mapped, len(rows[0]), one)
         return [jnp.moveaxis(result, -1, 0) for result in results]
 
 

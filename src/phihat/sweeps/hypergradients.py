@@ -25,8 +25,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from phihat import _checks, _tree, fitting, products
-from phihat._types import Batch, LossFn, Params
+from phihat import fitting, products
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, LossFn, Params
 
 __all__ = ["ImplicitFit", "implicit_fit"]
 

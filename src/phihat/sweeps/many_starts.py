@@ -21,13 +21,15 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from phihat import _arguments, _checks, _tree
-from phihat._types import Batch, Box, LossFn, Params, RandomKey, Status
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
+from phihat._engine import spec as _arguments
 from phihat.critical_points import CriticalPointKind, classify_critical_point
 from phihat.curvature.boxes import flat_box
 from phihat.sweeps import clusters
-from phihat.sweeps.descents import Descents, descend
-from phihat.sweeps.mapping import as_mesh, refuse_tracing
+from phihat.sweeps.compaction import Descents, descend
+from phihat.sweeps.grid import as_mesh, refuse_tracing
 from phihat.sweeps.polishing import polish
 
 __all__ = ["Optima", "collect", "draw_starts", "draw_units", "multistart"]

@@ -21,13 +21,14 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.tree_util import Partial
 
-from phihat import _checks, _tree
-from phihat._types import Batch, Box, LossFn, Status
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, Box, LossFn, Status
 from phihat.curvature.boxes import flat_box
 from phihat.results import FitResult
+from phihat.sweeps.grid import refuse_tracing, sweep
 from phihat.sweeps.many_starts import Optima, collect
-from phihat.sweeps.mapping import refuse_tracing, sweep
-from phihat.sweeps.outcomes import SweepResult
+from phihat.sweeps.result import SweepResult
 
 __all__ = ["Basins", "Outcome", "Trainability", "basins", "trainability"]
 

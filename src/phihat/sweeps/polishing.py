@@ -22,8 +22,10 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
-from phihat import _checks, _tree, products
-from phihat._types import Batch, Params
+from phihat import products
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, Params
 from phihat.curvature import _core
 from phihat.sweeps.execution import lane_program
 

@@ -16,7 +16,7 @@ Example:
   COMPLETED 0.1999
 """
 
-from phihat.training.flight import Replay, flight_recorder, replay
-from phihat.training.host import Validation, train
+from phihat.training.flight_recorder import Replay, flight_recorder, replay
+from phihat.training.long_fits import Validation, train
 
 __all__ = ["Replay", "Validation", "flight_recorder", "replay", "train"]

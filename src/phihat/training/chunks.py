@@ -16,11 +16,14 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Int, PyTree
 
-from phihat import _placement, _records, _tree, fitting
-from phihat._feed import Feed, make_feed
-from phihat._loop import Plan, Segment
-from phihat._step import bind_loss, project
-from phihat._types import Batch, Params, Status
+from phihat import fitting
+from phihat._core import placement as _placement
+from phihat._core import tree as _tree
+from phihat._core.types import Batch, Params, Status
+from phihat._engine import recorders as _records
+from phihat._engine.batches import Feed, make_feed
+from phihat._engine.loops import Plan, Segment
+from phihat._engine.step import bind_loss, project
 from phihat.optimizers import eval_params
 from phihat.results import FitResult, FitState
 

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from phihat import _programs
-from phihat._records import blank
-from phihat._types import Status
+from phihat._core import programs as _programs
+from phihat._core.types import Status
+from phihat._engine.recorders import blank
 from phihat.results import FitResult, FitState
-from phihat.training import chunks, together
-from phihat.training.sources import Group, Place, Stream, StreamFailure
+from phihat.training import chunks, multihost
+from phihat.training.streams import Group, Place, Stream, StreamFailure
 
 __all__ = ["Piece", "Run", "first_room", "steps_until"]
 
@@ -252,7 +252,7 @@ class Run:
         More room is another program, and pays only where steps are very short.
         """
         if self.is_shared:
-            seconds = together.first_of(seconds)
+            seconds = multihost.first_of(seconds)
         is_first = self.step_seconds is None
         self.step_seconds = max(seconds / steps, 1e-9)
         if is_first or self._room >= _MANY_ROWS or self.chunk is not None:

@@ -1,0 +1,3 @@
+"""What everything stands on, and what knows nothing of fitting."""
+
+__all__: list[str] = []

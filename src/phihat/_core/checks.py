@@ -1,0 +1,324 @@
+"""Argument checks in one wording, as in the example.
+
+Every check looks at concrete values only; a tracer passes, since raising on one would
+break every sweep.
+
+Example:
+  >>> from phihat._core import checks as _checks
+  >>> _checks.check_count("fit", "num_steps", 0)
+  Traceback (most recent call last):
+  ValueError: fit: `num_steps` must be >= 1, got 0.
+"""
+
+import difflib
+import inspect
+import numbers
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = [
+    "brief",
+    "check_box",
+    "check_choice",
+    "check_count",
+    "check_data",
+    "check_extra",
+    "check_float_leaves",
+    "check_key",
+    "check_range",
+    "check_rows",
+    "takes_argument",
+]
+
+
+def brief(value: Any) -> str:
+    """Describe a value in a few words: arrays by dtype and shape, others by repr."""
+    if isinstance(value, (jax.Array, np.ndarray)):
+        return f"an array of {value.dtype}{list(value.shape)}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}... ({type(value).__name__})"
+
+
+def check_count(call: str, argument: str, value: Any, minimum: int = 1) -> int:
+    """Return `value` as an int of at least `minimum`.
+
+    Raises:
+      TypeError: not a whole number, or known only inside a trace.
+      ValueError: below `minimum`.
+    """
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{call}: `{argument}` shapes the program, so it must be a Python int; it "
+            "is being traced: mark it static, or bind it before the transformation."
+        )
+    if isinstance(value, (bool, np.bool_)) or not (
+        isinstance(value, numbers.Integral)
+        or (isinstance(value, (np.ndarray, jax.Array)) and value.dtype.kind in "iu")
+    ):
+        raise TypeError(
+            f"{call}: `{argument}` must be a whole number, got {brief(value)}."
+        )
+    count = int(value)
+    if count < minimum:
+        raise ValueError(f"{call}: `{argument}` must be >= {minimum}, got {count}.")
+    return count
+
+
+def check_range(
+    call: str,
+    argument: str,
+    value: Any,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    include_low: bool = True,
+    include_high: bool = True,
+) -> None:
+    """Check that a number, or every entry of an array, lies in an interval.
+
+    Raises:
+      ValueError: some entry lies outside, or is NaN.
+    """
+    if isinstance(value, jax.core.Tracer) or callable(value):
+        return
+    # A Python float is compared as it is: an array would cost microseconds.
+    entries = value if type(value) is float else np.asarray(value)
+    above = low is None or (entries >= low if include_low else entries > low)
+    below = high is None or (entries <= high if include_high else entries < high)
+    inside = above & below  # false where an entry is NaN
+    if inside is not True and not np.all(inside):
+        worst = np.asarray(entries)[~inside].flat[0] if np.ndim(entries) else value
+        raise ValueError(
+            f"{call}: `{argument}` must "
+            f"{_interval(low, high, include_low, include_high)}, got {worst}."
+        )
+
+
+def _interval(
+    low: float | None, high: float | None, include_low: bool, include_high: bool
+) -> str:
+    if high is None:
+        return f"be {'>=' if include_low else '>'} {low:g}"
+    if low is None:
+        return f"be {'<=' if include_high else '<'} {high:g}"
+    left, right = "(["[include_low], ")]"[include_high]
+    return f"lie in {left}{low:g}, {high:g}{right}"
+
+
+def check_choice(call: str, argument: str, value: Any, choices: Iterable[str]) -> None:
+    """Check that `value` is one of the known words; else name the nearest.
+
+    Raises:
+      ValueError: it is none of them.
+    """
+    known = sorted(choices)
+    if value in known:
+        return
+    near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise ValueError(
+        f"{call}: `{argument}` must be one of {known}, got {value!r}{hint}"
+    )
+
+
+def check_key(call: str, key: Any, *, required: bool = False) -> None:
+    """Check that `key` is one typed key, or None where none is `required`.
+
+    Raises:
+      TypeError: it is something else, such as an int seed or an old-style key.
+    """
+    if (key is None and not required) or (
+        isinstance(key, jax.Array)
+        and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        and key.ndim == 0
+    ):
+        return
+    cure = f"jax.random.key({key})" if isinstance(key, int) else "jax.random.key(0)"
+    raise TypeError(
+        f"{call}: `key` must be one typed key, such as {cure}, got {brief(key)}."
+    )
+
+
+def check_extra(call: str, argument: str, value: Any, meaning: str) -> Any:
+    """Return an extra argument that an optimizer's `update` cannot do without.
+
+    Raises:
+      TypeError: it is None.
+    """
+    if value is None:
+        raise TypeError(
+            f"{call}: `{argument}` is missing: pass `{argument}=` ({meaning}) to "
+            "`update`, as `fit` does."
+        )
+    return value
+
+
+def check_float_leaves(call: str, argument: str, tree: Any) -> None:
+    """Check that every leaf is a float or a floating-point array.
+
+    Raises:
+      TypeError: a leaf is an integer, complex, or no array; its path and the cure.
+    """
+    if all(_is_floating(leaf) for leaf in jax.tree.leaves(tree)):
+        return
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if _is_floating(leaf):
+            continue
+        where = jax.tree_util.keystr(path) or "the only leaf"
+        raise TypeError(
+            f"{call}: `{argument}` must have floating-point leaves, got "
+            f"{brief(leaf)} at {where}; {_cure_for_leaf(leaf)}."
+        )
+
+
+def _is_floating(leaf: Any) -> bool:
+    if type(leaf) is float:
+        return True
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and (
+        dtype.kind == "f" or jnp.issubdtype(dtype, jnp.floating)
+    )
+
+
+def _cure_for_leaf(leaf: Any) -> str:
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
+        return "fit its real and imaginary parts as two leaves"
+    if isinstance(leaf, complex):
+        return "fit its real and imaginary parts as two leaves"
+    if dtype is not None or isinstance(leaf, (int, np.generic)):
+        return "convert it, for example with `jnp.asarray(leaf, float)`"
+    return (
+        "for an Equinox module or another object that mixes arrays with code: "
+        "`params, static = eqx.partition(module, eqx.is_inexact_array)` and the model "
+        "`Partial(apply, static)`"
+    )
+
+
+def check_rows(call: str, argument: str, data: Any) -> int:
+    """Return the number of rows that all leaves of `data` share.
+
+    Raises:
+      ValueError: no leaves, a scalar leaf, or leaves of different lengths.
+    """
+    leaves = jax.tree_util.tree_flatten_with_path(data)[0]
+    if not leaves:
+        raise ValueError(f"{call}: `{argument}` has no arrays in it.")
+    first_path, first = leaves[0]
+    for path, leaf in leaves:
+        name = f"`{argument}{jax.tree_util.keystr(path)}`"
+        if jnp.ndim(leaf) == 0:
+            raise ValueError(f"{call}: {name} is a scalar: it has no rows.")
+        if jnp.shape(leaf)[0] != jnp.shape(first)[0]:
+            raise ValueError(
+                f"{call}: `{argument}{jax.tree_util.keystr(first_path)}` has "
+                f"{jnp.shape(first)[0]} rows but {name} has {jnp.shape(leaf)[0]}; "
+                "every leaf needs the same number."
+            )
+    return jnp.shape(first)[0]
+
+
+def check_box(call: str, argument: str, box: Any, params: Any) -> None:
+    """Check that a box bounds these params: one scalar, or a tree like them.
+
+    Raises:
+      ValueError: the structure differs, or a bound has another shape than its leaf.
+    """
+    if jax.tree_util.all_leaves([box.low]) and np.ndim(box.low) == 0:
+        return
+    structure, wanted = jax.tree.structure(box.low), jax.tree.structure(params)
+    if structure != wanted:
+        raise ValueError(
+            f"{call}: `{argument}` is a Box of the structure {structure}, but the "
+            f"params have the structure {wanted}."
+        )
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    ends = zip(jax.tree.leaves(box.low), jax.tree.leaves(box.high), strict=True)
+    for (path, leaf), bounds in zip(leaves, ends, strict=True):
+        for bound in bounds:
+            if np.shape(bound) not in ((), np.shape(leaf)):
+                where = jax.tree_util.keystr(path) or "the only leaf"
+                raise ValueError(
+                    f"{call}: `{argument}` bounds {where} by an array of shape "
+                    f"{list(np.shape(bound))}, but it has shape "
+                    f"{list(np.shape(leaf))}; give a scalar, or one bound per entry."
+                )
+
+
+def check_data(call: str, data: Any) -> None:
+    """Check that `data` are arrays, not a stream, a list of batches or a DataFrame.
+
+    Raises:
+      TypeError: naming what was given and how to convert it.
+    """
+    if _is_list_of_batches(data):
+        raise TypeError(
+            f"{call}: `data` is a list of {len(data)} batches; concatenate them into "
+            "one batch of arrays and say how to sample (`batch_size=`), or pass a "
+            "tuple or a dict if these are the parts of one data set."
+        )
+    leaves = jax.tree.leaves(data, is_leaf=_is_iterator)
+    if all(_is_numeric(leaf) for leaf in leaves):
+        return
+    for path, leaf in jax.tree_util.tree_flatten_with_path(data, _is_iterator)[0]:
+        if _is_numeric(leaf):
+            continue
+        where = jax.tree_util.keystr(path)
+        at = f" at {where}" if where else ""
+        raise TypeError(
+            f"{call}: `data` must be a pytree of arrays, got a "
+            f"{type(leaf).__name__}{at}; {_cure_for_data(leaf)}."
+        )
+
+
+def _is_iterator(node: Any) -> bool:
+    """Tell a stream, of which jax would warn, and which it will refuse."""
+    return isinstance(node, Iterator)
+
+
+def _is_numeric(leaf: Any) -> bool:
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        return leaf.dtype.kind in "biufcV" and leaf.dtype.names is None
+    return isinstance(leaf, (jax.Array, float, int, complex))
+
+
+def _is_list_of_batches(data: Any) -> bool:
+    if type(data) is not list or len(data) < 2:
+        return False
+    structures = {jax.tree.structure(entry) for entry in data}
+    return len(structures) == 1 and not jax.tree_util.treedef_is_leaf(*structures)
+
+
+def _cure_for_data(leaf: Any) -> str:
+    if hasattr(leaf, "columns") or hasattr(leaf, "to_numpy"):
+        return "convert it with `.to_numpy()`, x and y apart"
+    if hasattr(leaf, "dtype"):
+        return (
+            f"its dtype {leaf.dtype} is not numeric: convert it with `.astype(float)`"
+        )
+    if hasattr(leaf, "__iter__"):
+        return (
+            "a stream of batches cannot enter one compiled program: collect it into "
+            "arrays first, for example with `np.concatenate`"
+        )
+    return "convert it with `np.asarray`"
+
+
+def takes_argument(fn: Callable[..., Any], name: str) -> bool:
+    """Tell whether a callable has a parameter of this very name, still unbound."""
+    try:
+        parameters = inspect.signature(fn).parameters
+    except (TypeError, ValueError):
+        return False
+    found = parameters.get(name)
+    bound = name in getattr(fn, "keywords", {})
+    return (
+        found is not None
+        and not bound
+        and found.kind in (found.KEYWORD_ONLY, found.POSITIONAL_OR_KEYWORD)
+    )

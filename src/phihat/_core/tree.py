@@ -1,0 +1,425 @@
+"""Code apart from numbers, and the pytree arithmetic that optax.tree lacks.
+
+Models, losses, schedules and optimizers are pytrees: `jax.tree_util.Partial`s of
+functions whose real-valued arguments are leaves. `split` takes such a tree apart into
+a hashable key (the code) and a list of numbers (the data), so that one compiled
+program serves every value of every hyperparameter.
+
+Example:
+  >>> import jax
+  >>> from phihat._core import tree as _tree
+  >>> def scaled(factor, x):
+  ...     return factor * x
+  >>> key_a, numbers_a = _tree.split(jax.tree_util.Partial(scaled, 2.0))
+  >>> key_b, numbers_b = _tree.split(jax.tree_util.Partial(scaled, 3.0))
+  >>> key_a == key_b, numbers_a, numbers_b
+  (True, [2.0], [3.0])
+  >>> _tree.merge(key_a, numbers_b)(10.0)
+  30.0
+"""
+
+import functools
+import numbers as abstract_numbers
+import sys
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+__all__ = [
+    "Static",
+    "accumulator_dtype",
+    "all_finite",
+    "as_number",
+    "as_partial",
+    "cast",
+    "default_float",
+    "first_nonfinite",
+    "flaw",
+    "global_norm",
+    "is_importable",
+    "is_key",
+    "is_number",
+    "leaf_paths",
+    "max_abs",
+    "merge",
+    "safe_sqrt",
+    "select",
+    "split",
+    "strong",
+    "unlike_leaf",
+]
+
+
+def _typed(value: Any) -> Hashable:
+    """Return `value` with its type, through tuples: 1 == True would share a program."""
+    if isinstance(value, tuple):
+        return (type(value), tuple(_typed(entry) for entry in value))
+    return (type(value), value)
+
+
+@jax.tree_util.register_static
+class Static:
+    """A leafless node: a value that shapes the program, such as a degree or a flag.
+
+    Equality and hash include the type, so `Static(1) != Static(True)`.
+
+    Args:
+      value: any hashable.
+
+    Example:
+      >>> Static(1) == Static(True), jax.tree.leaves(Static(1))
+      (False, [])
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        """Keep the value; refuse what cannot be hashed, since it could change."""
+        hash(value)
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the values and their types."""
+        return isinstance(other, Static) and _typed(self.value) == _typed(other.value)
+
+    def __hash__(self) -> int:
+        """Hash the value with its type."""
+        return hash(_typed(self.value))
+
+    def __repr__(self) -> str:
+        """Show the value alone: the wrapper means nothing to a reader."""
+        return repr(self.value)
+
+
+# ------------------------------------------------------------------ code and numbers
+
+
+def as_partial(fn: Callable[..., Any], call: str, argument: str) -> Partial:
+    """Wrap a callable in a `Partial`, so that no leaf of ours is ever a function.
+
+    A partial of a partial is flattened: the numbers of both become leaves.
+
+    Args:
+      fn: any callable.
+      call: the public function on whose behalf it is checked, for the message.
+      argument: the name of its argument, for the message.
+
+    Raises:
+      TypeError: `fn` is not callable, or cannot be hashed.
+    """
+    if isinstance(fn, functools.partial):  # a Partial of jax is one too
+        func = fn.func
+        if type(func).__name__ == "_HashableCallableShim":  # jax's, around a partial
+            func = func.fun
+        if isinstance(fn, Partial) and not isinstance(func, functools.partial):
+            _check_hashable(func, argument)
+            return fn
+        inner = as_partial(func, call, argument)
+        return Partial(
+            inner.func, *inner.args, *fn.args, **{**inner.keywords, **fn.keywords}
+        )
+    if not callable(fn):
+        raise TypeError(f"{call}: `{argument}` must be a function, got {_brief(fn)}.")
+    _check_hashable(fn, argument)
+    return Partial(fn)
+
+
+def as_number(value: Any, call: str, argument: str) -> Any:
+    """Normalise a hyperparameter: any real number to a Python float, arrays as given.
+
+    A Python float is weakly typed, so it never promotes what it meets, and `adam(1)`,
+    `adam(2.0)` and `adam(np.float64(3))` are one program.
+
+    Raises:
+      TypeError: `value` is neither a real number nor a numeric array.
+    """
+    if type(value) is float:
+        return value
+    if isinstance(value, (jax.Array, np.ndarray)) and _is_real_dtype(value.dtype):
+        return value
+    if isinstance(value, (abstract_numbers.Real, np.bool_)):
+        return float(value)
+    raise TypeError(
+        f"{call}: `{argument}` must be a real number or an array of them, got "
+        f"{_brief(value)}."
+    )
+
+
+def is_number(leaf: Any) -> bool:
+    """Tell whether a leaf is data: a float, a numeric or bool array, a typed key."""
+    if type(leaf) is float:
+        return True
+    if isinstance(leaf, jax.Array):
+        return True
+    return isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype.kind in "biufcV"
+
+
+class _Hole:
+    """The place of a number in a key."""
+
+    def __repr__(self) -> str:
+        return "number"
+
+
+_HOLE = _Hole()
+
+
+def split(tree: PyTree) -> tuple[Hashable, list[Any]]:
+    """Split a tree of code into its hashable key and its numbers.
+
+    Args:
+      tree: a pytree of Partials, optimizers and hyperparameters.
+
+    Returns:
+      The key (structure, functions, and everything that is no number, each with its
+      type) and the list of numbers, in the order of the leaves.
+
+    Raises:
+      TypeError: something that must be part of the key cannot be hashed.
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    numbers = []
+    statics = []
+    for leaf in leaves:
+        if is_number(leaf):
+            numbers.append(leaf)
+            statics.append(_HOLE)
+        else:
+            statics.append((type(leaf), leaf))
+    key = (treedef, tuple(statics))
+    try:
+        hash(key)
+    except TypeError:
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+            _check_hashable(leaf, jax.tree_util.keystr(path))
+        raise
+    return key, numbers
+
+
+def merge(key: Any, numbers: Sequence[Any]) -> PyTree:
+    """Put the numbers back into their places: the inverse of `split`."""
+    treedef, statics = key
+    rest = iter(numbers)
+    leaves = [next(rest) if static is _HOLE else static[1] for static in statics]
+    return jax.tree.unflatten(treedef, leaves)
+
+
+def is_importable(tree: PyTree) -> bool:
+    """Tell whether every function in the tree is the one its module holds by its name.
+
+    Such a function can hide no tracer, so a program compiled for it may be remembered
+    even while some other transformation is tracing.
+    """
+    return all(_is_module_level(function) for function in _functions(tree))
+
+
+def _is_module_level(function: Any) -> bool:
+    holder: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for name in getattr(function, "__qualname__", "<locals>").split("."):
+        holder = getattr(holder, name, None)
+    return holder is function
+
+
+def _functions(tree: PyTree) -> Iterator[Any]:
+    """Yield everything in the tree that is no number and might hold one."""
+    is_node = lambda node: isinstance(node, (Partial, Static))  # noqa: E731
+    for node in jax.tree.leaves(tree, is_leaf=is_node):
+        if isinstance(node, Partial):
+            yield node.func
+            yield from _functions((node.args, node.keywords))
+        elif isinstance(node, Static):
+            if callable(node.value):
+                yield node.value
+        elif not is_number(node) and not isinstance(node, (int, str, bytes, complex)):
+            yield node
+
+
+def _check_hashable(value: Any, name: str) -> None:
+    try:
+        hash(value)
+    except TypeError as error:
+        raise TypeError(
+            f"The {type(value).__name__} at `{name}` cannot be hashed, so no compiled "
+            "program can be kept for it: pass arrays and floats as leaves of a "
+            "`jax.tree_util.Partial` of a module-level function. For an Equinox "
+            "module: `params, static = eqx.partition(module, eqx.is_inexact_array)` "
+            "and the model `Partial(apply, static)`."
+        ) from error
+
+
+def _is_real_dtype(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.number) and not jnp.issubdtype(
+        dtype, jnp.complexfloating
+    )
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return f"{text} of type {type(value).__name__}"
+
+
+# ------------------------------------------------------------------ pytree arithmetic
+
+
+def default_float() -> Any:
+    """Return the widest float that is switched on: float64 under x64, else float32."""
+    return jnp.result_type(float)
+
+
+def accumulator_dtype(leaf: Any) -> Any:
+    """Return the dtype for moments and sums of a leaf: at least float32."""
+    # Strict promotion knows no way from bfloat16 to float32, though it loses nothing.
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+
+
+def cast(value: Any, dtype: Any) -> Array:
+    """Return `value` as a strongly typed array of this dtype."""
+    return jax.lax.convert_element_type(value, dtype)
+
+
+def is_key(leaf: Any) -> bool:
+    """Tell whether a leaf is an array of typed keys."""
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+
+
+def strong(tree: PyTree) -> PyTree:
+    """Turn leaves into strongly typed arrays: a weak type would change in the loop."""
+
+    def cast(leaf: Any) -> Array:
+        return jax.lax.convert_element_type(leaf, jnp.result_type(leaf))
+
+    return jax.tree.map(cast, tree)
+
+
+def select(condition: Bool[Array, ""], if_true: PyTree, if_false: PyTree) -> PyTree:
+    """Choose between two trees of equal shapes, leaf by leaf."""
+
+    def choose(one: Array, other: Array) -> Array:
+        return one if one is other else jnp.where(condition, one, other)
+
+    return jax.tree.map(choose, if_true, if_false)
+
+
+def global_norm(tree: PyTree) -> Float[Array, ""]:
+    """Return the Euclidean norm over all leaves, summed in at least float32.
+
+    The derivative at zero is zero, not NaN.
+    """
+    total = functools.reduce(
+        jnp.add,
+        (_sum_of_squares(leaf) for leaf in jax.tree.leaves(tree)),
+        jnp.zeros((), default_float()),
+    )
+    return safe_sqrt(total)
+
+
+@jax.custom_jvp
+def safe_sqrt(value: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return the root, with derivative zero at zero: one dead unit would else be NaN.
+
+    A rule of its own and not a choice by `where`: the loop pays for no choice.
+    """
+    return jnp.sqrt(value)
+
+
+@safe_sqrt.defjvp
+def _safe_sqrt_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    (value,), (tangent,) = primals, tangents
+    root = safe_sqrt(value)
+    is_zero = value == 0
+    slope = 0.5 / jnp.where(is_zero, jnp.ones((), root.dtype), root)
+    return root, jnp.where(is_zero, jnp.zeros((), root.dtype), slope) * tangent
+
+
+def _sum_of_squares(leaf: Any) -> Float[Array, ""]:
+    wide = jnp.asarray(leaf).astype(accumulator_dtype(leaf))
+    return jnp.sum(wide * wide).astype(default_float())
+
+
+def max_abs(tree: PyTree) -> Float[Array, ""]:
+    """Return the largest absolute entry over all leaves; NaN if any entry is NaN."""
+    return functools.reduce(
+        jnp.maximum,
+        (
+            jnp.max(jnp.abs(leaf), initial=0.0).astype(default_float())
+            for leaf in jax.tree.leaves(tree)
+        ),
+        jnp.zeros((), default_float()),
+    )
+
+
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Tell whether every entry of every leaf is finite."""
+    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+    if not leaves:
+        return jnp.asarray(True)
+    if sum(leaf.size for leaf in leaves) <= _FEW_ENTRIES:
+        # One kernel for all leaves: a tiny fit spends its time on starting kernels.
+        leaves = [jnp.concatenate([leaf.astype(default_float()) for leaf in leaves])]
+    finite = (jnp.all(jnp.isfinite(leaf)) for leaf in leaves)
+    return functools.reduce(jnp.logical_and, finite)
+
+
+_FEW_ENTRIES = 256
+
+
+def flaw(tree: PyTree) -> Float[Array, ""]:
+    """Return 0 if every entry of every leaf is finite, else NaN, for 0 x is one or NaN.
+
+    Half the time of asking `all_finite`, for one who may add them up.
+    """
+    leaves = jax.tree.leaves(tree)
+    zero = jnp.zeros((), default_float())
+    if sum(leaf.size for leaf in leaves) <= _FEW_ENTRIES:
+        zeros = (jnp.sum(0 * leaf).astype(default_float()) for leaf in leaves)
+        return functools.reduce(jnp.add, zeros, zero)
+    # A product by zeros sums a matrix's columns side by side, where a sum of all its
+    # entries would go one by one; and one kernel reads all leaves in the end.
+    rows = jnp.concatenate([_zero_row(leaf).astype(default_float()) for leaf in leaves])
+    return jnp.zeros(rows.shape, rows.dtype) @ rows
+
+
+def _zero_row(leaf: Array) -> Float[Array, "..."]:
+    if leaf.ndim < 2 or leaf.size <= _FEW_ENTRIES:
+        return leaf.ravel()
+    matrix = leaf.reshape(-1, leaf.shape[-1])
+    return jnp.zeros(matrix.shape[0], leaf.dtype) @ matrix
+
+
+def first_nonfinite(tree: PyTree) -> Int[Array, ""]:
+    """Return the number of the first leaf with an infinite or NaN entry, else -1."""
+    leaves = jax.tree.leaves(tree)
+    first = jnp.asarray(-1, jnp.int32)
+    for position in reversed(range(len(leaves))):
+        finite = jnp.all(jnp.isfinite(leaves[position]))
+        first = jnp.where(finite, first, jnp.asarray(position, jnp.int32))
+    return first
+
+
+def unlike_leaf(tree: PyTree, other: PyTree) -> tuple[str, list[int], list[int]] | None:
+    """Return the path and the two shapes of the first leaf in which they differ.
+
+    Both trees have one structure, and leaves with or without a shape of their own.
+    """
+    leaves = zip(
+        leaf_paths(tree), jax.tree.leaves(tree), jax.tree.leaves(other), strict=True
+    )
+    for path, one, another in leaves:
+        if np.shape(one) != np.shape(another):
+            return path, list(np.shape(one)), list(np.shape(another))
+    return None
+
+
+def leaf_paths(tree: PyTree) -> list[str]:
+    """Return the path of every leaf as a person writes it, such as `['weight']`."""
+    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [jax.tree_util.keystr(path) for path, _ in paths]

@@ -1,0 +1,217 @@
+"""What goes on record: names, functions and recorders resolved to one form.
+
+A recorder is a pair of pure functions with a state of its own, so that a quantity may
+be warm-started from its last value. `record_every` decides when it is asked.
+
+Example:
+  >>> from phihat._engine import recorders as _records
+  >>> _records.normalise("fit", ("loss", {"distance": lambda state, info: info.loss}))
+  (('loss', None), ('distance', ...))
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, PyTree
+
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat.optimizers import eval_params
+from phihat.results import FitState, StepInfo
+
+__all__ = ["Recorder", "blank", "normalise", "resolve"]
+
+
+class Recorder(NamedTuple):
+    """A quantity with a state of its own.
+
+    Attributes:
+      init_fn: `params -> recorder_state`; where there is a `final_fn`, it is given the
+        whole `FitState` instead.
+      update_fn: `(recorder_state, state, info, batch) -> (recorder_state, value)`, with
+        the `FitState` before the step and what the step measured.
+      final_fn: `recorder_state -> value`: then the history holds this one value instead
+        of rows, and `update_fn` is asked at every step that is taken.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from phihat import Recorder, fit, gradient_descent
+      >>> def update_fn(best, state, info, batch):
+      ...     best = jnp.minimum(best, info.loss)
+      ...     return best, best
+      >>> best = Recorder(lambda params: jnp.inf, update_fn)
+      >>> optimizer = gradient_descent(0.25)
+      >>> result = fit(
+      ...     lambda x: x**2, 1.0, optimizer, num_steps=3, record={"best": best}
+      ... )
+      >>> print(result.history["best"])
+      [1.     0.25   0.0625]
+    """
+
+    init_fn: Callable[..., PyTree]
+    update_fn: Callable[..., tuple[PyTree, PyTree]]
+    final_fn: Callable[[PyTree], PyTree] | None = None
+
+    def begin(self, state: FitState) -> PyTree:
+        """Return the recorder's state before the first step of a run."""
+        subject = state.params if self.final_fn is None else state
+        return _tree.strong(self.init_fn(subject))
+
+
+_FACTORIES = {"sharpness": ("phihat.curvature.recorder", "sharpness_recorder")}
+"""Named recorders that need the loss: where `loss_fn -> Recorder` is found."""
+
+
+def normalise(call: str, record: Any) -> tuple[tuple[str, Any], ...]:
+    """Turn `record` into pairs of a name and None, a Partial or a Recorder of Partials.
+
+    Raises:
+      TypeError: an entry is neither a name, a mapping, nor a function.
+      ValueError: a name is unknown; the nearest known one is offered.
+    """
+    if record == ("loss",):  # the default, on the path of every call
+        return (("loss", None),)
+    entries: list[tuple[str, Any]] = []
+    for entry in [record] if isinstance(record, (str, Mapping)) else record:
+        if isinstance(entry, str):
+            known = [*_BUILT_IN, *_FACTORIES, "step"]
+            _checks.check_choice(call, "record", entry, known)
+            entries.append((entry, None))
+        elif isinstance(entry, Mapping):
+            for name, fn in entry.items():
+                entries.append((name, _as_code(fn, call, f"record[{name!r}]")))
+        else:
+            raise TypeError(
+                f"{call}: `record` must hold names or mappings from a name to "
+                f"`fn(state, info)`, got {_checks.brief(entry)}."
+            )
+    return tuple((name, code) for name, code in entries if name != "step")
+
+
+def _as_code(fn: Any, call: str, argument: str) -> Any:
+    if isinstance(fn, Recorder):
+        return Recorder(
+            init_fn=_tree.as_partial(fn.init_fn, call, argument),
+            update_fn=_tree.as_partial(fn.update_fn, call, argument),
+            final_fn=fn.final_fn and _tree.as_partial(fn.final_fn, call, argument),
+        )
+    return _tree.as_partial(fn, call, argument)
+
+
+def resolve(
+    entries: tuple[tuple[str, Any], ...], loss_fn: Any, projection: Any
+) -> dict[str, Recorder]:
+    """Return a recorder for every entry; inside a trace.
+
+    Raises:
+      TypeError: a named recorder needs the loss, and the step function is not ours.
+    """
+    recorders = {}
+    for name, code in entries:
+        if isinstance(code, Recorder):
+            recorders[name] = code
+        elif code is not None:
+            recorders[name] = _stateless(code)
+        elif name == "params":
+            recorders[name] = _stateless(Partial(_evaluation_params, projection))
+        elif name in _FACTORIES:
+            if loss_fn is None:
+                raise TypeError(
+                    f"run: `record` asks for {name!r}, which needs the loss, but the "
+                    "step function was not made by `make_step`."
+                )
+            module, factory = _FACTORIES[name]
+            recorders[name] = getattr(importlib.import_module(module), factory)(loss_fn)
+        else:
+            recorders[name] = _stateless(_BUILT_IN[name])
+    return recorders
+
+
+def final_values(
+    recorders: dict[str, Recorder], recorder_states: dict[str, PyTree]
+) -> dict[str, PyTree]:
+    """Return what the recorders with a final value have to tell."""
+    return {
+        name: recorder.final_fn(recorder_states[name])
+        for name, recorder in recorders.items()
+        if recorder.final_fn is not None
+    }
+
+
+def blank(value: PyTree) -> PyTree:
+    """Return what stands where nothing was measured: NaN, or zero for integers."""
+
+    def fill(leaf: Array) -> Array:
+        is_float = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        return jnp.full(leaf.shape, jnp.nan if is_float else 0, leaf.dtype)
+
+    return jax.tree.map(fill, value)
+
+
+def _stateless(fn: Callable[[FitState, StepInfo], PyTree]) -> Recorder:
+    return Recorder(init_fn=_no_state, update_fn=Partial(_call_stateless, fn))
+
+
+def _no_state(params: PyTree) -> None:
+    del params
+
+
+def _call_stateless(
+    fn: Callable[[FitState, StepInfo], PyTree],
+    recorder_state: None,
+    state: FitState,
+    info: StepInfo,
+    batch: PyTree,
+) -> tuple[None, PyTree]:
+    del recorder_state, batch
+    return None, fn(state, info)
+
+
+def _evaluation_params(projection: Any, state: FitState, info: StepInfo) -> PyTree:
+    del info
+    params = eval_params(state.opt_state, state.params)
+    return params if projection is None else projection(params)
+
+
+def _loss(state: FitState, info: StepInfo) -> Array:
+    del state
+    return info.loss
+
+
+def _grad_norm(state: FitState, info: StepInfo) -> Array:
+    del state
+    return _tree.global_norm(info.grad)
+
+
+def _learning_rate(state: FitState, info: StepInfo) -> Array:
+    del state
+    if info.learning_rate is None:
+        raise ValueError(
+            "fit: `record` asks for 'learning_rate', but this optimizer does not tell "
+            "its rate: make it by `optax.inject_hyperparams(...)`, or use an optimizer "
+            "of phihat."
+        )
+    return info.learning_rate
+
+
+def _aux(state: FitState, info: StepInfo) -> PyTree:
+    del state
+    if info.aux is None:
+        raise ValueError(
+            "fit: `record` asks for 'aux', but the loss returns none; return "
+            "`(loss, aux)` and pass `has_aux=True`."
+        )
+    return info.aux
+
+
+_BUILT_IN: dict[str, Any] = {
+    "aux": _aux,
+    "grad_norm": _grad_norm,
+    "learning_rate": _learning_rate,
+    "loss": _loss,
+    "params": None,
+}
