@@ -5,8 +5,8 @@ steps, and between rounds those that have finished are dropped. Chunks have one 
 sizes, so there are few programs, and few idle lanes.
 
 Example:
-  >>> from phihat.sweeps import descents
-  >>> descents.cut(1000, 1, 1000)
+  >>> from phihat.sweeps import compaction
+  >>> compaction.cut(1000, 1, 1000)
   [384, 384, 48, 48, 48, 48, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3]
 """
 

@@ -6,7 +6,7 @@ first, stacks a few of them and sends them to the device while earlier ones are 
 Example:
   >>> import numpy as np
   >>> from phihat.training import streams
-  >>> source = sources.Stream("train", [np.ones(3), np.ones(3)], passes=1)
+  >>> source = streams.Stream("train", [np.ones(3), np.ones(3)], passes=1)
   >>> sum(group.num_batches for group in source)
   2
 """
