@@ -15,52 +15,26 @@ Example:
   {'bias': 0.826, 'weight': 0.522}
 """
 
-import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, PyTree
 
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
+from phihat._core.programs import Mode
 from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
-from phihat._engine import recorders as _records
-from phihat._engine.batches import Feed, make_feed
-from phihat._engine.loops import (
-    Plan,
-    Ran,
-    Segment,
-    is_repeatable,
-    run_blocks,
-    run_guarded,
-)
-from phihat._engine.spec import (
-    Options,
-    as_optimizer,
-    as_options,
-    as_sampler,
-    as_step,
-    as_tolerance,
-    check_opt_state,
-    check_start,
-)
-from phihat._engine.step import (
-    Tolerance,
-    as_proposal,
-    bind_loss,
-    diagnose,
-    guarded_step,
-    may_stall,
-    place,
-    project,
-    propose_until,
-)
+from phihat._engine import run as _run
+from phihat._engine import spec as _spec
+from phihat._engine.batches import BatchSource, make_source
+from phihat._engine.loop import LoopResult
+from phihat._engine.spec import FitSpec
+from phihat._engine.step import Step, project
+from phihat._engine.tolerance import Tolerance
 from phihat.optimizers import eval_params
 from phihat.results import FitResult, FitState, StepInfo
 
@@ -85,6 +59,7 @@ def fit(
     projection: Callable[[Params], Params] | Box | None = None,
     nonfinite: str = "stop",
     state: FitState | None = None,
+    model_state: PyTree = None,
     remat: bool = False,
 ) -> FitResult:
     r"""Minimise a loss: $\hat\phi = \operatorname{argmin}_\phi L[\phi]$.
@@ -118,6 +93,10 @@ def fit(
       nonfinite: "stop" ends the fit before the step that would go wrong; "continue"
         goes on, for loss scaling and `optax.apply_if_finite`.
       state: goes on from there: the `.state` of an earlier result.
+      model_state: what the loss carries from step to step beside the params, such as
+        the statistics of batch normalization; any pytree of arrays. Then the loss is
+        called as `(params, batch, model_state)` and returns `(loss, new_model_state)`,
+        or `(loss, new_model_state, aux)` with `has_aux`.
       remat: in reverse differentiation keep the states of about $\sqrt{T}$ of the T
         steps only, and compute the others anew: one more pass for much less memory.
 
@@ -142,26 +121,29 @@ def fit(
       >>> print(phihat.Status(int(result.status)).name, round(float(result.loss), 4))
       COMPLETED 0.1999
     """
-    step_fn = as_step("fit", loss_fn, optimizer, has_aux, projection, nonfinite)
-    sampler = as_sampler("fit", data, batch_size, sampler)
-    functions = (step_fn.args[0].func, step_fn.args[1].update.func)
-    options = as_options("fit", num_steps, num_epochs, record_every, record, functions)
-    if remat:
-        options = options._replace(remat=True)
-        if tolerance is not None:
-            raise ValueError(
-                "fit: `remat` serves reverse differentiation, which `tolerance` rules "
-                "out; give a number of steps alone, or differentiate implicitly, by "
-                "`sweeps.implicit_fit`."
-            )
-    entries = _records.normalise("fit", record)
-    tolerance = as_tolerance("fit", tolerance)
-    _checks.check_key("fit", key)
-    check_start("fit", params, state, projection)
-    start = params if state is None else state.params
-    step_fn = place(step_fn, "fit", params=start, data=data, state=state, key=key)
-    code = (step_fn, sampler, entries, tolerance)
-    return _programs.call(_fit, code, options, params, data, key, state)
+    spec = _spec.prepare(
+        "fit",
+        loss_fn,
+        params,
+        optimizer,
+        data,
+        num_steps=num_steps,
+        num_epochs=num_epochs,
+        batch_size=batch_size,
+        sampler=sampler,
+        key=key,
+        tolerance=tolerance,
+        record=record,
+        record_every=record_every,
+        has_aux=has_aux,
+        projection=projection,
+        nonfinite=nonfinite,
+        state=state,
+        model_state=model_state,
+        remat=remat,
+    )
+    params = _tree.as_arrays(params)
+    return _programs.call(_fit, spec, (), params, data, key, state, model_state)
 
 
 def init(
@@ -169,6 +151,7 @@ def init(
     optimizer: optax.GradientTransformation,
     *,
     key: RandomKey | None = None,
+    model_state: PyTree = None,
 ) -> FitState:
     """Return the state before the first step.
 
@@ -176,6 +159,7 @@ def init(
       params: the start, any pytree of floats or floating-point arrays.
       optimizer: one of phihat, or any of optax.
       key: a typed key, where something in the fit is random.
+      model_state: as in `fit`.
 
     Returns:
       A `FitState` whose leaves are arrays, no two of them one buffer.
@@ -191,27 +175,25 @@ def init(
     """
     _checks.check_float_leaves("init", "params", params)
     _checks.check_key("init", key)
-    optimizer = as_optimizer("init", optimizer)
-    copied = jax.tree.map(
-        lambda leaf: jnp.array(leaf, dtype=jnp.result_type(leaf), copy=True), params
-    )
+    optimizer = _spec.as_optimizer("init", optimizer)
+    copied = jax.tree.map(_copy, params)
     # Some optimizers keep the params themselves: a copy, so each leaf can be donated.
-    opt_state = jax.tree.map(
-        lambda leaf: (
-            jnp.array(leaf, dtype=jnp.result_type(leaf), copy=True)
-            if hasattr(leaf, "dtype") and not _tree.is_key(leaf)
-            else leaf
-        ),
-        optimizer.init(copied),
-    )
     return FitState(
         step=jnp.zeros((), jnp.int32),
         params=copied,
-        opt_state=_tree.strong(opt_state),
+        opt_state=_tree.strong(jax.tree.map(_copy, optimizer.init(copied))),
         key=key,
         status=jnp.asarray(Status.RUNNING, jnp.int32),
         loss=jnp.asarray(jnp.nan, _tree.default_float()),
+        model_state=_tree.strong(jax.tree.map(_copy, model_state)),
     )
+
+
+def _copy(leaf: Any) -> Any:
+    is_plain = isinstance(leaf, (float, int)) or hasattr(leaf, "dtype")
+    if not is_plain or _tree.is_key(leaf):
+        return leaf
+    return jnp.array(leaf, dtype=jnp.result_type(leaf), copy=True)
 
 
 def make_step(
@@ -221,6 +203,7 @@ def make_step(
     has_aux: bool = False,
     projection: Callable[[Params], Params] | Box | None = None,
     nonfinite: str = "stop",
+    model_state: PyTree = None,
 ) -> Callable[[FitState, Batch], tuple[FitState, StepInfo]]:
     """Return the step: `step_fn(state, batch) -> (state, info)`, pure and unjitted.
 
@@ -234,9 +217,11 @@ def make_step(
       projection: applied to the params after the update.
       nonfinite: "stop" refuses a step with an infinite or NaN loss, gradient or new
         params, and says so in the state's status; "continue" takes it.
+      model_state: an example of it, where the loss takes one; the state from
+        `init(..., model_state=...)` holds its values.
 
     Returns:
-      A Partial, whose numbers are leaves.
+      The step, a pytree whose numbers are leaves.
 
     Raises:
       TypeError: an argument is of the wrong kind.
@@ -250,7 +235,9 @@ def make_step(
       >>> print(state.params, info.loss, info.grad)
       0.5 1.0 2.0
     """
-    return as_step("make_step", loss_fn, optimizer, has_aux, projection, nonfinite)
+    return _spec.make_step(
+        "make_step", loss_fn, optimizer, has_aux, projection, nonfinite, model_state
+    )
 
 
 def run(
@@ -297,92 +284,109 @@ def run(
       >>> print(state.params, history["loss"])
       0.125 [1.     0.25   0.0625]
     """
-    sampler = as_sampler("run", data, batch_size, sampler)
-    step_fn = _tree.as_partial(step_fn, "run", "step_fn")
-    functions = (step_fn.func,)
-    options = as_options("run", num_steps, num_epochs, record_every, record, functions)
-    code = (
+    spec = _spec.prepare_run(
         step_fn,
-        sampler,
-        _records.normalise("run", record),
-        as_tolerance("run", tolerance),
+        state,
+        data,
+        batch_size=batch_size,
+        sampler=sampler,
+        tolerance=tolerance,
+        num_steps=num_steps,
+        num_epochs=num_epochs,
+        record=record,
+        record_every=record_every,
     )
-    if not isinstance(state, FitState):
-        raise TypeError(
-            f"run: `state` must be a FitState, as `init` returns it, got "
-            f"{_checks.brief(state)}."
-        )
-    if step_fn.func is guarded_step:
-        placed = place(step_fn, "run", params=state.params, data=data, state=state)
-        code = (placed, *code[1:])
-    return _programs.call(_run, code, options, state, data)
+    return _programs.call(_run_steps, spec, (), state, data)
 
 
 # -------------------------------------------------------------------- the two programs
 
 
 def _fit(
-    code: Any,
-    options: Options,
-    is_eager: bool,
+    spec: FitSpec,
+    options: Any,
+    mode: Mode,
     params: Params,
     data: Batch,
     key: RandomKey | None,
     state: FitState | None,
+    model_state: PyTree,
 ) -> FitResult:
-    step_fn, sampler, entries, tolerance = code
-    optimizer = step_fn.args[1]
+    del options
+    optimizer = spec.step.optimizer
     if state is None:
-        state = init(params, optimizer, key=key)
-    elif key is not None:
-        state = state._replace(key=key)
-    check_opt_state(optimizer, state)
-    end = _loop(step_fn, sampler, entries, tolerance, options, is_eager, state, data)
-    result = conclude(step_fn, end.feed, end.state, end.nonfinite_leaf, data)
-    return dataclasses.replace(
-        result, history=end.history, num_steps=end.state.step - state.step
+        state = init(params, optimizer, key=key, model_state=model_state)
+    else:
+        state = state if key is None else state._replace(key=key)
+        if model_state is not None:
+            state = state._replace(model_state=model_state)
+    _spec.check_opt_state(spec.caller, optimizer, state)
+    source, ran = _loop(spec, state, data, mode)
+    ending = _run.conclude(
+        spec,
+        source,
+        ran.state,
+        is_stopped=_is_stopped(spec, source, ran),
+        last=ran.last,
+        sound_params=ran.sound_params,
     )
+    history = _complete(spec, ran, state, ending.params)
+    return as_result(ending, history, ran.num_taken, data)
 
 
-def conclude(
-    step_fn: Partial,
-    feed: Feed,
-    state: FitState,
-    leaf: Array,
-    data: Batch,
-    final: Params | None = None,
+def _run_steps(
+    spec: FitSpec, options: Any, mode: Mode, state: FitState, data: Batch
+) -> tuple[FitState, dict[str, Any]]:
+    del options
+    source, ran = _loop(spec, state, data, mode)
+    status = _run.reason_to_stop(
+        spec,
+        source,
+        ran.state,
+        is_stopped=_is_stopped(spec, source, ran),
+        last=ran.last,
+    )
+    final = eval_params(ran.state.opt_state, ran.state.params)
+    if isinstance(spec.step, Step):
+        final = project(spec.step.projection, final)
+    history = _complete(spec, ran, state, final)
+    return ran.state._replace(status=status), history
+
+
+def _loop(
+    spec: FitSpec, state: FitState, data: Batch, mode: Mode
+) -> tuple[BatchSource, LoopResult]:
+    state = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
+    source = source_of(spec, data, state.key)
+    return source, _run.run_spec(spec, source_of, state, data, mode)
+
+
+def source_of(spec: FitSpec, data: Batch, key: RandomKey | None) -> BatchSource:
+    """Return where the steps of a fit get their batches."""
+    return make_source(spec.caller, spec.sampler, data, key)
+
+
+def _is_stopped(spec: FitSpec, source: BatchSource, ran: LoopResult) -> Array:
+    return ran.num_taken < _run.num_steps_of(spec, source)
+
+
+def as_result(
+    ending: _run.Ending, history: dict[str, Any], num_steps: Any, data: Batch
 ) -> FitResult:
-    """Return the result of a run that has ended, with no history yet."""
-    if final is None:
-        projection = step_fn.args[2]
-        final = project(projection, eval_params(state.opt_state, state.params))
-    loss, grad = _evaluate(step_fn, feed, state, final)
-    status = state.status
-    if step_fn.keywords["nonfinite"].value == "stop":
-        found, found_leaf = diagnose(loss, grad)
-        surprised = (status == Status.COMPLETED) & (found != Status.RUNNING)
-        status = jnp.where(surprised, found, status)
-        leaf = jnp.where(surprised, found_leaf, leaf)
+    """Return the result of a run that has ended."""
+    state = ending.state
     return FitResult(
-        params=final,
-        loss=loss,
-        grad_norm=_tree.global_norm(grad),
-        history={},
-        status=status,
-        num_steps=state.step,
-        state=state._replace(status=status),
-        nonfinite_leaf=leaf,
-        nonfinite_data_leaf=_inspect_data(data, status),
+        params=ending.params,
+        loss=ending.loss,
+        grad_norm=_tree.global_norm(ending.grad),
+        history=history,
+        status=state.status,
+        num_steps=num_steps,
+        state=state,
+        nonfinite_leaf=ending.nonfinite_leaf,
+        nonfinite_data_leaf=_inspect_data(data, state.status),
         data_paths=tuple(_tree.leaf_paths(data)),
     )
-
-
-def _run(
-    code: Any, options: Options, is_eager: bool, state: FitState, data: Batch
-) -> tuple[FitState, dict[str, Any]]:
-    step_fn, sampler, entries, tolerance = code
-    end = _loop(step_fn, sampler, entries, tolerance, options, is_eager, state, data)
-    return end.state, end.history
 
 
 def _inspect_data(data: Batch, status: Array) -> Array:
@@ -405,145 +409,29 @@ def _inspect_data(data: Batch, status: Array) -> Array:
     )
 
 
-class _End(NamedTuple):
-    state: FitState
-    nonfinite_leaf: Array
-    history: dict[str, Any]
-    feed: Feed
-
-
-def _loop(
-    step_fn: Any,
-    sampler: Any,
-    entries: Any,
-    tolerance: Tolerance | None,
-    options: Options,
-    is_eager: bool,
-    state: FitState,
-    data: Batch,
-) -> _End:
-    """Run the steps and complete the history; inside a trace."""
-    feed = make_feed(sampler, data, state.key)
-    num_steps = options.num_steps
-    if num_steps is None:
-        num_steps = (options.num_epochs or 0) * feed.steps_per_epoch
-    plan = Plan(num_steps=num_steps, record_every=options.record_every)
-    start = state._replace(status=jnp.asarray(Status.RUNNING, jnp.int32))
-    ran = run_steps(
-        step_fn,
-        entries,
-        tolerance,
-        feed,
-        start,
-        plan,
-        is_eager=is_eager,
-        remat=options.remat,
-    )
-    last, leaf, history = ran.state, ran.nonfinite_leaf, ran.history
-    finished = last.status == Status.RUNNING
-    last = last._replace(
-        status=jnp.where(
-            finished, jnp.asarray(Status.COMPLETED, jnp.int32), last.status
-        )
-    )
-    offsets = jnp.arange(plan.num_rows, dtype=jnp.int32) * plan.record_every
+def _complete(
+    spec: FitSpec, ran: LoopResult, start: FitState, final: Params
+) -> dict[str, Any]:
+    """Return the history with its steps, the last params, and final values."""
+    history = dict(ran.history)
+    num_rows = -(-(spec.num_steps or 0) // spec.record_every)
+    if spec.num_steps is None and history:
+        num_rows = len(jax.tree.leaves(history)[0])
+    offsets = jnp.arange(num_rows, dtype=jnp.int32) * spec.record_every
     if "params" in history:
-        projection = _own_parts(step_fn)[1]
-        final = project(projection, eval_params(last.opt_state, last.params))
-        measured = offsets <= last.step - start.step
-        history["params"] = _complete(history["params"], measured, final)
-    if options.records:
+        measured = offsets <= ran.num_taken
+        history["params"] = _append(history["params"], measured, final)
+    if spec.record:
         history["step"] = start.step + offsets
-    history |= final_values(step_fn, entries, ran.recorder_states)
-    return _End(state=last, nonfinite_leaf=leaf, history=history, feed=feed)
+    return history | _run.final_values(spec, ran.recorder_states)
 
 
-def run_steps(
-    step_fn: Any,
-    entries: Any,
-    tolerance: Tolerance | None,
-    feed: Feed,
-    state: FitState,
-    plan: Plan,
-    *,
-    is_eager: bool,
-    remat: bool = False,
-    segment: Segment | None = None,
-) -> Ran:
-    """Run the steps of a plan, or a segment of them, by the loop that suits."""
-    loss_fn, projection = _own_parts(step_fn)
-    is_single = is_eager and jax.default_backend() == "cpu"
-    propose, asks_later, may_stop = step_fn, False, True
-    if loss_fn is not None:
-        stops = step_fn.keywords["nonfinite"].value == "stop"
-        asks_later = is_single and stops and is_repeatable(state)
-        propose = as_proposal(step_fn, asks_later=asks_later)
-        may_stop = tolerance is not None or may_stall(state.opt_state)
-        may_stop |= stops and not asks_later
-    if tolerance is not None:
-        propose = functools.partial(propose_until, propose, tolerance, projection)
-    recorders = _records.resolve(entries, loss_fn, projection)
-    if is_single:
-        return run_blocks(
-            propose,
-            feed,
-            state,
-            recorders,
-            plan,
-            asks_later=asks_later,
-            may_stop=may_stop,
-            segment=segment,
-        )
-    return run_guarded(
-        propose,
-        feed,
-        state,
-        recorders,
-        plan,
-        stops_early=tolerance is not None and segment is None,
-        remat=remat,
-        segment=segment,
-    )
-
-
-def final_values(
-    step_fn: Any, entries: Any, recorder_states: dict[str, PyTree]
-) -> dict[str, PyTree]:
-    """Return what recorders with a final value have to tell."""
-    recorders = _records.resolve(entries, *_own_parts(step_fn))
-    return _records.final_values(recorders, recorder_states)
-
-
-def _own_parts(step_fn: Any) -> tuple[Any, Any]:
-    """Return the loss and the projection of a step made here, else None and None."""
-    is_ours = isinstance(step_fn, Partial) and step_fn.func is guarded_step
-    return (step_fn.args[0], step_fn.args[2]) if is_ours else (None, None)
-
-
-def _evaluate(
-    step_fn: Any, feed: Feed, state: FitState, params: Params
-) -> tuple[Array, Params]:
-    """Return loss and gradient on the last batch, or on the batch that failed."""
-    loss_fn, has_aux = step_fn.args[0], step_fn.keywords["has_aux"].value
-    placement = step_fn.keywords.get("placement")
-    failed = state.status >= Status.NONFINITE_LOSS
-    step = jnp.where(failed, state.step, jnp.maximum(state.step - 1, 0))
-    here = state._replace(step=step)
-
-    def measure(batch: Batch) -> tuple[Array, Params]:
-        value_fn = bind_loss(loss_fn, batch, here, has_aux, placement)
-        (loss, _), grad = jax.value_and_grad(value_fn, has_aux=True)(params)
-        return loss, grad
-
-    return feed.use_fn(step, measure)
-
-
-def _complete(rows: PyTree, measured: Bool[Array, " R"], final: Params) -> PyTree:
+def _append(rows: PyTree, measured: Bool[Array, " R"], final: Params) -> PyTree:
     """Repeat the final params after a stop, and append them as the last row."""
 
-    def complete(rows: Array, last: Array) -> Array:
+    def append(rows: Array, last: Array) -> Array:
         shape = (-1,) + (1,) * last.ndim
         rows = jnp.where(measured.reshape(shape), rows, last[None])
         return jnp.concatenate([rows, last[None]])
 
-    return jax.tree.map(complete, rows, final)
+    return jax.tree.map(append, rows, final)

@@ -565,7 +565,16 @@ def _widen(gradient: Array) -> tuple[Array, Any]:
 
 def _rate_at(learning_rate: Rate, step: Int[Array, ""]) -> Any:
     """Return the rate in force at a step: the number, or the schedule's value."""
-    rate = learning_rate(step) if callable(learning_rate) else learning_rate
+    rate = learning_rate
+    if callable(learning_rate):
+        try:
+            rate = learning_rate(step)
+        except jax.errors.ConcretizationTypeError as error:
+            raise TypeError(
+                f"The schedule {_describe(learning_rate)} asks Python for the value of "
+                "the step, which is known only when the program runs: write it with "
+                "`jnp.where` instead of `if`, or take one of `optax.schedules`."
+            ) from error
     if jnp.ndim(rate) != 0:
         raise ValueError(
             f"The learning rate must be a scalar in one fit, got shape "

@@ -38,6 +38,8 @@ class FitState(NamedTuple):
       key: the fit's typed key, or None where nothing is random.
       status: a `Status` as int32 []; a step changes nothing unless it is RUNNING.
       loss: the loss that the last step measured, [], NaN before the first.
+      model_state: what the loss carries from step to step beside the params, such as
+        batch statistics; None where there is none.
 
     Example:
       >>> from phihat import fit, gradient_descent
@@ -52,6 +54,7 @@ class FitState(NamedTuple):
     key: RandomKey | None
     status: Int[Array, ""]
     loss: Float[Array, ""]
+    model_state: PyTree = None
 
 
 class StepInfo(NamedTuple):

@@ -23,6 +23,7 @@ import numpy as np
 
 __all__ = [
     "brief",
+    "check_arrays",
     "check_box",
     "check_choice",
     "check_count",
@@ -181,12 +182,14 @@ def _is_floating(leaf: Any) -> bool:
         return True
     dtype = getattr(leaf, "dtype", None)
     return dtype is not None and (
-        dtype.kind == "f" or jnp.issubdtype(dtype, jnp.floating)
+        getattr(dtype, "kind", None) == "f" or jnp.issubdtype(dtype, jnp.floating)
     )
 
 
 def _cure_for_leaf(leaf: Any) -> str:
     dtype = getattr(leaf, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return "keep keys out of the params and pass `key=` to the fit"
     if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
         return "fit its real and imaginary parts as two leaves"
     if isinstance(leaf, complex):
@@ -248,6 +251,21 @@ def check_box(call: str, argument: str, box: Any, params: Any) -> None:
                     f"{list(np.shape(bound))}, but it has shape "
                     f"{list(np.shape(leaf))}; give a scalar, or one bound per entry."
                 )
+
+
+def check_arrays(call: str, argument: str, tree: Any) -> None:
+    """Check that every leaf is an array or a number.
+
+    Raises:
+      TypeError: a leaf is something else; its path.
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if not _is_numeric(leaf):
+            where = jax.tree_util.keystr(path) or "the only leaf"
+            raise TypeError(
+                f"{call}: `{argument}` must be a pytree of arrays, got {brief(leaf)} "
+                f"at {where}."
+            )
 
 
 def check_data(call: str, data: Any) -> None:

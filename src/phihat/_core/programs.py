@@ -1,46 +1,67 @@
-"""Compiled programs, one per piece of code, remembered while they are in use.
+"""Compiled programs: one for each piece of code, kept until they are too many.
 
-A program's key is everything but numbers: functions, structure, options. It holds its
-functions strongly, so no identity is reused while it lives, and it is forgotten when
-many newer ones are in use.
-
-Example:
-  >>> import jax
-  >>> from phihat._core import programs as _programs
-  >>> def scaled(code, options, is_eager, x):
-  ...     return code * x + options
-  >>> print(_programs.call(scaled, 2.0, 1, jax.numpy.asarray(3.0)))
-  7.0
+`call` splits a tree of code into a key (what the functions are, see `fingerprints`)
+and its numbers, which are arguments of the program. So another learning rate, penalty
+or start compiles nothing, and neither does a notebook cell that is run again.
 """
 
 import concurrent.futures
 import functools
+import warnings
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import PyTree
 
+from phihat._core import fingerprints
 from phihat._core import tree as _tree
+from phihat._core.stores import Store
 
-__all__ = ["bind", "call", "is_tracing"]
+__all__ = ["Mode", "bind", "call", "clear_programs", "is_tracing"]
 
-_MAX_PROGRAMS = 256
-"""Enough for a notebook's day; a program of a small fit is some hundred kilobytes."""
+
+class Mode(NamedTuple):
+    """How a program is run, which tells the engine which loop it may use.
+
+    Attributes:
+      is_eager: called plainly: nothing maps or differentiates it.
+      hides_no_tracers: all that is traced comes in by the arguments.
+    """
+
+    is_eager: bool
+    hides_no_tracers: bool
+
+
+_programs = Store()
+
+
+def clear_programs() -> None:
+    """Free all compiled programs, and whatever their functions close over.
+
+    `fit` and its like keep 256 programs at most, and 134 MB of the arrays that their
+    functions close over; the least recently used go first. This frees all of them at
+    once; the next call compiles anew.
+
+    Example:
+      >>> import phihat
+      >>> phihat.clear_programs()
+    """
+    _programs.clear()
+    fingerprints.clear()
 
 
 def call(
     body: Callable[..., Any], code: PyTree, options: Hashable, *arrays: PyTree
 ) -> Any:
-    """Run `body(code, options, is_eager, *arrays)` as one compiled program.
+    """Run `body(code, options, mode, *arrays)` as one compiled program.
 
     Called eagerly, it runs the program remembered for this code. Under a trace it does
     so only where no function in the code can hide a tracer; else it is inlined, and
     nothing is remembered.
 
     Args:
-      body: a module-level function; `is_eager` tells it whether a single fit is running
-        on its own, or some transformation is at work.
+      body: a module-level function; its third argument is a `Mode`.
       code: a pytree of functions and numbers, split here.
       options: what else shapes the program, hashable, with types that tell apart.
       *arrays: further pytrees of numbers.
@@ -48,12 +69,13 @@ def call(
     Returns:
       What `body` returns.
     """
-    key, numbers = _tree.split(code)
     if not is_tracing():
-        return _program(body, key, options, True)(numbers, *arrays)
+        return bind(body, code, options)(*arrays)
     if _tree.is_importable(code):
-        return _program(body, key, options, False)(numbers, *arrays)
-    return body(code, options, False, *arrays)
+        program, numbers = _program(body, code, options, Mode(False, True), ())
+        return program(numbers, *arrays)
+    mode = Mode(False, fingerprints.hides_no_tracers(code))
+    return body(code, options, mode, *arrays)
 
 
 def bind(
@@ -67,23 +89,46 @@ def bind(
       options: what else shapes the program.
       donates: the first of the arrays is given away to the program.
     """
-    key, numbers = _tree.split(code)
-    return functools.partial(_program(body, key, options, True, donates), numbers)
+    donated = (1,) if donates else ()
+    program, numbers = _program(body, code, options, Mode(True, True), donated)
+    return functools.partial(program, numbers)
 
 
-@functools.lru_cache(maxsize=_MAX_PROGRAMS)
 def _program(
     body: Callable[..., Any],
-    key: Hashable,
+    code: PyTree,
     options: Hashable,
-    is_eager: bool,
-    donates: bool = False,
+    mode: Mode,
+    donated: tuple[int, ...],
+) -> tuple[Callable[..., Any], list[Any]]:
+    found = fingerprints.describe(code)
+    key = (body, found.key, options, mode, donated)
+    program = _programs.get(key)
+    if program is None:
+        for name, size in found.large_arrays:
+            warnings.warn(
+                f"A function closes over the NumPy array `{name}` of {size / 1e6:.3g} "
+                "MB: it becomes a constant of the compiled program, and changing it in "
+                "place is not seen. Pass it as data.",
+                stacklevel=5,
+            )
+        program = _compile(body, _tree.split(code)[0], options, mode, donated)
+        _programs.put(key, program, found.num_bytes)
+    return program, found.numbers
+
+
+def _compile(
+    body: Callable[..., Any],
+    key: Any,
+    options: Hashable,
+    mode: Mode,
+    donated: tuple[int, ...],
 ) -> Callable[..., Any]:
     def program(numbers: list[Any], *arrays: PyTree) -> Any:
-        return body(_tree.merge(key, numbers), options, is_eager, *arrays)
+        return body(_tree.merge(key, numbers), options, mode, *arrays)
 
     program.__name__ = body.__name__.strip("_")
-    return jax.jit(program, donate_argnums=(1,) if donates else ())
+    return jax.jit(program, donate_argnums=donated)
 
 
 def is_tracing() -> bool:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
@@ -34,12 +35,12 @@ __all__ = [
     "Static",
     "accumulator_dtype",
     "all_finite",
+    "as_arrays",
     "as_number",
     "as_partial",
     "cast",
     "default_float",
     "first_nonfinite",
-    "flaw",
     "global_norm",
     "is_importable",
     "is_key",
@@ -52,6 +53,7 @@ __all__ = [
     "split",
     "strong",
     "unlike_leaf",
+    "zero_or_nan",
 ]
 
 
@@ -140,6 +142,8 @@ def as_number(value: Any, call: str, argument: str) -> Any:
     """
     if type(value) is float:
         return value
+    if _is_concrete_scalar(value):
+        return float(value)
     if isinstance(value, (jax.Array, np.ndarray)) and _is_real_dtype(value.dtype):
         return value
     if isinstance(value, (abstract_numbers.Real, np.bool_)):
@@ -147,6 +151,19 @@ def as_number(value: Any, call: str, argument: str) -> Any:
     raise TypeError(
         f"{call}: `{argument}` must be a real number or an array of them, got "
         f"{_brief(value)}."
+    )
+
+
+def _is_concrete_scalar(value: Any) -> bool:
+    """Tell an array without axes whose number is known here and now."""
+    if isinstance(value, np.ndarray):
+        return value.ndim == 0 and _is_real_dtype(value.dtype)
+    is_array = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+    return (
+        is_array
+        and value.ndim == 0
+        and _is_real_dtype(value.dtype)
+        and value.is_fully_addressable
     )
 
 
@@ -289,6 +306,21 @@ def is_key(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
+def as_arrays(tree: PyTree) -> PyTree:
+    """Turn Python and NumPy numbers into arrays of the widest float switched on.
+
+    A program is compiled for a kind of number, and these then are of one kind.
+    """
+    wide = np.dtype(default_float())
+
+    def convert(leaf: Any) -> Any:
+        if type(leaf) is float or isinstance(leaf, np.float64):
+            return np.asarray(leaf, wide)
+        return leaf
+
+    return jax.tree.map(convert, tree)
+
+
 def strong(tree: PyTree) -> PyTree:
     """Turn leaves into strongly typed arrays: a weak type would change in the loop."""
 
@@ -372,27 +404,33 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
 _FEW_ENTRIES = 256
 
 
-def flaw(tree: PyTree) -> Float[Array, ""]:
+def zero_or_nan(tree: PyTree) -> Float[Array, ""]:
     """Return 0 if every entry of every leaf is finite, else NaN, for 0 x is one or NaN.
 
     Half the time of asking `all_finite`, for one who may add them up.
     """
     leaves = jax.tree.leaves(tree)
-    zero = jnp.zeros((), default_float())
-    if sum(leaf.size for leaf in leaves) <= _FEW_ENTRIES:
-        zeros = (jnp.sum(0 * leaf).astype(default_float()) for leaf in leaves)
-        return functools.reduce(jnp.add, zeros, zero)
+    wide = default_float()
+    terms = []
+    for leaf in leaves:
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
+            terms += [_zero_or_nan(leaf.real), _zero_or_nan(leaf.imag)]
+        elif jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            terms.append(_zero_or_nan(leaf))
+    return functools.reduce(
+        jnp.add, (term.astype(wide) for term in terms), jnp.zeros((), wide)
+    )
+
+
+def _zero_or_nan(leaf: Array) -> Float[Array, ""]:
+    leaf = jnp.asarray(leaf)
+    if leaf.size <= _FEW_ENTRIES:
+        return jnp.sum((0 * leaf).astype(accumulator_dtype(leaf)))
     # A product by zeros sums a matrix's columns side by side, where a sum of all its
-    # entries would go one by one; and one kernel reads all leaves in the end.
-    rows = jnp.concatenate([_zero_row(leaf).astype(default_float()) for leaf in leaves])
-    return jnp.zeros(rows.shape, rows.dtype) @ rows
-
-
-def _zero_row(leaf: Array) -> Float[Array, "..."]:
-    if leaf.ndim < 2 or leaf.size <= _FEW_ENTRIES:
-        return leaf.ravel()
-    matrix = leaf.reshape(-1, leaf.shape[-1])
-    return jnp.zeros(matrix.shape[0], leaf.dtype) @ matrix
+    # entries would go one by one.
+    matrix = leaf.reshape(-1, leaf.shape[-1]) if leaf.ndim > 1 else leaf.reshape(1, -1)
+    row = jnp.zeros(matrix.shape[0], leaf.dtype) @ matrix
+    return jnp.zeros(row.shape, row.dtype) @ row
 
 
 def first_nonfinite(tree: PyTree) -> Int[Array, ""]:

@@ -162,7 +162,7 @@ class Box:
           >>> float(Box(0.0, 1.0).clip(jnp.asarray(3.0)))
           1.0
         """
-        low, high = (_spread(end, params) for end in (self.low, self.high))
+        low, high = self.ends_like(params)
         return jax.tree.map(
             lambda leaf, low, high: jnp.clip(
                 leaf, jnp.asarray(low, leaf.dtype), jnp.asarray(high, leaf.dtype)
@@ -171,6 +171,15 @@ class Box:
             low,
             high,
         )
+
+    def ends_like(self, params: Params) -> tuple[PyTree, PyTree]:
+        """Return both ends with the structure of the params.
+
+        Example:
+          >>> Box(0.0, 1.0).ends_like({"a": 0.5, "b": 0.5})
+          ({'a': 0.0, 'b': 0.0}, {'a': 1.0, 'b': 1.0})
+        """
+        return _spread(self.low, params), _spread(self.high, params)
 
 
 def _spread(end: PyTree, params: Params) -> PyTree:

@@ -2,11 +2,6 @@
 
 A recorder is a pair of pure functions with a state of its own, so that a quantity may
 be warm-started from its last value. `record_every` decides when it is asked.
-
-Example:
-  >>> from phihat._engine import recorders as _records
-  >>> _records.normalise("fit", ("loss", {"distance": lambda state, info: info.loss}))
-  (('loss', None), ('distance', ...))
 """
 
 import importlib
@@ -20,6 +15,7 @@ from jaxtyping import Array, PyTree
 
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
+from phihat._engine.step import project
 from phihat.optimizers import eval_params
 from phihat.results import FitState, StepInfo
 
@@ -103,7 +99,7 @@ def _as_code(fn: Any, call: str, argument: str) -> Any:
 
 
 def resolve(
-    entries: tuple[tuple[str, Any], ...], loss_fn: Any, projection: Any
+    caller: str, entries: tuple[tuple[str, Any], ...], loss_fn: Any, projection: Any
 ) -> dict[str, Recorder]:
     """Return a recorder for every entry; inside a trace.
 
@@ -121,13 +117,13 @@ def resolve(
         elif name in _FACTORIES:
             if loss_fn is None:
                 raise TypeError(
-                    f"run: `record` asks for {name!r}, which needs the loss, but the "
-                    "step function was not made by `make_step`."
+                    f"{caller}: `record` asks for {name!r}, which needs the loss, but "
+                    "the step function was not made by `make_step`."
                 )
             module, factory = _FACTORIES[name]
             recorders[name] = getattr(importlib.import_module(module), factory)(loss_fn)
         else:
-            recorders[name] = _stateless(_BUILT_IN[name])
+            recorders[name] = _stateless(Partial(_BUILT_IN[name], _tree.Static(caller)))
     return recorders
 
 
@@ -174,35 +170,35 @@ def _call_stateless(
 def _evaluation_params(projection: Any, state: FitState, info: StepInfo) -> PyTree:
     del info
     params = eval_params(state.opt_state, state.params)
-    return params if projection is None else projection(params)
+    return project(projection, params)
 
 
-def _loss(state: FitState, info: StepInfo) -> Array:
-    del state
+def _loss(caller: Any, state: FitState, info: StepInfo) -> Array:
+    del caller, state
     return info.loss
 
 
-def _grad_norm(state: FitState, info: StepInfo) -> Array:
-    del state
+def _grad_norm(caller: Any, state: FitState, info: StepInfo) -> Array:
+    del caller, state
     return _tree.global_norm(info.grad)
 
 
-def _learning_rate(state: FitState, info: StepInfo) -> Array:
+def _learning_rate(caller: Any, state: FitState, info: StepInfo) -> Array:
     del state
     if info.learning_rate is None:
         raise ValueError(
-            "fit: `record` asks for 'learning_rate', but this optimizer does not tell "
-            "its rate: make it by `optax.inject_hyperparams(...)`, or use an optimizer "
-            "of phihat."
+            f"{caller}: `record` asks for 'learning_rate', but this optimizer does not "
+            "tell its rate, or has several: make it by "
+            "`optax.inject_hyperparams(...)`, or use an optimizer of phihat."
         )
     return info.learning_rate
 
 
-def _aux(state: FitState, info: StepInfo) -> PyTree:
+def _aux(caller: Any, state: FitState, info: StepInfo) -> PyTree:
     del state
     if info.aux is None:
         raise ValueError(
-            "fit: `record` asks for 'aux', but the loss returns none; return "
+            f"{caller}: `record` asks for 'aux', but the loss returns none; return "
             "`(loss, aux)` and pass `has_aux=True`."
         )
     return info.aux

@@ -1,15 +1,6 @@
-"""One step: loss, gradient, update, projection, and whether it may be taken.
+"""One step: loss, gradient, update, projection, and whether it may be taken."""
 
-Example:
-  >>> from phihat import fitting, gradient_descent
-  >>> optimizer = gradient_descent(0.5)
-  >>> step_fn = fitting.make_step(lambda x: 1.0 / x, optimizer)
-  >>> state, info = step_fn(fitting.init(0.0, optimizer), None)
-  >>> from phihat import Status
-  >>> Status(int(state.status)).name, float(state.params)
-  ('NONFINITE_LOSS', 0.0)
-"""
-
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
@@ -18,234 +9,236 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import Partial
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from phihat import losses
 from phihat._core import checks as _checks
 from phihat._core import placement as _placement
 from phihat._core import tree as _tree
-from phihat._core.types import Batch, Params, RandomKey, Status
+from phihat._core.types import Batch, Box, Params, RandomKey, Status
+from phihat._engine.tolerance import Tolerance, is_converged, moving_leaves
 from phihat.optimizers import Optimizer
 from phihat.results import FitState, StepInfo
 
 __all__ = [
-    "Tolerance",
-    "as_proposal",
+    "Attempt",
+    "Step",
+    "apply_update",
+    "attempt",
     "bind_loss",
     "diagnose",
-    "guarded_step",
-    "may_stall",
-    "place",
+    "is_running",
+    "measures_itself",
     "project",
-    "propose",
-    "propose_until",
+    "status_of",
+    "step_info",
     "subkey",
 ]
 
+_static = functools.partial(dataclasses.field, metadata={"static": True})
 
-class Tolerance(NamedTuple):
-    r"""When a fit has converged: as soon as one of the criteria that are given is met.
+UseBatch = Callable[[Callable[[Batch], Any]], Any]
+"""`fn -> fn(batch)`, with the batch of the step."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What a step is made of: its numbers are leaves, its flags shape the program.
+
+    Called as `step(state, batch) -> (state, info)` it takes one step, unless the state
+    has stopped or the step must not be taken.
 
     Attributes:
-      gradient: the largest absolute gradient entry is at most this; with a projection
-        $P$, the largest entry of $P(\phi - g) - \phi$.
-      loss: two successive losses differ by at most `loss + relative * abs(loss)`.
-      params: the step's largest change is at most
-        `params + relative * max(abs(params))`.
-      relative: the relative share in the two changes.
-
-    Example:
-      >>> from phihat import fit, gradient_descent
-      >>> from phihat.fitting import Tolerance
-      >>> result = fit(
-      ...     lambda x: x**2,
-      ...     1.0,
-      ...     gradient_descent(0.25),
-      ...     num_steps=99,
-      ...     tolerance=Tolerance(loss=1e-3),
-      ... )
-      >>> print(result.num_steps)
-      6
+      loss_fn: a Partial.
+      optimizer: a pair of Partials.
+      projection: a Box, a Partial, or None.
+      has_aux: the loss returns more than its value.
+      has_model_state: the loss takes a model state, and returns the new one.
+      stops: a step that is not finite is refused, and ends the fit.
+      caller: the public function in whose name errors speak.
+      placement: how params and data lie on the devices, or None.
     """
 
-    gradient: float | None = None
-    loss: float | None = None
-    params: float | None = None
-    relative: float = 0.0
+    loss_fn: Any
+    optimizer: Optimizer
+    projection: Any
+    has_aux: bool = _static(default=False)
+    has_model_state: bool = _static(default=False)
+    stops: bool = _static(default=True)
+    caller: str = _static(default="fit")
+    placement: _placement.Placement | None = _static(default=None)
+
+    def __call__(self, state: FitState, batch: Batch) -> tuple[FitState, StepInfo]:
+        """Take a step unless the state has stopped, or the step must not be taken."""
+        active = (state.status == Status.RUNNING) & is_running(state.opt_state)
+        tried = attempt(self, state, lambda fn: fn(batch))
+        info = tried.info
+        if self.stops and not measures_itself(state.opt_state):
+            status, leaf = diagnose(info.loss, info.grad, tried.state.params)
+            info = info._replace(status=status, nonfinite_leaf=leaf)
+        goes_on = active & (info.status == Status.RUNNING)
+        after = _tree.select(goes_on, tried.state, state)
+        status = jnp.where(active, info.status, state.status)
+        status = jnp.where(status == Status.RUNNING, status_of(after.opt_state), status)
+        return after._replace(status=status), info
 
 
-def guarded_step(
-    loss_fn: Any,
-    optimizer: Optimizer,
-    projection: Any,
-    state: FitState,
-    batch: Batch,
-    **flags: _tree.Static,
-) -> tuple[FitState, StepInfo]:
-    """Take a step unless the state has stopped, or the step must not be taken."""
-    proposal, info = propose(loss_fn, optimizer, projection, state, batch, **flags)
-    active = state.status == Status.RUNNING
-    goes_on = active & (info.status == Status.RUNNING)
-    after = _tree.select(goes_on, proposal, state)
-    return after._replace(status=jnp.where(active, info.status, state.status)), info
+class Attempt(NamedTuple):
+    """A step that was tried.
+
+    Attributes:
+      state: the one after it.
+      info: what it measured.
+      refusal: 0, or NaN where the step must not be taken; None where it always may.
+    """
+
+    state: FitState
+    info: StepInfo
+    refusal: Float[Array, ""] | None
 
 
-def propose(
-    loss_fn: Any,
-    optimizer: Optimizer,
-    projection: Any,
-    state: FitState,
-    batch: Batch,
-    *,
-    has_aux: _tree.Static,
-    nonfinite: _tree.Static,
-    placement: _tree.Static | None = None,
-) -> tuple[FitState, StepInfo]:
-    """Return the state after a step, and in the info whether it may be taken."""
-    state = _keep_in_place(placement, state)
-    value_fn = bind_loss(loss_fn, batch, state, has_aux.value, placement)
-    scalar_fn = lambda params: value_fn(params)[0]  # noqa: E731
-    grad_fn = jax.grad(scalar_fn)
-    (loss, aux), grad = jax.value_and_grad(value_fn, has_aux=True)(state.params)
+def attempt(
+    step: Any, state: FitState, use: UseBatch, tolerance: Tolerance | None = None
+) -> Attempt:
+    """Try a step from a state.
+
+    Args:
+      step: a `Step`, or any pure `(state, batch) -> (state, info)`.
+      state: a running one.
+      use: gives the step's batch to a function.
+      tolerance: where it is met, the step is refused.
+    """
+    if not isinstance(step, Step):
+        return _attempt_foreign(step, state, use, tolerance)
+    if measures_itself(state.opt_state):
+        return _attempt_measuring(step, state, use, tolerance)
+    state = _keep_in_place(step.placement, state)
+    value_fn = bind_loss(step, state, use)
+    (loss, (model_state, aux)), grad = jax.value_and_grad(value_fn, has_aux=True)(
+        state.params
+    )
     if jax.default_backend() != "cpu":
         # Else an accelerator computes them anew in every kernel that reads them.
         loss, grad = jax.lax.optimization_barrier((loss, grad))
-    extras = _extras(
-        optimizer.update,
-        {
-            "value": loss,
-            "grad": grad,
-            "value_fn": _deaf(scalar_fn),
-            # optax's opaque SAM calls it as grad_fn(params, i)
-            "grad_fn": lambda params, *_: grad_fn(params),
-            "obj_fn": scalar_fn,
-        },
-        lambda: _bind_residuals(loss_fn, batch),
-    )
+    proposal, updates, rate = apply_update(step, state, use, loss, grad)
+    proposal = proposal._replace(model_state=model_state)
+    info = step_info(loss, grad, updates, aux, rate)
+    refusal = _refusal(step, state, proposal, info, tolerance)
+    return Attempt(_keep_in_place(step.placement, proposal), info, refusal)
+
+
+def apply_update(
+    step: Step, state: FitState, use: UseBatch, loss: Array, grad: Params
+) -> tuple[FitState, Params, Array | None]:
+    """Return the state after the optimizer's update, the updates, and the rate."""
+    optimizer = step.optimizer
+    value_fn = bind_loss(step, state, use)
+    scalar_fn = lambda params: value_fn(params)[0]  # noqa: E731
+    grad_fn = jax.grad(scalar_fn)
+    offered = {
+        "value": loss,
+        "grad": grad,
+        "value_fn": _ignore_extra_args(scalar_fn),
+        # optax's opaque SAM calls it as grad_fn(params, i)
+        "grad_fn": lambda params, *_: grad_fn(params),
+        "obj_fn": scalar_fn,
+        "box": _full_box(step.projection, state.params),
+    }
+    extras = _extras(optimizer.update, offered, lambda: _bind_residuals(step, use))
     updates, opt_state = optimizer.update(grad, state.opt_state, state.params, **extras)
-    _check_updates(updates, state.params)
-    opt_state = _same_types(opt_state, state.opt_state)
-    params = project(projection, optax.apply_updates(state.params, updates))
-    params = _same_types(params, state.params)
-    status = jnp.asarray(Status.RUNNING, jnp.int32)
-    leaf = jnp.asarray(-1, jnp.int32)
-    if nonfinite.value == "stop":
-        status, leaf = diagnose(loss, grad, params)
-    for stalled in _signals(opt_state, "is_stalled"):
-        halts = stalled & (status == Status.RUNNING)
-        status = jnp.where(halts, jnp.asarray(Status.STALLED, jnp.int32), status)
-    info = StepInfo(
+    _check_updates(step.caller, updates, state.params)
+    opt_state = _same_types(step.caller, opt_state, state.opt_state)
+    params = project(step.projection, optax.apply_updates(state.params, updates))
+    proposal = state._replace(
+        step=state.step + 1,
+        params=_same_types(step.caller, params, state.params),
+        opt_state=opt_state,
+        loss=loss.astype(state.loss.dtype),
+    )
+    return proposal, updates, _learning_rate(optimizer, state.opt_state, opt_state)
+
+
+def _attempt_measuring(
+    step: Step, state: FitState, use: UseBatch, tolerance: Tolerance | None
+) -> Attempt:
+    """Try a step of an optimizer that keeps loss and gradient of the params itself."""
+    value_fn = bind_loss(step, state, use)
+    before = state.opt_state
+    offered = {
+        "value_fn": _ignore_extra_args(lambda params: value_fn(params)[0]),
+        "box": _full_box(step.projection, state.params),
+        "tolerance": tolerance,
+    }
+    update = step.optimizer.update
+    extras = _extras(update, offered, lambda: _bind_residuals(step, use))
+    _, after = update(before.gradient, before, state.params, **extras)
+    after = _same_types(step.caller, after, before)
+    params = after.accepted(state.params)
+    updates = jax.tree.map(jnp.subtract, params, state.params)
+    proposal = state._replace(
+        step=state.step + 1,
+        params=_same_types(step.caller, params, state.params),
+        opt_state=after,
+        loss=before.value.astype(state.loss.dtype),
+    )
+    aux = value_fn(state.params)[1][1] if step.has_aux else None
+    info = step_info(before.value, before.gradient, updates, aux)
+    return Attempt(proposal, info, None)
+
+
+def _attempt_foreign(
+    step: Any, state: FitState, use: UseBatch, tolerance: Tolerance | None
+) -> Attempt:
+    proposal, info = use(lambda batch: step(state, batch))
+    refused = info.status != Status.RUNNING
+    if tolerance is not None:
+        refused |= is_converged(tolerance, None, state, proposal, info)
+    zero = jnp.zeros((), _tree.default_float())
+    refusal = jnp.where(refused, jnp.asarray(jnp.nan, zero.dtype), zero)
+    return Attempt(proposal, info, refusal)
+
+
+def step_info(
+    loss: Array,
+    grad: Params,
+    updates: Params,
+    aux: PyTree = None,
+    rate: Array | None = None,
+) -> StepInfo:
+    """Return what a step measured."""
+    return StepInfo(
         loss=loss,
         grad=grad,
         updates=updates,
         aux=aux,
-        learning_rate=_learning_rate(optimizer, state.opt_state, opt_state),
-        status=status,
-        nonfinite_leaf=leaf,
-    )
-    proposal = FitState(
-        step=state.step + 1,
-        params=params,
-        opt_state=opt_state,
-        key=state.key,
-        status=state.status,
-        loss=loss.astype(state.loss.dtype),
-    )
-    return _keep_in_place(placement, proposal), info
-
-
-def place(step_fn: Partial, call: str, *, params: Params, **others: PyTree) -> Partial:
-    """Let a step that `make_step` made keep its params and batches where they lie.
-
-    Args:
-      step_fn: the step.
-      call: the public function on whose behalf it is placed, for the message.
-      params: those of the start.
-      **others: by name what else the step will meet, `data` among them.
-
-    Raises:
-      ValueError: arrays were put on different sets of devices.
-    """
-    placement = _placement.placement_of(call, params=params, **others)
-    if placement is None:
-        return step_fn
-    keywords = {**step_fn.keywords, "placement": _tree.Static(placement)}
-    return Partial(step_fn.func, *step_fn.args, **keywords)
-
-
-def _keep_in_place(placement: _tree.Static | None, state: FitState) -> FitState:
-    if placement is None:
-        return state
-    shardings, params = placement.value.params, state.params
-    return state._replace(
-        params=_placement.keep(shardings, params),
-        opt_state=_placement.keep_like(shardings, params, state.opt_state),
+        learning_rate=rate,
+        status=jnp.asarray(Status.RUNNING, jnp.int32),
+        nonfinite_leaf=jnp.asarray(-1, jnp.int32),
     )
 
 
-def as_proposal(step_fn: Partial, *, asks_later: bool) -> Partial:
-    """Return the unguarded step of one that `make_step` made.
-
-    One who asks later looks himself for what is not finite.
-    """
-    keywords = dict(step_fn.keywords)
-    if asks_later:
-        keywords["nonfinite"] = _tree.Static("continue")
-    return Partial(propose, *step_fn.args, **keywords)
+# ------------------------------------------------------------- whether it may be taken
 
 
-def may_stall(opt_state: PyTree) -> bool:
-    """Tell whether an optimizer may say that it can make no further progress."""
-    return bool(_signals(opt_state, "is_stalled"))
-
-
-def propose_until(
-    propose: Callable[..., tuple[FitState, StepInfo]],
-    tolerance: Tolerance,
-    projection: Any,
+def _refusal(
+    step: Step,
     state: FitState,
-    batch: Batch,
-) -> tuple[FitState, StepInfo]:
-    """Propose a step, and stop before it where the tolerance is met."""
-    proposal, info = propose(state, batch)
-    converged = jnp.asarray(False)
-    if tolerance.gradient is not None:
-        residual = info.grad
-        if projection is not None:
-            moved = jax.tree.map(jnp.subtract, state.params, info.grad)
-            residual = jax.tree.map(
-                jnp.subtract, project(projection, moved), state.params
-            )
-        converged |= _at_most(_tree.max_abs(residual), tolerance.gradient)
-    if tolerance.loss is not None:
-        change = jnp.abs(info.loss.astype(state.loss.dtype) - state.loss)
-        scale = jnp.abs(info.loss)
-        converged |= _within(change, tolerance.loss, tolerance.relative, scale)
-    if tolerance.params is not None:
-        moved = jax.tree.map(jnp.subtract, proposal.params, state.params)
-        change, scale = _tree.max_abs(moved), _tree.max_abs(state.params)
-        converged |= _within(change, tolerance.params, tolerance.relative, scale)
-    for negative in _signals(proposal.opt_state, "negative_curvature"):
-        converged &= ~negative
-    # Where the point is good enough, it does not matter that the next one is not.
-    is_sound = jnp.isfinite(info.loss) & _tree.all_finite(info.grad)
-    status = jnp.where(
-        converged & is_sound, jnp.asarray(Status.CONVERGED, jnp.int32), info.status
-    )
-    return proposal, info._replace(status=status)
-
-
-def _within(change: Array, absolute: Any, relative: Any, scale: Array) -> Array:
-    wide = _tree.default_float()
-    bound = _tree.cast(absolute, wide) + _tree.cast(relative, wide) * _tree.cast(
-        scale, wide
-    )
-    return _tree.cast(change, wide) <= bound
-
-
-def _at_most(value: Array, bound: Any) -> Array:
-    return value <= _tree.cast(bound, value.dtype)
+    proposal: FitState,
+    info: StepInfo,
+    tolerance: Tolerance | None,
+) -> Float[Array, ""] | None:
+    """Return 0, or NaN where something is not finite or the tolerance is met."""
+    if not step.stops and tolerance is None:
+        return None
+    total = jnp.zeros((), _tree.default_float())
+    if step.stops:
+        total += _tree.zero_or_nan((info.loss, info.grad, proposal.params))
+    if tolerance is not None:
+        moving = moving_leaves(step.optimizer, state)
+        stops = is_converged(tolerance, step.projection, state, proposal, info, moving)
+        total += jnp.where(stops, jnp.asarray(jnp.nan, total.dtype), total * 0)
+    return total
 
 
 def diagnose(loss: Array, *trees: PyTree) -> tuple[Array, Array]:
@@ -258,32 +251,86 @@ def diagnose(loss: Array, *trees: PyTree) -> tuple[Array, Array]:
         leaf = jnp.where(found >= 0, found, leaf)
         status = jnp.where(found >= 0, jnp.asarray(code, jnp.int32), status)
     failed = jnp.asarray(Status.NONFINITE_LOSS, jnp.int32)
-    return jnp.where(jnp.isfinite(loss), status, failed), leaf
+    is_lost = ~jnp.isfinite(loss)
+    nothing = jnp.asarray(-1, jnp.int32)
+    return jnp.where(is_lost, failed, status), jnp.where(is_lost, nothing, leaf)
 
 
-def _signals(opt_state: PyTree, field: str) -> list[Array]:
-    """Return the values of a field, wherever a node of the state has it."""
-    has_field = lambda node: field in getattr(node, "_fields", ())  # noqa: E731
-    nodes = jax.tree.leaves(opt_state, is_leaf=has_field)
-    return [getattr(node, field) for node in nodes if has_field(node)]
+def measures_itself(opt_state: PyTree) -> bool:
+    """Tell whether an optimizer keeps loss, gradient and status of the params."""
+    return getattr(type(opt_state), "measures_itself", False)
+
+
+def status_of(opt_state: PyTree) -> Array:
+    """Return the status of an optimizer that has one, wherever it is wrapped."""
+    status = jnp.asarray(Status.RUNNING, jnp.int32)
+    for node in jax.tree.leaves(opt_state, is_leaf=measures_itself):
+        if measures_itself(node):
+            status = jnp.where(status == Status.RUNNING, node.status, status)
+    return status
+
+
+def is_running(opt_state: PyTree) -> Array:
+    """Tell whether no optimizer in a state has come to its end."""
+    return status_of(opt_state) == Status.RUNNING
+
+
+# -------------------------------------------------------------------- its surroundings
+
+
+def _keep_in_place(placement: _placement.Placement | None, state: FitState) -> FitState:
+    if placement is None:
+        return state
+    shardings, params = placement.params, state.params
+    return state._replace(
+        params=_placement.keep(shardings, params),
+        opt_state=_placement.keep_like(shardings, params, state.opt_state),
+    )
 
 
 def _learning_rate(optimizer: Optimizer, before: PyTree, after: PyTree) -> Array | None:
-    """Return the rate in force, where the optimizer tells it."""
-    keywords = getattr(optimizer.update, "keywords", {})
-    rate: Any = keywords.get("learning_rate")
-    if callable(rate):
-        rate = rate(before.step) if hasattr(before, "step") else None
-    if rate is None:
+    """Return the rate in force, where the optimizer tells exactly one."""
+    own = [_rate_at(update, before) for update in _own_updates(optimizer.update)]
+    if not own:
         told = optax.tree_utils.tree_get_all_with_path(after, "learning_rate")
-        rates = [value for _, value in told if isinstance(value, jax.Array)]
-        rate = rates[0] if len(rates) == 1 else None
-    if rate is None or callable(rate) or jnp.ndim(rate) != 0:
+        own = [value for _, value in told if isinstance(value, jax.Array)]
+    if len(own) != 1 or own[0] is None or jnp.ndim(own[0]) != 0:
         return None
-    return _tree.cast(rate, _tree.default_float())
+    return _tree.cast(own[0], _tree.default_float())
 
 
-def _deaf(value_fn: Callable[[Params], Array]) -> Callable[..., Array]:
+def _own_updates(update: Any, depth: int = 0) -> list[Any]:
+    """Return the updates with a rate of their own inside one, through what wraps them.
+
+    `optax.chain` and masks keep what they wrap in closures, `MultiSteps` in attributes.
+    """
+    if depth > 8:
+        return []
+    keywords = getattr(update, "keywords", None)
+    if isinstance(keywords, dict) and keywords.get("learning_rate") is not None:
+        return [update]
+    inside = [cell.cell_contents for cell in getattr(update, "__closure__", None) or ()]
+    inside += [getattr(update, "func", None)] * hasattr(update, "keywords")
+    inside += list(getattr(getattr(update, "__self__", None), "__dict__", {}).values())
+    found = []
+    for value in jax.tree.leaves(inside, is_leaf=callable):
+        value = getattr(value, "update", value)
+        found += _own_updates(value, depth + 1) if callable(value) else []
+    return list({id(one): one for one in found}.values())
+
+
+def _rate_at(update: Any, state: PyTree) -> Any:
+    """Return the rate of an update of ours at the step that its state counts."""
+    rate = update.keywords["learning_rate"]
+    if not callable(rate):
+        return rate
+    has_step = lambda node: "step" in getattr(node, "_fields", ())  # noqa: E731
+    nodes = jax.tree.leaves(state, is_leaf=has_step)
+    steps = [node.step for node in nodes if has_step(node)]
+    return rate(steps[0]) if len(steps) == 1 else None
+
+
+def _ignore_extra_args(value_fn: Callable[[Params], Array]) -> Callable[..., Array]:
     """Let it take the other extra arguments too, and ignore them.
 
     A chain hands every argument to all of its members, and optax's line searches
@@ -297,13 +344,13 @@ def _deaf(value_fn: Callable[[Params], Array]) -> Callable[..., Array]:
     return value_of
 
 
-def _check_updates(updates: PyTree, params: Params) -> None:
+def _check_updates(caller: str, updates: PyTree, params: Params) -> None:
     """Refuse updates of another shape: to add them would broadcast in silence."""
 
     def check(path: Any, param: Array, update: Any) -> None:
         if jnp.shape(update) != jnp.shape(param):
             raise ValueError(
-                "fit: the optimizer's `update` returns an update of shape "
+                f"{caller}: the optimizer's `update` returns an update of shape "
                 f"{list(jnp.shape(update))} for params of shape "
                 f"{list(jnp.shape(param))} at "
                 f"{jax.tree_util.keystr(path) or 'the only leaf'}; one that takes a "
@@ -313,19 +360,19 @@ def _check_updates(updates: PyTree, params: Params) -> None:
     jax.tree_util.tree_map_with_path(check, params, updates)
 
 
-def _same_types(after: PyTree, before: PyTree) -> PyTree:
+def _same_types(caller: str, after: PyTree, before: PyTree) -> PyTree:
     """Give every leaf the dtype that it had, as a loop must; refuse other shapes."""
     old, new = jax.tree.structure(before), jax.tree.structure(after)
     if old != new:
         raise TypeError(
-            "fit: the optimizer's `update` returns a state of another structure than "
-            f"its `init`, so no compiled loop can carry it: {old} became {new}."
+            f"{caller}: the optimizer's `update` returns a state of another structure "
+            f"than its `init`, so no compiled loop can carry it: {old} became {new}."
         )
     unlike = _tree.unlike_leaf(before, after)
     if unlike is not None:
         path, old_shape, new_shape = unlike
         raise TypeError(
-            "fit: the optimizer's `update` changes the shape of "
+            f"{caller}: the optimizer's `update` changes the shape of "
             f"{path or 'a leaf'} from {old_shape} to {new_shape}, so no compiled loop "
             "can carry it."
         )
@@ -336,51 +383,80 @@ def _same_types(after: PyTree, before: PyTree) -> PyTree:
     )
 
 
+def project(projection: Any, params: Params) -> Params:
+    """Return the params nearest by in a projection's set; None is no projection."""
+    if projection is None:
+        return params
+    return (
+        projection.clip(params) if isinstance(projection, Box) else projection(params)
+    )
+
+
+def _full_box(projection: Any, params: Params) -> Box | None:
+    """Return a box whose ends are shaped as the params are."""
+    if not isinstance(projection, Box):
+        return None
+    low, high = projection.ends_like(params)
+    full = lambda end: jax.tree.map(  # noqa: E731
+        lambda leaf, bound: jnp.broadcast_to(
+            jnp.asarray(bound, leaf.dtype), leaf.shape
+        ),
+        params,
+        end,
+    )
+    return jax.tree.unflatten(
+        jax.tree.structure(Box(0.0, 0.0)), [full(low), full(high)]
+    )
+
+
 # --------------------------------------------------------------------------- the loss
 
 
 def bind_loss(
-    loss_fn: Any,
-    batch: Batch,
-    state: FitState,
-    has_aux: bool,
-    placement: _tree.Static | None = None,
-) -> Callable[[Params], tuple[Array, PyTree]]:
-    """Return `params -> (loss, aux)` on a batch, checked where it is traced.
+    step: Step, state: FitState, use: UseBatch
+) -> Callable[[Params], tuple[Array, tuple[PyTree, PyTree]]]:
+    """Return `params -> (loss, (model_state, aux))`, checked where it is traced.
 
     Where a placement is given, params, gradients and the batch lie as it says: the
     transpose of keeping params in place keeps their gradients there.
     """
-    keep = lambda params: params  # noqa: E731
-    if placement is not None:
-        keep = functools.partial(_placement.keep, placement.value.params)
-        batch = _placement.keep_rows(placement.value.data, batch)
-    arguments = () if batch is None else (batch,)
-    extra = {}
-    if _checks.takes_argument(loss_fn, "key"):
+    placement = step.placement
+    keyed: dict[str, Any] = {}
+    if _checks.takes_argument(step.loss_fn, "key"):
         if state.key is None:
             raise ValueError(
-                "fit: `loss_fn` takes a key, so `key` is needed: pass "
+                f"{step.caller}: `loss_fn` takes a key, so `key` is needed: pass "
                 "`key=jax.random.key(0)`."
             )
-        extra["key"] = jax.random.fold_in(subkey(state.key, "loss"), state.step)
-    _check_signature(loss_fn, len(arguments), extra)
+        keyed["key"] = jax.random.fold_in(subkey(state.key, "loss"), state.step)
 
-    def value_fn(params: Params) -> tuple[Array, PyTree]:
-        return _split_aux(loss_fn(keep(params), *arguments, **extra), has_aux)
+    def evaluate(params: Params, batch: Batch) -> tuple[Array, tuple[PyTree, PyTree]]:
+        arguments = () if batch is None else (batch,)
+        if placement is not None:
+            arguments = tuple(
+                _placement.keep_rows(placement.data, one) for one in arguments
+            )
+            params = _placement.keep(placement.params, params)
+        if step.has_model_state:
+            arguments = (*arguments, state.model_state)
+        _check_signature(step, len(arguments), keyed)
+        output = step.loss_fn(params, *arguments, **keyed)
+        return _split_output(step, output, state.model_state)
 
-    return value_fn
+    return lambda params: use(lambda batch: evaluate(params, batch))
 
 
-def _check_signature(loss_fn: Any, num_batches: int, extra: dict[str, Any]) -> None:
+def _check_signature(step: Step, num_arguments: int, extra: dict[str, Any]) -> None:
     try:
-        signature = inspect.signature(loss_fn)
+        signature = inspect.signature(step.loss_fn)
     except (TypeError, ValueError):
         return
     try:
-        signature.bind(*(None,) * (1 + num_batches), **extra)
+        signature.bind(*(None,) * (1 + num_arguments), **extra)
     except TypeError as error:
-        called = "(params, batch)" if num_batches else "(params)"
+        num_batches = num_arguments - step.has_model_state
+        called = ["params"] + ["batch"] * num_batches
+        called += ["model_state"] * step.has_model_state
         cure = (
             "make one array or tuple of its data, or bind the rest with "
             "`jax.tree_util.Partial`"
@@ -388,39 +464,73 @@ def _check_signature(loss_fn: Any, num_batches: int, extra: dict[str, Any]) -> N
             else "pass the data to the fit"
         )
         raise TypeError(
-            f"fit: `loss_fn` is called as {called}, but its signature is {signature}; "
-            f"{cure}."
+            f"{step.caller}: `loss_fn` is called as ({', '.join(called)}), but its "
+            f"signature is {signature}; {cure}."
         ) from error
 
 
-def _split_aux(output: Any, has_aux: bool) -> tuple[Array, PyTree]:
-    if has_aux and not (isinstance(output, tuple) and len(output) == 2):
+def _split_output(
+    step: Step, output: Any, model_state: PyTree
+) -> tuple[Array, tuple[PyTree, PyTree]]:
+    """Return the loss, the new model state and aux of what a loss returned."""
+    names = ["loss"] + ["model_state"] * step.has_model_state + ["aux"] * step.has_aux
+    loss, new_state, aux = output, model_state, None
+    if len(names) > 1:
+        if not (isinstance(output, tuple) and len(output) == len(names)):
+            flags = ["`model_state`"] * step.has_model_state
+            flags += ["`has_aux=True`"] * step.has_aux
+            raise TypeError(
+                f"{step.caller}: with {' and '.join(flags)}, `loss_fn` must return "
+                f"`({', '.join(names)})`, got {_checks.brief(output)}."
+            )
+        found = dict(zip(names, output, strict=True))
+        loss, aux = found["loss"], found.get("aux")
+        if step.has_model_state:
+            new_state = _same_model_state(
+                step.caller, found["model_state"], model_state
+            )
+    _check_scalar(step.caller, loss)
+    return jnp.asarray(loss), (new_state, aux)
+
+
+def _same_model_state(caller: str, after: PyTree, before: PyTree) -> PyTree:
+    old, new = jax.tree.structure(before), jax.tree.structure(after)
+    unlike = None if old != new else _tree.unlike_leaf(before, after)
+    if old != new or unlike is not None:
+        what = f"structure {new}" if unlike is None else f"shape {unlike[2]}{unlike[0]}"
+        was = f"{old}" if unlike is None else f"{unlike[1]}"
         raise TypeError(
-            "fit: with `has_aux=True`, `loss_fn` must return `(loss, aux)`, got "
-            f"{_checks.brief(output)}."
+            f"{caller}: `loss_fn` returns a model state of {what}, but was given {was}; "
+            "a compiled loop carries one structure, such as all of `batch_stats`."
         )
-    loss, aux = output if has_aux else (output, None)
+    return jax.tree.map(
+        lambda one, other: other if _tree.is_key(one) else _tree.cast(other, one.dtype),
+        before,
+        after,
+    )
+
+
+def _check_scalar(caller: str, loss: Any) -> None:
     if isinstance(loss, (tuple, list, dict)) or loss is None:
         raise TypeError(
-            f"fit: `loss_fn` must return a scalar, got a {type(loss).__name__}; for "
-            "`(loss, aux)` pass `has_aux=True`."
+            f"{caller}: `loss_fn` must return a scalar, got a {type(loss).__name__}; "
+            "for `(loss, aux)` pass `has_aux=True`."
         )
     if jnp.ndim(loss) != 0:
         raise ValueError(
-            f"fit: `loss_fn` must return a scalar, got shape {list(jnp.shape(loss))}; "
-            "take its sum or mean."
+            f"{caller}: `loss_fn` must return a scalar, got shape "
+            f"{list(jnp.shape(loss))}; take its sum or mean."
         )
     if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
         raise TypeError(
-            "fit: `loss_fn` must return a floating-point scalar, got "
+            f"{caller}: `loss_fn` must return a floating-point scalar, got "
             f"{jnp.result_type(loss)}."
         )
-    return jnp.asarray(loss), aux
 
 
-def _bind_residuals(loss_fn: Any, batch: Batch) -> Callable[[Params], PyTree]:
-    residual_fn = losses.residual_fn(loss_fn)
-    return lambda params: residual_fn(params, batch)
+def _bind_residuals(step: Step, use: UseBatch) -> Callable[[Params], PyTree]:
+    residual_fn = losses.residual_fn(step.loss_fn)
+    return lambda params: use(lambda batch: residual_fn(params, batch))
 
 
 def _extras(
@@ -444,8 +554,5 @@ _STREAMS = {"sampling": 0, "loss": 1}
 
 
 def subkey(key: RandomKey, stream: str) -> RandomKey:
+    """Return the fit's key for one of its uses."""
     return jax.random.fold_in(key, _STREAMS[stream])
-
-
-def project(projection: Any, params: Params) -> Params:
-    return params if projection is None else projection(params)
