@@ -19,7 +19,7 @@ from phihat._core.types import Status
 from phihat._engine.recorders import blank
 from phihat.results import FitResult, FitState
 from phihat.training import chunks, multihost
-from phihat.training.streams import Group, Place, Stream, StreamFailure
+from phihat.training.streams import Place, Stream, StreamBatches, StreamFailure
 
 __all__ = ["Piece", "Run", "first_room", "steps_until"]
 
@@ -61,7 +61,7 @@ class Piece(NamedTuple):
 
     num_steps: int
     position: int = 0
-    group: Group | None = None
+    group: StreamBatches | None = None
 
 
 class _Pending(NamedTuple):
@@ -119,7 +119,7 @@ class Run:
         self.is_shared = is_shared
         self.step_seconds: float | None = None
         self._data = data
-        self._group: Group | None = None
+        self._group: StreamBatches | None = None
         self._used = 0
         self._last: tuple[Piece, int] | None = None
         self._place = None if stream is None else stream.place
