@@ -3,7 +3,8 @@
 `save` and `restore` keep any pytree, a `FitResult` too, in a folder of its own.
 `Checkpoints` tells `train` where to keep what it needs to go on after a crash. Arrays
 are written by orbax (`pip install "phihat[checkpoint]"`), so several processes write
-together.
+together. A checkpoint is data: reading one imports nothing and calls nothing that a
+file names.
 
 Example:
   >>> import tempfile
@@ -19,15 +20,14 @@ Example:
   0.125 [1.     0.25   0.0625]
 """
 
-import contextlib
 import dataclasses
 import datetime
 import json
 import os
 import re
+import secrets
 import shutil
-import warnings
-import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +36,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from phihat._core import array_files as _array_files
 from phihat._core import checks as _checks
-from phihat._core import serialization as _skeleton
+from phihat._core import folders as _folders
+from phihat._core import manifest as _manifest
+from phihat._core import serialization as _serialization
 from phihat._core import tree as _tree
 
 __all__ = ["Checkpoints", "restore", "save"]
 
-_FORMAT = "phihat checkpoint 1"
-_LEAVES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
-_LEFTOVER = re.compile(r"\.\d{12}\.(writing|old)")
-_ABOUT, _FILES, _ARRAYS = "about.json", "files.json", "arrays"
-
-
-class Damaged(ValueError):
-    """A folder holds no checkpoint, or not all of one."""
+_STEP = re.compile(r"\d{12,18}", re.ASCII)
 
 
 def save(
@@ -67,14 +63,15 @@ def save(
 
     Args:
       path: the folder to make.
-      tree: arrays, numbers and typed keys in dicts, lists, tuples, named tuples and
-        registered dataclasses, such as a `FitResult`.
-      overwrite: replace what `path` holds.
+      tree: arrays, numbers and typed keys in any pytree, such as a `FitResult` or the
+        arrays of an Equinox module.
+      overwrite: replace the checkpoint that `path` holds; anything else is refused.
       notes: whatever JSON can write, to be kept beside the arrays.
 
     Raises:
-      FileExistsError: `path` exists, and `overwrite` is False.
-      TypeError: a leaf is no array, or a node is of a class that no file can describe.
+      FileExistsError: `path` exists, and `overwrite` is False, or `path` holds
+        something other than a checkpoint of phihat.
+      TypeError: a leaf is no array.
       ImportError: orbax is not installed.
       OSError: the disk is full, or the folder cannot be written.
 
@@ -87,53 +84,89 @@ def save(
       ...     print(checkpoint.restore(Path(folder) / "a"))
       {'w': Array([1., 1.], dtype=float32)}
     """
-    path = Path(os.path.abspath(path))
-    if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"save: {path} exists; choose another path, or pass `overwrite=True`."
-        )
-    description, leaves = _skeleton.describe(tree)
-    kinds, arrays = _pack(leaves, _tree.leaf_paths(tree))
+    path = _folders.as_path("save", "path", path)
+    check_place(path, overwrite)
+    description, leaves = _serialization.describe(tree)
+    kinds, arrays = _array_files.pack(leaves, _tree.leaf_paths(tree))
     about = {
-        "format": _FORMAT,
+        "format": _manifest.FORMAT,
         "tree": description,
         "leaves": kinds,
         "notes": notes or {},
     }
-    text = json.dumps(about)
-    temporary = path.with_name(f".{path.name}.writing")
+    _write(path, json.dumps(about), arrays)
+
+
+def check_place(path: Path, overwrite: bool) -> None:
+    """Refuse to write over what is no checkpoint of ours.
+
+    Raises:
+      FileExistsError: it is there, and not to be replaced.
+    """
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise FileExistsError(
+            f"save: {path} exists; choose another path, or pass `overwrite=True`."
+        )
+    foreign = _manifest.find_foreign(path)
+    if foreign:
+        raise FileExistsError(
+            f"save: {path} {foreign}, and `overwrite` replaces only a checkpoint of "
+            "phihat; choose another path, or remove it yourself."
+        )
+
+
+def _write(path: Path, text: str, arrays: dict[str, Any]) -> None:
+    """Write all beside the path, and put it in place."""
     is_first = jax.process_index() == 0
-    if is_first:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+    scratch = _folders.beside(path, "writing", _agree_on_token())
     failure = None
     try:
-        if arrays:
-            _write_arrays(temporary / _ARRAYS, arrays)
         if is_first:
-            (temporary / _ABOUT).write_text(text, encoding="utf-8")
-            files = {name: _fingerprint(temporary / name) for name in _files(temporary)}
-            (temporary / _FILES).write_text(json.dumps(files), encoding="utf-8")
-            _force_to_disk(temporary)
-            _replace(temporary, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _folders.clean(path.parent, path.name)
+            scratch.mkdir()
+        if arrays:
+            _array_files.write(scratch / _manifest.ARRAYS, arrays)
+        if is_first:
+            (scratch / _manifest.ABOUT).write_text(text, encoding="utf-8")
+            files = {
+                file.relative_to(scratch).as_posix(): _folders.checksum(file)
+                for file in _folders.files_in(scratch)
+            }
+            (scratch / _manifest.FILES).write_text(json.dumps(files), encoding="utf-8")
+            _folders.force_to_disk(scratch)
+            _folders.put_in_place(scratch, path)
     except BaseException as error:
         failure = error
         if is_first:  # a full disk needs the room
-            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
     if not _all_succeeded(failure is None) and failure is None:
         raise OSError(f"save: another process could not write {path}.")
     if failure is not None:
         raise failure
 
 
-def restore(path: str | os.PathLike[str], like: PyTree | None = None) -> PyTree:
+def restore(
+    path: str | os.PathLike[str],
+    like: PyTree | None = None,
+    *,
+    classes: Iterable[type] = (),
+) -> PyTree:
     """Read what `save` wrote, or the tree that `train` kept.
+
+    Nothing is imported and nothing is called by a name in the file. Dicts, lists,
+    tuples and the classes of phihat and optax are rebuilt; for other named tuples and
+    dataclasses give `classes`, and for a tree with any other node, such as an Equinox
+    module, a tree `like` it.
 
     Args:
       path: the folder.
       like: a tree of the same structure, whose leaves may be `jax.ShapeDtypeStruct`s
         with a sharding: arrays are read into these shardings, each process its part.
         None brings all to the default device.
+      classes: named tuples and dataclasses of yours that the tree may hold.
 
     Returns:
       The tree, as it was saved; float and int leaves come back as arrays.
@@ -141,7 +174,7 @@ def restore(path: str | os.PathLike[str], like: PyTree | None = None) -> PyTree:
     Raises:
       FileNotFoundError: there is no such folder.
       ValueError: it is no checkpoint of phihat, or a file in it is missing or damaged;
-        or `like` has another structure, shape or dtype.
+        or `like` has another structure, shape or dtype; or a class must be given.
       ImportError: orbax is not installed.
 
     Example:
@@ -154,26 +187,42 @@ def restore(path: str | os.PathLike[str], like: PyTree | None = None) -> PyTree:
       >>> print(jax.random.key_data(key))
       [0 3]
     """
-    path = Path(os.path.abspath(path))
-    about = read_about(path)
+    path = _folders.as_path("restore", "path", path)
+    classes = _serialization.check_classes("restore", classes)
+    if not path.is_dir():
+        _folders.fetch_back(path.parent, path.name)
+    about = _manifest.read_about(path)
     if like is None:
-        return read_tree(path, about)
+        return read_tree(path, about, classes=classes)
     differences = compare_leaves(about["leaves"], like)
     if differences:
         raise ValueError(
             f"restore: {path} does not hold a tree like that. {' '.join(differences)}"
         )
     named = dict(zip(_tree.leaf_paths(like), jax.tree.leaves(like), strict=True))
-    leaves = _read_leaves(path, about, named)
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+    leaves = dict(zip(_paths(about), _read_leaves(path, about, named), strict=True))
+    return jax.tree.unflatten(
+        jax.tree.structure(like), [leaves[name] for name in named]
+    )
 
 
 def read_tree(
-    path: Path, about: dict[str, Any], like: dict[str, Any] | None = None
+    path: Path,
+    about: dict[str, Any],
+    like: dict[str, Any] | None = None,
+    *,
+    classes: Iterable[type] = (),
 ) -> PyTree:
     """Return the tree of a checkpoint; leaves named in `like` take its shardings."""
     leaves = _read_leaves(path, about, like or {})
-    return _skeleton.rebuild(about["tree"], leaves)
+    try:
+        return _serialization.rebuild(about["tree"], leaves, classes)
+    except ValueError as error:
+        raise ValueError(f"restore: {path} cannot be rebuilt: {error}.") from error
+
+
+def _paths(about: dict[str, Any]) -> list[str]:
+    return [kind["path"] for kind in about["leaves"]]
 
 
 def _read_leaves(path: Path, about: dict[str, Any], like: dict[str, Any]) -> list[Any]:
@@ -182,11 +231,21 @@ def _read_leaves(path: Path, about: dict[str, Any], like: dict[str, Any]) -> lis
         for number, kind in enumerate(about["leaves"])
         if 0 not in kind["shape"]
     }
-    arrays = _read_arrays(path, shardings) if shardings else {}
-    return [
-        _unpack(kind, arrays.get(str(number)))
-        for number, kind in enumerate(about["leaves"])
-    ]
+    try:
+        arrays = {}
+        if shardings:
+            arrays = _array_files.read_arrays(path / _manifest.ARRAYS, shardings)
+        return [
+            _array_files.unpack(kind, arrays.get(str(number)))
+            for number, kind in enumerate(about["leaves"])
+        ]
+    except ImportError:
+        raise
+    except Exception as error:  # whatever a damaged file makes orbax say
+        reason = _array_files.brief_reason(error)
+        raise _manifest.Damaged(
+            f"restore: the arrays of {path} cannot be read ({reason})."
+        ) from error
 
 
 def _wanted_sharding(kind: dict[str, Any], target: Any) -> Any:
@@ -205,13 +264,17 @@ class Checkpoints:
     """Where, how often and how many: the `checkpoint=` of `train`.
 
     Args:
-      path: a folder for the checkpoints of one fit.
+      path: a folder for the checkpoints of one fit; made absolute at once.
       every: steps between two, or a `datetime.timedelta`.
-      keep: how many of the newest to keep.
+      keep: how many of the newest whole ones to keep.
+      resume_anyway: parts of the call, by name, that may differ from those of the call
+        that wrote the checkpoint: "data", "key", "loss", "optimizer", "projection",
+        "sampler", "tolerance", "validation". A difference is then a warning; otherwise
+        one that makes the sequel wrong is refused.
 
     Raises:
       TypeError: `every` is neither a whole number nor a timedelta.
-      ValueError: a number is below 1.
+      ValueError: a number is below 1, the path is empty, or a part has no such name.
 
     Example:
       >>> import tempfile
@@ -234,15 +297,18 @@ class Checkpoints:
     path: str | os.PathLike[str]
     every: int | datetime.timedelta = datetime.timedelta(minutes=10)
     keep: int = 3
+    resume_anyway: str | Iterable[str] = ()
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if not isinstance(self.path, (str, os.PathLike)):
-            raise TypeError(
-                f"Checkpoints: `path` must be a folder's path, got "
-                f"{_checks.brief(self.path)}."
-            )
+        path = _folders.as_path("Checkpoints", "path", self.path)
+        object.__setattr__(self, "path", path)
         _checks.check_count("Checkpoints", "keep", self.keep)
+        parts = self.resume_anyway
+        parts = (parts,) if isinstance(parts, str) else tuple(parts)
+        for part in parts:
+            _checks.check_choice("Checkpoints", "resume_anyway", part, RESUMABLE)
+        object.__setattr__(self, "resume_anyway", parts)
         if isinstance(self.every, datetime.timedelta):
             if self.every <= datetime.timedelta(0):
                 raise ValueError(
@@ -261,197 +327,32 @@ class Checkpoints:
         """Return the steps of which there are checkpoints, oldest first."""
         folder = Path(self.path)
         names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-        return sorted(int(name) for name in names if _is_step(name))
+        return sorted(int(name) for name in names if is_step(name))
 
     def folder(self, step: int) -> Path:
         """Return where the checkpoint of a step is kept."""
-        return Path(os.path.abspath(self.path)) / f"{step:012d}"
-
-    def prepare(self) -> None:
-        """Make the folder, and see that it can be written."""
-        folder = Path(os.path.abspath(self.path))
-        probe = folder / ".writable"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink()
-            for entry in folder.iterdir():  # what a crash left half written
-                if _LEFTOVER.fullmatch(entry.name):
-                    shutil.rmtree(entry, ignore_errors=True)
-        except OSError as error:
-            raise type(error)(
-                f"train: the folder {folder} for checkpoints cannot be written "
-                f"({error.strerror}); choose another."
-            ) from error
-
-    def newest(self) -> int | None:
-        """Return the step of the newest complete checkpoint, or None.
-
-        What is damaged or foreign is named in a warning, left as it is, and passed
-        over.
-        """
-        folder = Path(self.path)
-        if folder.is_dir():
-            for entry in sorted(folder.iterdir()):
-                if not (_is_step(entry.name) or entry.name.startswith(".")):
-                    _warn(f"{entry} is no checkpoint of phihat; it is passed over.")
-        for step in reversed(self.steps()):
-            try:
-                read_about(self.folder(step))
-            except (Damaged, FileNotFoundError) as error:
-                _warn(f"{error} It is passed over.")
-            else:
-                return step
-        return None
-
-    def write(self, step: int, tree: PyTree, notes: dict[str, Any]) -> Path:
-        """Write a checkpoint, and remove those that are older than the ones to keep."""
-        path = self.folder(step)
-        if path.exists() and not is_ours(path) and jax.process_index() == 0:
-            path.rename(path.with_name(f"{path.name}.set-aside"))
-        save(path, tree, overwrite=True, notes=notes)
-        if jax.process_index() == 0:
-            for old in self.steps()[: -self.keep]:
-                if is_ours(self.folder(old)):
-                    shutil.rmtree(self.folder(old), ignore_errors=True)
-        return path
+        return Path(self.path) / f"{step:012d}"
 
 
-def read_about(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of itself, once all its files are found whole."""
-    if not path.is_dir():
-        raise FileNotFoundError(f"restore: there is no checkpoint at {path}.")
-    try:
-        files = json.loads((path / _FILES).read_text(encoding="utf-8"))
-        about = json.loads((path / _ABOUT).read_text(encoding="utf-8"))
-        if about["format"] != _FORMAT:
-            raise Damaged(
-                f"restore: {path} has the format {about['format']!r}, this version "
-                f"reads {_FORMAT!r}."
-            )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Damaged(
-            f"restore: {path} is no complete checkpoint of phihat ({error})."
-        ) from error
-    for name, wanted in files.items():
-        file = path / name
-        if not file.is_file():
-            raise Damaged(f"restore: {path} lacks its file {name}.")
-        if _fingerprint(file) != wanted:
-            raise Damaged(
-                f"restore: in {path} the file {name} is damaged: it has "
-                f"{file.stat().st_size} bytes, {wanted[0]} were written, or other ones."
-            )
-    return about
+RESUMABLE = (
+    "data",
+    "key",
+    "loss",
+    "optimizer",
+    "projection",
+    "sampler",
+    "tolerance",
+    "validation",
+)
+"""Parts of a call that may differ from those of a checkpoint, if asked for."""
 
 
-def is_ours(path: Path) -> bool:
-    """Tell whether a folder was made by `save`."""
-    return (path / _ABOUT).is_file() and (path / _FILES).is_file()
+def is_step(name: str) -> bool:
+    """Tell whether a folder of this name is the checkpoint of a step."""
+    return _STEP.fullmatch(name) is not None and f"{int(name):012d}" == name
 
 
 # -------------------------------------------------------------------- private helpers
-
-
-def _is_step(name: str) -> bool:
-    return name.isdigit()
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=2)
-
-
-def _orbax() -> Any:
-    try:
-        import orbax.checkpoint as orbax
-    except ImportError as error:
-        raise ImportError(
-            "Checkpoints need orbax: `pip install 'phihat[checkpoint]'`."
-        ) from error
-    return orbax
-
-
-@contextlib.contextmanager
-def _quiet_peers() -> Any:
-    """Silence what orbax says about files that a checkpoint of ours never has."""
-    from absl import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-
-
-def _write_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    orbax = _orbax()
-    with _quiet_peers():
-        writer = orbax.Checkpointer(orbax.PyTreeCheckpointHandler())
-        writer.save(path, args=orbax.args.PyTreeSave(arrays))
-        writer.close()
-
-
-def _read_arrays(path: Path, shardings: dict[str, Any]) -> dict[str, Any]:
-    """Read arrays by name, into a sharding or, where that is None, to the host."""
-    orbax = _orbax()
-    wanted = {
-        name: orbax.RestoreArgs(restore_type=np.ndarray)
-        if sharding is None
-        else orbax.ArrayRestoreArgs(sharding=sharding)
-        for name, sharding in shardings.items()
-    }
-    try:
-        with _quiet_peers():
-            reader = orbax.Checkpointer(orbax.PyTreeCheckpointHandler())
-            return reader.restore(
-                path / _ARRAYS, args=orbax.args.PyTreeRestore(restore_args=wanted)
-            )
-    except Exception as error:
-        raise Damaged(
-            f"restore: the arrays of {path} cannot be read ({error})."
-        ) from error
-
-
-def _pack(
-    leaves: list[Any], paths: list[str]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return a description of every leaf, and the arrays that orbax can write."""
-    kinds, arrays = [], {}
-    for number, (leaf, path) in enumerate(zip(leaves, paths, strict=True)):
-        if not isinstance(leaf, _LEAVES):
-            raise TypeError(
-                f"save: the leaf at {path or 'the root'} must be an array or a number, "
-                f"got {_checks.brief(leaf)}."
-            )
-        key, is_host = None, not isinstance(leaf, jax.Array)
-        array: Any = np.asarray(leaf) if is_host else leaf
-        if _tree.is_key(array):
-            key, array = str(jax.random.key_impl(array)), jax.random.key_data(array)
-        if not is_host and jax.process_count() > 1 and array.is_fully_addressable:
-            array = np.asarray(array)  # each process has it; the first writes it
-        kinds.append(
-            {
-                "path": path,
-                "shape": list(array.shape),
-                "dtype": str(array.dtype),
-                "key": key,
-                "host": is_host,
-            }
-        )
-        if array.size:
-            arrays[str(number)] = array
-    return kinds, arrays
-
-
-def _unpack(kind: dict[str, Any], array: Any) -> Any:
-    if array is None:
-        array = np.zeros(kind["shape"], jnp.dtype(kind["dtype"]))
-    if not kind["host"]:
-        array = jnp.asarray(array)
-    return jax.random.wrap_key_data(array, impl=kind["key"]) if kind["key"] else array
 
 
 def compare_leaves(kinds: list[dict[str, Any]], like: PyTree) -> list[str]:
@@ -480,43 +381,17 @@ def compare_leaves(kinds: list[dict[str, Any]], like: PyTree) -> list[str]:
     return differences
 
 
-def _files(folder: Path) -> list[str]:
-    return sorted(
-        str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()
-    )
+# ---------------------------------------------------------------- several processes
 
 
-def _fingerprint(file: Path) -> list[int]:
-    """Return the size of a file and a checksum of its bytes."""
-    size, checksum = 0, 0
-    with file.open("rb") as stream:
-        while part := stream.read(2**22):
-            size += len(part)
-            checksum = zlib.crc32(part, checksum)
-    return [size, checksum]
+def _agree_on_token() -> str:
+    """Return what tells this writing from any other, the same in all processes."""
+    if jax.process_count() == 1:
+        return _folders.new_token()
+    from jax.experimental import multihost_utils
 
-
-def _force_to_disk(folder: Path) -> None:
-    for entry in [*folder.rglob("*"), folder]:
-        descriptor = os.open(entry, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _replace(temporary: Path, path: Path) -> None:
-    old = path.with_name(f".{path.name}.old")
-    if path.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-    temporary.rename(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    shutil.rmtree(old, ignore_errors=True)
+    drawn = np.int32(secrets.randbits(31))
+    return _folders.new_token(int(multihost_utils.broadcast_one_to_all(drawn)))
 
 
 def _all_succeeded(mine: bool) -> bool:

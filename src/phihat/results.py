@@ -108,6 +108,8 @@ class FitResult:
       nonfinite_data_leaf: the number of the first data leaf that holds an infinite or
         NaN entry; looked for only where the fit failed, else -1, int32 [].
       data_paths: the paths of the data leaves, for the message.
+      ended_by: what ended a fit with the status STOPPED, such as the name of a
+        callback; else empty.
 
     Example:
       >>> from phihat import fit, gradient_descent
@@ -126,6 +128,7 @@ class FitResult:
     nonfinite_leaf: Int[Array, "*lanes"]
     nonfinite_data_leaf: Int[Array, "*lanes"]
     data_paths: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    ended_by: str = dataclasses.field(default="", metadata={"static": True})
 
     def plot(self, *, axes: Any = None) -> Any:
         """Draw how the loss fell, by `phihat.plot.loss_curves`."""
@@ -301,7 +304,8 @@ def _headline(result: FitResult) -> str:
         error = _explain(result)
         at = f" at {error.path}" if error.path else ""
         return f"{code.name}, the {error.quantity} was not finite{at} at step {steps}"
-    return f"{code.name} after {steps} steps, {_REASONS[code]}"
+    reason = f"by {result.ended_by}" if result.ended_by else _REASONS[code]
+    return f"{code.name} after {steps} steps, {reason}"
 
 
 def _count_statuses(status: np.ndarray) -> str:

@@ -17,6 +17,7 @@ Example:
 """
 
 from phihat.training.flight_recorder import Replay, flight_recorder, replay
-from phihat.training.long_fits import Validation, train
+from phihat.training.long_fits import train
+from phihat.training.validation import Validation
 
 __all__ = ["Replay", "Validation", "flight_recorder", "replay", "train"]

@@ -1,90 +1,50 @@
 """What a long fit keeps on disk, and how it goes on from there.
 
 Example:
+  >>> import phihat
   >>> from phihat.training import checkpointing
-  >>> checkpointing.by_path({"w": 1.0})
-  {"['w']": 1.0}
+  >>> checkpoints = phihat.Checkpoints("somewhere", every=10)
+  >>> checkpointing.CheckpointManager(checkpoints, {}).is_due(20)
+  True
 """
 
+import contextlib
 import datetime
-import json
+import os
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 from jaxtyping import PyTree
 
 from phihat import checkpoint
-from phihat._core import programs as _programs
+from phihat._core import array_files as _array_files
+from phihat._core import folders as _folders
+from phihat._core import manifest as _manifest
 from phihat._core import tree as _tree
-from phihat._core.serialization import describe, rebuild
-from phihat._core.types import Status
+from phihat._core.serialization import describe
 from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult
-from phihat.training import chunks, fingerprint
+from phihat.training import chunks, fingerprint, multihost
 from phihat.training.driver import Run, steps_until
+from phihat.training.locking import FolderLock
 from phihat.training.logging import Log
-from phihat.training.streams import Place
+from phihat.training.restoring import (
+    RESULT_PARTS,
+    RestoredRun,
+    as_text,
+    by_path,
+    restore,
+)
+from phihat.training.validation import Validator
 
-__all__ = ["Held", "Keeper", "Kept", "by_path", "from_path"]
-
-
-class Held:
-    """Held-out data, their losses so far, and the params that did best on them.
-
-    Args:
-      data: as the loss takes them.
-      every: steps between two looks.
-      patience: looks without a better loss after which the fit ends, or None.
-    """
-
-    def __init__(self, data: Any, every: int, patience: int | None) -> None:
-        """Begin with no look."""
-        self.data = data
-        self.every = every
-        self.patience = patience
-        self.steps: list[int] = []
-        self.losses: list[float] = []
-        self.best_loss = np.inf
-        self.best_params: PyTree = None
-        self.waited = 0
-
-    def look(self, run: Run) -> None:
-        """Measure the loss where the run stands."""
-        if self.steps and self.steps[-1] == run.step:
-            return
-        program = _programs.bind(chunks.evaluate, run.code, run.options)
-        loss, params = program(run.carry.state, self.data)
-        self.steps.append(run.step)
-        self.losses.append(float(loss))
-        if self.best_params is None or float(loss) < self.best_loss:
-            self.best_loss, self.best_params, self.waited = float(loss), params, 0
-        else:
-            self.waited += 1
-
-    @property
-    def is_over(self) -> bool:
-        """Whether patience is at its end."""
-        return self.patience is not None and self.waited >= self.patience
+__all__ = ["CheckpointManager"]
 
 
-class Kept(NamedTuple):
-    """A run as a checkpoint holds it; `result` where it had ended."""
-
-    carry: chunks.Carry
-    history: dict[str, Any]
-    num_rows: int
-    start_step: int
-    status: Status
-    place: Place | None
-    result: FitResult | None
-    folder: Path
-
-
-class Keeper:
+class CheckpointManager:
     """Writes the checkpoints of a run, and reads them.
 
     Args:
@@ -93,6 +53,7 @@ class Keeper:
 
     Attributes:
       log: told of every checkpoint.
+      saved_step: of the last checkpoint written or read, or None.
     """
 
     def __init__(self, checkpoints: Checkpoints, configuration: dict[str, Any]) -> None:
@@ -102,6 +63,50 @@ class Keeper:
         self.log: Log | None = None
         self.saved_step: int | None = None
         self._saved_at = time.monotonic()
+        self._lock: FolderLock | None = None
+        self._is_whole: dict[int, bool] = {}
+
+    @property
+    def _root(self) -> Path:
+        return Path(self.checkpoints.path)
+
+    # ------------------------------------------------------------------ the folder
+
+    def open(self) -> None:
+        """Make the folder, claim it for this fit, and clean what crashes left.
+
+        Raises:
+          OSError: it cannot be written.
+          RuntimeError: another fit uses it.
+        """
+        multihost.from_first("train", f"use {self._root}", self._open)
+
+    def _open(self) -> int:
+        root = self._root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            probe = root / f".{_folders.new_token()}.probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise type(error)(
+                f"train: the folder {root} for checkpoints cannot be written "
+                f"({error.strerror}); choose another."
+            ) from error
+        lock = FolderLock(root)
+        is_locked = lock.acquire("train")
+        self._lock = lock
+        _folders.fetch_back(root)
+        _folders.clean(root, is_locked=is_locked)
+        return 1
+
+    def close(self) -> None:
+        """Give the folder back."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    # -------------------------------------------------------------------- when to write
 
     def steps_until_due(self, done: int) -> int:
         """Return how many steps may be taken before one is due by their number."""
@@ -122,11 +127,31 @@ class Keeper:
             return time.monotonic() - self._saved_at >= every.total_seconds()
         return done > 0 and done % every == 0
 
-    def save(self, run: Run, held: Held | None, result: FitResult | None) -> None:
+    # -------------------------------------------------------------------------- writing
+
+    def save(
+        self, run: Run, validator: Validator | None, result: FitResult | None
+    ) -> None:
         """Write a checkpoint; where that fails, say so and keep the one before."""
         self._saved_at = time.monotonic()
+        try:
+            tree, notes = self._collect(run, validator, result)
+            path = self._write(run.step, tree, notes)
+        except ImportError:
+            raise
+        except Exception as error:  # whatever a disk, or orbax, has to say
+            self._warn_unwritten(run.step, error)
+            return
+        self.saved_step = run.step
+        if self.log is not None:
+            self.log.note("checkpoint", at=run.step, path=str(path))
+
+    def _collect(
+        self, run: Run, validator: Validator | None, result: FitResult | None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the arrays to write, and the notes beside them."""
         rows = run.join_history()
-        tree = {
+        tree: dict[str, Any] = {
             "state": by_path(run.carry.state),
             "recorders": by_path(run.carry.recorder_states),
             "history": {name: by_path(rows[name]) for name in rows},
@@ -136,36 +161,74 @@ class Keeper:
             "status": int(run.status),
             "start_step": run.start_step,
             "num_rows": run.num_rows,
-            "place": _as_text(run.place),
+            "place": as_text(run.place),
+            "rows": {name: describe(rows[name])[0] for name in rows},
+            "row_paths": {name: _tree.leaf_paths(rows[name]) for name in rows},
         }
-        if held is not None and held.steps:
-            tree["held"] = by_path(held.best_params)
-            notes["held"] = [held.steps, held.losses, held.best_loss, held.waited]
+        if run.new_numbers is not None:
+            tree["numbers"] = run.new_numbers
+        if validator is not None and validator.steps:
+            notes["validation"] = validator.as_notes()
+            if validator.best_params is not None:
+                tree["best_params"] = by_path(validator.best_params)
         if result is not None:
-            parts = {name: getattr(result, name) for name in _RESULT}
+            parts = {name: getattr(result, name) for name in RESULT_PARTS}
             tree["result"] = parts | {"params": by_path(result.params)}
             notes["data_paths"] = list(result.data_paths)
-        try:
-            notes["rows"] = {
-                name: describe(rows[name])[0] for name in rows if name != "params"
-            }
-            path = self.checkpoints.write(run.step, tree, notes)
-        except ImportError:
-            raise
-        except Exception as error:  # whatever a disk, or orbax, has to say
-            kept = "none was written before"
-            if self.saved_step is not None:
-                kept = f"that of step {self.saved_step} is kept"
-            reason = " ".join(str(error).split())
-            warnings.warn(
-                f"train: the checkpoint of step {run.step} could not be written to "
-                f"{self.checkpoints.path} ({reason}); {kept}, and the fit goes on.",
-                stacklevel=2,
-            )
-            return
-        self.saved_step = run.step
-        if self.log is not None:
-            self.log.note("checkpoint", at=run.step, path=str(path))
+            notes["ended_by"] = run.ended_by
+        return tree, notes
+
+    def _warn_unwritten(self, step: int, error: Exception) -> None:
+        kept = "none was written before"
+        if self.saved_step is not None:
+            kept = f"that of step {self.saved_step} is kept"
+        warnings.warn(
+            f"train: the checkpoint of step {step} could not be written to "
+            f"{self._root} ({_array_files.brief_reason(error)}); {kept}, and the fit "
+            "goes on.",
+            stacklevel=3,
+        )
+
+    def _write(self, step: int, tree: PyTree, notes: dict[str, Any]) -> Path:
+        """Write a checkpoint, and remove those that are older than the ones to keep."""
+        path = self.checkpoints.folder(step)
+        is_first = jax.process_index() == 0
+        if is_first and os.path.lexists(path) and _manifest.find_foreign(path):
+            token = _folders.new_token()
+            path.rename(path.with_name(f"{path.name}.{token}.set-aside"))
+        checkpoint.save(path, tree, overwrite=True, notes=notes)
+        self._is_whole[step] = True
+        if is_first:
+            self._prune(step)
+        return path
+
+    def _prune(self, written: int) -> None:
+        """Remove what is older than the newest whole ones, of which `written` is one.
+
+        What is damaged counts for nothing, and is left for its owner to look at.
+        """
+        kept = 1
+        with contextlib.suppress(OSError):
+            for step in reversed(self.checkpoints.steps()):
+                folder = self.checkpoints.folder(step)
+                if step == written or self._is_whole.get(step) is False:
+                    continue
+                if _manifest.find_foreign(folder):
+                    continue
+                if kept < self.checkpoints.keep:
+                    kept += self._look_whole(step)
+                else:
+                    with contextlib.suppress(OSError):
+                        _folders.remove(folder)
+
+    def _look_whole(self, step: int) -> bool:
+        if step not in self._is_whole:
+            try:
+                _read_about(self.checkpoints.folder(step))
+                self._is_whole[step] = True
+            except (ValueError, OSError):
+                self._is_whole[step] = False
+        return self._is_whole[step]
 
     def tell(self) -> str:
         """Say what is saved."""
@@ -174,149 +237,139 @@ class Keeper:
         folder = self.checkpoints.folder(self.saved_step)
         return f"the checkpoint of step {self.saved_step} is in {folder}"
 
-    def load(self, carry: chunks.Carry, held: Held | None) -> Kept | None:
-        """Return what the newest complete checkpoint holds, or None without one.
+    # -------------------------------------------------------------------------- reading
+
+    def load(
+        self,
+        carry: chunks.Carry,
+        validator: Validator | None,
+        rows_like: Callable[[], dict[str, Any]] | None = None,
+    ) -> RestoredRun | None:
+        """Return what the newest whole checkpoint holds, or None without one.
+
+        What is damaged, unreadable or foreign is named in a warning, left as it is, and
+        passed over.
 
         Args:
           carry: as the run would begin, for its structure, shapes and shardings.
-          held: is brought to where it was.
+          validator: is brought to where it was.
+          rows_like: makes rows of the history, for the classes in them; None where that
+            cannot be before the first batch.
 
         Raises:
           ValueError: the checkpoint belongs to another fit.
         """
         if jax.process_index() == 0:
-            self.checkpoints.prepare()
-        step = self.checkpoints.newest()
-        if step is None:
-            return None
-        folder = self.checkpoints.folder(step)
-        about = checkpoint.read_about(folder)
-        notes = about["notes"]
-        self._check(folder, about, carry)
-        wanted = {"state": carry.state, "recorders": carry.recorder_states}
-        saved = checkpoint.read_tree(
-            folder,
-            about,
-            {
-                f"[{part!r}][{path!r}]": leaf
-                for part, tree in wanted.items()
-                for path, leaf in by_path(tree).items()
-            },
-        )
-        params = carry.state.params
-        if held is not None and "held" in notes:
-            held.steps, held.losses, held.best_loss, held.waited = notes["held"]
-            held.best_params = from_path(params, saved["held"])
-        self.saved_step = step
-        rows = {
-            name: from_path(params, flat)
-            if name == "params"
-            else rebuild(notes["rows"][name], list(flat.values()))
-            for name, flat in saved["history"].items()
-        }
-        state = from_path(carry.state, saved["state"])
-        result = None
-        if "result" in saved:
-            parts = {name: saved["result"][name] for name in _RESULT}
-            result = FitResult(
-                params=from_path(params, saved["result"]["params"]),
-                history={},
-                status=state.status,
-                state=state,
-                data_paths=tuple(notes["data_paths"]),
-                **parts,
-            )
-        return Kept(
-            carry=chunks.Carry(
-                state, from_path(carry.recorder_states, saved["recorders"])
-            ),
-            history=rows,
-            num_rows=notes["num_rows"],
-            start_step=notes["start_step"],
-            status=Status(notes["status"]),
-            place=_from_text(notes["place"]),
-            result=result,
-            folder=folder,
-        )
+            self._warn_of_foreign()
+        while True:
+            # Process 0 chooses: another may see the folder as it was a second ago.
+            step = multihost.from_first("train", "find a checkpoint", self._find) - 1
+            if step < 0:
+                return None
+            folder = self.checkpoints.folder(step)
+            try:
+                about = _read_about(folder)
+                changed = self._check(folder, about, carry)
+                restored = restore(folder, about, carry, validator, rows_like)
+                if "optimizer" in changed:  # its new numbers are those of the call
+                    restored = restored._replace(numbers=None)
+            except (_manifest.Damaged, OSError) as error:
+                if jax.process_count() > 1:
+                    raise
+                self._pass_over(step, error)
+            else:
+                self._is_whole[step] = True
+                self.saved_step = step
+                return restored
 
-    def _check(self, folder: Path, about: dict[str, Any], carry: chunks.Carry) -> None:
-        """Refuse the checkpoint of another fit, and name what merely changed."""
+    def _find(self) -> int:
+        """Return one more than the step of the newest whole checkpoint, or zero."""
+        for step in reversed(self.checkpoints.steps()):
+            if self._is_whole.get(step) is False:
+                continue
+            try:
+                _read_about(self.checkpoints.folder(step))
+            except (_manifest.Damaged, OSError) as error:
+                self._pass_over(step, error)
+            else:
+                return step + 1
+        return 0
+
+    def _pass_over(self, step: int, error: Exception) -> None:
+        self._is_whole[step] = False
+        _warn(f"{error} It is passed over.")
+
+    def _warn_of_foreign(self) -> None:
+        for entry in sorted(self._root.iterdir()):
+            if not checkpoint.is_step(entry.name) and not entry.name.startswith("."):
+                _warn(f"{entry} is no checkpoint of phihat; it is passed over.")
+
+    def _check(
+        self, folder: Path, about: dict[str, Any], carry: chunks.Carry
+    ) -> set[str]:
+        """Refuse the checkpoint of another fit; name and return what merely changed."""
         before = about["notes"].get("configuration")
         if before is None:
             raise ValueError(
                 f"train: {folder} was made by `checkpoint.save` and not by `train`; "
                 "choose another folder for the checkpoints."
             )
-        grave, slight = fingerprint.compare(before, self.configuration)
+        allowed = tuple(self.checkpoints.resume_anyway)
+        try:
+            changes = fingerprint.compare(before, self.configuration, allowed)
+        except (AttributeError, TypeError) as error:
+            raise _manifest.Damaged(
+                f"train: {folder} does not say of what fit it is."
+            ) from error
+        grave = [change for change in changes if change.is_grave]
         if not grave:
-            prefix = "['state']"
-            kinds = {
-                kind["path"].removeprefix(prefix): kind
-                for kind in about["leaves"]
-                if kind["path"].startswith(prefix)
-            }
-            grave = checkpoint.compare_leaves(
-                [kind | {"path": path} for path, kind in kinds.items()],
-                by_path(carry.state),
-            )
+            found = _compare_state(about, carry)
+            grave = [fingerprint.Change("params", said, True) for said in found]
         if grave:
+            told = " ".join(change.sentence for change in grave)
             raise ValueError(
-                f"train: {folder} holds another fit. {' '.join(grave)} Choose another "
-                "folder, or make the call that wrote it; nothing was changed."
+                f"train: {folder} holds another fit. {told} Choose another folder, or "
+                f"make the call that wrote it; nothing was changed.{_cure(grave)}"
             )
-        if slight:
+        if changes:
+            told = " ".join(change.sentence for change in changes)
             warnings.warn(
-                f"train: going on from {folder}, although not all is as it was. "
-                f"{' '.join(slight)}",
+                f"train: going on from {folder}, although not all is as it was. {told}",
                 stacklevel=2,
             )
+        return {change.part for change in changes}
 
 
-_RESULT = (
-    "grad_norm",
-    "loss",
-    "nonfinite_data_leaf",
-    "nonfinite_leaf",
-    "num_steps",
-)
+def _cure(grave: list[fingerprint.Change]) -> str:
+    """Say how to go on all the same, where that can be."""
+    parts = sorted({change.part for change in grave})
+    if not set(parts) <= set(checkpoint.RESUMABLE):
+        return ""
+    named = repr(parts[0]) if len(parts) == 1 else repr(parts)
+    return (
+        f" If the change is meant, say so: `Checkpoints(..., resume_anyway={named})`."
+    )
 
 
-def by_path(tree: PyTree) -> dict[str, Any]:
-    """Return the leaves of a tree by their paths.
-
-    Example:
-      >>> by_path((1.0, {"a": 2.0}))
-      {'[0]': 1.0, "[1]['a']": 2.0}
-    """
-    return dict(zip(_tree.leaf_paths(tree), jax.tree.leaves(tree), strict=True))
-
-
-def from_path(like: PyTree, leaves: dict[str, Any]) -> PyTree:
-    """Put leaves that `by_path` named into a tree of the same structure."""
-    ordered = [leaves[path] for path in _tree.leaf_paths(like)]
-    return jax.tree.unflatten(jax.tree.structure(like), ordered)
+def _compare_state(about: dict[str, Any], carry: chunks.Carry) -> list[str]:
+    prefix = "['state']"
+    kinds = {
+        kind["path"].removeprefix(prefix): kind
+        for kind in about["leaves"]
+        if kind["path"].startswith(prefix)
+    }
+    return checkpoint.compare_leaves(
+        [kind | {"path": path} for path, kind in kinds.items()],
+        by_path(carry.state),
+    )
 
 
-def _as_text(place: Place | None) -> Any:
-    """Return a stream's place as JSON can hold it."""
-    if place is None:
-        return None
-    told: Any = place.told
-    if isinstance(told, bytes):
-        told = {"bytes": told.decode("latin-1")}
-    else:
-        try:
-            told = None if told is None else {"json": json.dumps(told)}
-        except (TypeError, ValueError):
-            told = None  # as if it told nothing
-    return [place.passes, place.batches, told]
+def _read_about(folder: Path) -> dict[str, Any]:
+    """Return what the checkpoint of a step says of itself, if it is whole."""
+    if folder.is_symlink():
+        raise _manifest.Damaged(f"{folder} is a link, and no checkpoint.")
+    return _manifest.read_about(folder)
 
 
-def _from_text(text: Any) -> Place | None:
-    if text is None:
-        return None
-    passes, batches, told = text
-    if told is not None:
-        is_bytes = "bytes" in told
-        told = told["bytes"].encode("latin-1") if is_bytes else json.loads(told["json"])
-    return Place(passes, batches, told)
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=3)

@@ -9,11 +9,13 @@ Example:
   {'a': Array(1., dtype=float32, weak_type=True)}
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
+from jax.tree_util import Partial
 from jaxtyping import Array, Int, PyTree
 
 from phihat import fitting
@@ -36,8 +38,13 @@ __all__ = [
     "evaluate",
     "evaluation_params",
     "finish",
+    "optimizer_numbers",
+    "optimizer_of",
     "own",
+    "row_shapes",
     "tell",
+    "with_numbers",
+    "with_optimizer",
 ]
 
 
@@ -158,6 +165,16 @@ def advance(
     return after, report
 
 
+def row_shapes(
+    code: Any, options: Options, carry: Carry, data: Batch
+) -> dict[str, Any]:
+    """Return shapes and classes of the history's rows, without taking a step."""
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    advance_fn = functools.partial(advance, code, options, True)
+    _, report = jax.eval_shape(advance_fn, carry, data, number, number, number)
+    return report.rows
+
+
 def stream_feed(data: Batch, is_group: bool, first_step: Int[Array, ""]) -> Feed:
     """Return the feed of one batch, or of a group whose first belongs to a step."""
 
@@ -227,6 +244,41 @@ def finish(
     last = jnp.where(failed, state.step, jnp.maximum(state.step - 1, 0))
     feed = stream_feed(data, options.is_group, last - position)
     return fitting.conclude(step_fn, feed, state, leaf, feed.batch_fn(last), params)
+
+
+def with_optimizer(code: Any, optimizer: Any) -> Any:
+    """Return the code of a fit with another optimizer."""
+    step_fn, *rest = code
+    loss_fn, _, projection = step_fn.args
+    step_fn = Partial(step_fn.func, loss_fn, optimizer, projection, **step_fn.keywords)
+    return (step_fn, *rest)
+
+
+def optimizer_of(code: Any) -> Any:
+    """Return the optimizer of a fit."""
+    return code[0].args[1]
+
+
+def optimizer_numbers(code: Any) -> dict[str, Any]:
+    """Return the numbers of a fit's optimizer by their paths."""
+    leaves = jax.tree_util.tree_flatten_with_path(optimizer_of(code))[0]
+    return {
+        jax.tree_util.keystr(path): leaf
+        for path, leaf in leaves
+        if _tree.is_number(leaf)
+    }
+
+
+def with_numbers(code: Any, numbers: dict[str, Any]) -> Any:
+    """Return the optimizer of a fit with other numbers, as `optimizer_numbers` gave."""
+
+    def put(path: Any, leaf: Any) -> Any:
+        found = numbers.get(jax.tree_util.keystr(path))
+        if found is None:
+            return leaf
+        return float(found) if type(leaf) is float else found
+
+    return jax.tree_util.tree_map_with_path(put, optimizer_of(code))
 
 
 def tell(

@@ -6,6 +6,8 @@ Example:
   3
 """
 
+import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,9 +21,9 @@ from phihat._core.types import Status
 from phihat._engine.recorders import blank
 from phihat.results import FitResult, FitState
 from phihat.training import chunks, multihost
-from phihat.training.streams import Group, Place, Stream, StreamFailure
+from phihat.training.streams import Place, Stream, StreamBatches, StreamFailure
 
-__all__ = ["Piece", "Run", "first_room", "steps_until"]
+__all__ = ["ChunkBatches", "Run", "first_room", "join_rows", "steps_until"]
 
 _CHUNK_SECONDS = 0.2
 """How long a chunk should last: host work of a millisecond is then below 1 %."""
@@ -32,8 +34,17 @@ _FEW_ROWS, _MANY_ROWS = 2**10, 2**18
 _BUFFER_BYTES = 2**25
 """A large buffer for rows takes at most so many bytes."""
 
+_STREAM_SECONDS = 0.1
+"""As long for a chunk of a stream, since several of them are on their way at once."""
+
+_GROWTH = 8
+"""A chunk has at most so many times the steps of the one before: steps differ."""
+
 _IN_FLIGHT = 4
 """Chunks of a stream that may be on their way before the host looks at one."""
+
+_PATIENT_SECONDS = 0.4
+"""What lasts longer is waited for in naps, in which a signal is heard."""
 
 
 def first_room(entries: Any, state: FitState) -> int:
@@ -50,23 +61,23 @@ def steps_until(step: int, every: int) -> int:
     return every - step % every
 
 
-class Piece(NamedTuple):
+class ChunkBatches(NamedTuple):
     """Data for some steps.
 
     Attributes:
       num_steps: how many steps they serve.
-      position: the number in the group of the first batch.
-      group: of a stream's batches, or None where the data are arrays.
+      position: the number in the source of the first batch.
+      source: of a stream's batches, or None where the data are arrays.
     """
 
     num_steps: int
     position: int = 0
-    group: Group | None = None
+    source: StreamBatches | None = None
 
 
 class _Pending(NamedTuple):
     report: chunks.Report
-    piece: Piece
+    batches: ChunkBatches
     begin: int
 
 
@@ -118,10 +129,14 @@ class Run:
         self.chunk = chunk
         self.is_shared = is_shared
         self.step_seconds: float | None = None
+        self.ended_by = ""
+        self.new_numbers: dict[str, Any] | None = None
+        self._num_measured = 0
+        self._longest = 1
         self._data = data
-        self._group: Group | None = None
+        self._source: StreamBatches | None = None
         self._used = 0
-        self._last: tuple[Piece, int] | None = None
+        self._last: tuple[ChunkBatches, int] | None = None
         self._place = None if stream is None else stream.place
         self._records = records
         self._pending: list[_Pending] = []
@@ -136,37 +151,41 @@ class Run:
         """Steps launched in this run."""
         return self.launched - self.start_step
 
-    def piece(self, limit: int) -> Piece | None:
+    def next_batches(self, limit: int) -> ChunkBatches | None:
         """Return data for at most `limit` steps, or None where none are left now."""
         if self.num_steps is not None:
             limit = min(limit, self.num_steps - self.done)
         if self.chunk is not None:
             limit = min(limit, steps_until(self.done, self.chunk))
         room = self._room * self._stride - self.done % self._stride
-        limit = min(limit, room)
+        limit = min(limit, room, self._affordable())
         if self.stream is None:
-            return Piece(min(limit, self._affordable()))
-        if self._group is None or self._used == self._group.num_batches:
+            return ChunkBatches(limit)
+        if self._source is None or self._used == self._source.num_batches:
             try:
                 # Who shares a fit waits for the batch: all then do the same.
                 timeout = None if self.is_shared else 0.1
-                self._group, self._used = self.stream.read(timeout=timeout), 0
+                self._source, self._used = self.stream.read(timeout=timeout), 0
             except StreamFailure as failure:
                 self.failure = failure
-                self._group = None
-            if self._group is None:
+                self._source = None
+            if self._source is None:
                 self.stream_ended = True
                 return None
-        count = min(limit, self._group.num_batches - self._used)
-        return Piece(count, self._used, self._group)
+        count = min(limit, self._source.num_batches - self._used)
+        return ChunkBatches(count, self._used, self._source)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it is known how long a step takes: the first one was compiled."""
+        return self._num_measured > 1
 
     def _affordable(self) -> int:
-        """Return how many steps a chunk should have."""
-        if self.chunk is not None:
-            return self.chunk
-        if self.step_seconds is None:
-            return 16
-        return max(1, int(_CHUNK_SECONDS / self.step_seconds))
+        """Return how many steps a chunk should have: one, until that is measured."""
+        if not self.is_measured or self.step_seconds is None:
+            return 1
+        seconds = _CHUNK_SECONDS if self.stream is None else _STREAM_SECONDS
+        return max(1, min(int(seconds / self.step_seconds), self._longest * _GROWTH))
 
     def go_on(self) -> None:
         """Run again where an earlier call was stopped from outside."""
@@ -181,34 +200,34 @@ class Run:
         leaves = jax.tree.leaves(self.carry)
         return not self._pending and not any(leaf.is_deleted() for leaf in leaves)
 
-    def launch(self, piece: Piece) -> None:
-        """Start the chunk that uses a piece."""
-        is_group = piece.group is not None and piece.group.is_stacked
+    def launch(self, batches: ChunkBatches) -> None:
+        """Start a chunk of steps on these batches."""
+        is_group = batches.source is not None and batches.source.is_stacked
         options = self.options._replace(num_rows=self._room, is_group=is_group)
         program = self._programs.get(options)
         if program is None:
             program = _programs.bind(chunks.advance, self.code, options, donates=True)
             self._programs[options] = program
         begin = self.done % self._stride
-        numbers = (begin, begin + piece.num_steps, piece.position)
-        data = self._data if piece.group is None else piece.group.data
+        numbers = (begin, begin + batches.num_steps, batches.position)
+        data = self._data if batches.source is None else batches.source.data
         self.carry, report = program(
             self.carry, data, *(np.int32(number) for number in numbers)
         )
-        self._pending.append(_Pending(report, piece, begin))
-        self.launched += piece.num_steps
-        if piece.group is not None:
-            self._used += piece.num_steps
-            piece.group.is_used_up = self._used == piece.group.num_batches
-        if piece.group is not None and len(self._pending) > _IN_FLIGHT:
+        self._pending.append(_Pending(report, batches, begin))
+        self.launched += batches.num_steps
+        if batches.source is not None:
+            self._used += batches.num_steps
+            batches.source.is_used_up = self._used == batches.source.num_batches
+        if batches.source is not None and len(self._pending) > _IN_FLIGHT:
             self._release(self._pending[-_IN_FLIGHT - 1])
 
     def _release(self, pending: _Pending) -> None:
         """Wait for a chunk; once it went well, its batches are needed no more."""
-        group = pending.piece.group
+        source = pending.batches.source
         went_well = int(pending.report.status) == Status.RUNNING
-        if went_well and group is not None and group.is_used_up:
-            group.data = None
+        if went_well and source is not None and source.is_used_up:
+            source.data = None
 
     def drain(self) -> dict[str, Any]:
         """Wait for what was launched; return the rows of the history that it wrote."""
@@ -222,7 +241,7 @@ class Run:
             measured = pending.begin + made + (status != Status.RUNNING)
             skipped, written = int(pending.begin > 0), -(-measured // self._stride)
             if measured > pending.begin:
-                self._last = pending.piece, self.step
+                self._last = pending.batches, self.step
                 new.append(_take_rows(report.rows, skipped, written))
                 self.num_rows += written - skipped
             self.step, self.status = step, status
@@ -234,7 +253,7 @@ class Run:
         self.launched = self.step
         if self.num_rows == before or not self._records:
             return {}
-        rows = _join(new)
+        rows = join_rows(new)
         self.history.append(rows)
         return rows | {"step": self._steps(before, self.num_rows)}
 
@@ -243,19 +262,27 @@ class Run:
         return self.start_step + rows * np.int32(self._stride)
 
     def wait(self) -> None:
-        """Wait until what was launched is done."""
-        jax.block_until_ready(self._pending[-1].report)
+        """Wait until what was launched is done; Ctrl-C is heard while it takes long."""
+        report = self._pending[-1].report
+        expected = self._pending[-1].batches.num_steps * (self.step_seconds or np.inf)
+        nap = 1e-4
+        while expected > _PATIENT_SECONDS and not _is_ready(report):
+            time.sleep(nap)
+            nap = min(2 * nap, 0.02)
+        jax.block_until_ready(report)
 
     def learn(self, seconds: float, steps: int) -> None:
-        """Take note of how long a chunk of arrays took, and choose the room for rows.
+        """Take note of how long a chunk took, and choose the room for rows.
 
         More room is another program, and pays only where steps are very short.
         """
         if self.is_shared:
             seconds = multihost.first_of(seconds)
-        is_first = self.step_seconds is None
         self.step_seconds = max(seconds / steps, 1e-9)
-        if is_first or self._room >= _MANY_ROWS or self.chunk is not None:
+        self._num_measured += 1
+        self._longest = max(steps, self._longest)
+        is_full = self._room >= _MANY_ROWS or steps * _GROWTH < self._room
+        if not self.is_measured or is_full or self.chunk is not None:
             return
         if self._room * self._stride * self.step_seconds < _CHUNK_SECONDS / 4:
             leaves = jax.tree.leaves(self._pending[-1].report.rows)
@@ -263,15 +290,21 @@ class Run:
             room = min(_MANY_ROWS, _BUFFER_BYTES // max(row_bytes, 1))
             self._room = max(self._room, room)
 
+    def change_optimizer(self, optimizer: Any) -> None:
+        """Go on with an optimizer of the same code and other numbers."""
+        self.code = chunks.with_optimizer(self.code, optimizer)
+        self.new_numbers = chunks.optimizer_numbers(self.code)
+        self._programs.clear()  # they are bound to the numbers before
+
     @property
     def place(self) -> Place | None:
         """Where the stream stood after the batches used, or None."""
-        if self._last is None or self._last[0].group is None:
+        if self._last is None or self._last[0].source is None:
             return self._place
-        piece, first_step = self._last
-        assert piece.group is not None
-        used = piece.position + self.step - first_step
-        return piece.group.places[used - 1] if used > 0 else self._place
+        batches, first_step = self._last
+        assert batches.source is not None
+        used = batches.position + self.step - first_step
+        return batches.source.places[used - 1] if used > 0 else self._place
 
     # ------------------------------------------------------------------- the end
 
@@ -286,15 +319,16 @@ class Run:
         data, position, options = self._data, 0, self.options
         if self.stream is not None:
             assert self._last is not None  # who has made no step has no result
-            piece, first_step = self._last
+            batches, first_step = self._last
             failed = status >= Status.NONFINITE_LOSS
             last = self.step if failed else max(self.step - 1, 0)
-            assert piece.group is not None
-            data, position = piece.group.data, piece.position + last - first_step
-            options = options._replace(is_group=piece.group.is_stacked)
+            assert batches.source is not None
+            data, position = batches.source.data, batches.position + last - first_step
+            options = options._replace(is_group=batches.source.is_stacked)
         program = _programs.bind(chunks.finish, self.code, options)
         leaf = np.int32(self.leaf)
-        return program(state, data, leaf, np.int32(position), params)
+        result = program(state, data, leaf, np.int32(position), params)
+        return dataclasses.replace(result, ended_by=self.ended_by)
 
     def tell(self) -> dict[str, Any]:
         """Return what recorders with a final value have to tell."""
@@ -303,7 +337,7 @@ class Run:
 
     def join_history(self) -> dict[str, Any]:
         """Return the rows so far, as one."""
-        self.history = [_join(self.history)] if self.history else []
+        self.history = [join_rows(self.history)] if self.history else []
         return self.history[0] if self.history else {}
 
     def complete_history(self, final: PyTree) -> dict[str, Any]:
@@ -322,7 +356,7 @@ class Run:
                 ),
                 rows,
             )
-            rows = _join([rows, jax.tree.map(np.asarray, blank(shapes))])
+            rows = join_rows([rows, jax.tree.map(np.asarray, blank(shapes))])
         step = self._steps(0, length)
         if "params" in rows:
             rows["params"] = jax.tree.map(
@@ -333,6 +367,10 @@ class Run:
                 final,
             )
         return jax.tree.map(jnp.asarray, rows | {"step": step})
+
+
+def _is_ready(report: chunks.Report) -> bool:
+    return all(leaf.is_ready() for leaf in jax.tree.leaves(report))
 
 
 def _repeat_last(
@@ -347,7 +385,8 @@ def _take_rows(rows: PyTree, begin: int, end: int) -> PyTree:
     return jax.tree.map(lambda leaf: np.array(np.asarray(leaf)[begin:end]), rows)
 
 
-def _join(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def join_rows(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Join rows of the history, one part after the other."""
     if not parts:
         return {}
     if len(parts) == 1:

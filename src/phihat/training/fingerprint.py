@@ -4,24 +4,82 @@ Example:
   >>> from phihat.training import fingerprint
   >>> before = {"loss": "f", "versions": {"jax": "0.10"}}
   >>> after = {"loss": "g", "versions": {"jax": "0.11"}}
-  >>> fingerprint.compare(before, after)
-  (['loss: f before, g now.'], ['versions jax: 0.10 before, 0.11 now.'])
+  >>> [change.sentence for change in fingerprint.compare(before, after)]
+  ['loss: f before, g now.', 'versions jax: 0.10 before, 0.11 now.']
 """
 
+import dataclasses
 import importlib.metadata
 import platform
-import zlib
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
 from phihat._core import tree as _tree
+from phihat._core.types import Batch
+from phihat.results import FitState
+from phihat.training.chunks import Options
+from phihat.training.contents import checksums, describe_number
+from phihat.training.reachable import describe_functions, name_of
 
-__all__ = ["compare", "describe_code", "describe_shapes", "versions"]
+__all__ = [
+    "Change",
+    "compare",
+    "describe_code",
+    "describe_fit",
+    "describe_numbers",
+    "describe_record",
+    "describe_shapes",
+    "versions",
+]
+
+_SLIGHT = ("optimizer numbers", "validation", "versions")
+"""What may be meant to change: a warning tells of it."""
+
+
+def describe_fit(
+    code: Any,
+    options: Options,
+    state: FitState,
+    data: Batch,
+    validation: Any,
+) -> dict[str, Any]:
+    """Return what a fit is made of, as its checkpoints remember it."""
+    step_fn, sampler, entries, tolerance = code
+    loss_fn, optimizer, projection = step_fn.args
+    key = state.key
+    described: dict[str, Any] = {
+        "options": {
+            "has_aux": str(step_fn.keywords["has_aux"].value),
+            "key": "None" if key is None else str(jax.random.key_data(key).tolist()),
+            "nonfinite": step_fn.keywords["nonfinite"].value,
+            "record": describe_code(entries),
+            "record_every": str(options.record_every),
+            "tolerance": repr(tolerance),
+        },
+        "params": describe_shapes(state.params),
+        "data": "a stream" if options.is_stream else describe_shapes(data),
+        "validation": describe_record(validation),
+        "versions": versions(),
+    }
+    if not options.is_stream:
+        described["data content"] = checksums(data)
+    parts = {
+        "loss": loss_fn,
+        "optimizer": optimizer,
+        "projection": projection,
+        "sampler": sampler,
+    }
+    for name, part in parts.items():
+        codes, values = describe_functions(part)
+        described[name] = describe_code(part)
+        described[f"{name} code"] = codes
+        described[f"{name} numbers"] = describe_numbers(part) | values
+    return described
 
 
 def describe_code(code: PyTree) -> str:
@@ -35,14 +93,14 @@ def describe_code(code: PyTree) -> str:
     if isinstance(code, Partial):
         parts = [describe_code(argument) for argument in code.args]
         parts += [f"{k}={describe_code(v)}" for k, v in sorted(code.keywords.items())]
-        return f"{_name(code.func)}({', '.join(parts)})"
+        return f"{name_of(code.func)}({', '.join(parts)})"
     if isinstance(code, _tree.Static):
         value = code.value
-        return _name(value) if callable(value) else repr(value)
+        return name_of(value) if callable(value) else repr(value)
     if code is None or isinstance(code, (str, bool, int)):
         return repr(code)
     if jax.tree_util.all_leaves([code]):
-        return "number" if _tree.is_number(code) else _name(code)
+        return "number" if _tree.is_number(code) else name_of(code)
     children = jax.tree_util.tree_flatten(code, is_leaf=lambda node: node is not code)[
         0
     ]
@@ -50,18 +108,14 @@ def describe_code(code: PyTree) -> str:
     return f"{type(code).__name__}({inner})"
 
 
-def describe_numbers(code: PyTree) -> dict[str, Any]:
+def describe_numbers(code: PyTree) -> dict[str, str]:
     """Return the numbers in a tree of code by their paths; arrays by a checksum."""
-    found = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(code)[0]:
-        if not _tree.is_number(leaf):
-            continue
-        array = np.asarray(jax.random.key_data(leaf) if _tree.is_key(leaf) else leaf)
-        text = repr(array.item()) if array.ndim == 0 else f"{array.dtype}{array.shape}"
-        if array.ndim:
-            text += f" of checksum {zlib.crc32(np.ascontiguousarray(array).tobytes())}"
-        found[jax.tree_util.keystr(path)] = text
-    return found
+    leaves = jax.tree_util.tree_flatten_with_path(code)[0]
+    return {
+        jax.tree_util.keystr(path): describe_number(leaf)
+        for path, leaf in leaves
+        if _tree.is_number(leaf)
+    }
 
 
 def describe_shapes(tree: PyTree) -> dict[str, str]:
@@ -80,6 +134,29 @@ def describe_shapes(tree: PyTree) -> dict[str, str]:
     }
 
 
+def describe_record(record: Any) -> Any:
+    """Return the fields of a dataclass as text: functions by name, arrays by content.
+
+    Example:
+      >>> from phihat.training import Validation
+      >>> describe_record(Validation(np.zeros(2, np.uint8), every=5))["every"]
+      '5'
+    """
+    if record is None:
+        return "None"
+    found = {}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if value is None or isinstance(value, (bool, int, float, str)):
+            found[field.name] = repr(value)
+        elif callable(value):
+            codes, values = describe_functions(value)
+            found[field.name] = f"{name_of(value)} {codes} {values}"
+        else:
+            found[field.name] = f"of checksums {checksums(value)}"
+    return found
+
+
 def versions() -> dict[str, str]:
     """Return the versions that may change a number."""
     found = {
@@ -95,33 +172,65 @@ def versions() -> dict[str, str]:
     return found
 
 
+# ------------------------------------------------------------------------- comparing
+
+
+class Change(NamedTuple):
+    """A difference between two fits.
+
+    Attributes:
+      part: of the call, such as "loss".
+      sentence: what it was, and what it is.
+      is_grave: it makes the sequel wrong, unless it is meant.
+    """
+
+    part: str
+    sentence: str
+    is_grave: bool
+
+
 def compare(
-    before: dict[str, Any], after: dict[str, Any]
-) -> tuple[list[str], list[str]]:
-    """Return sentences on what rules a continuation out, and on what merely changed."""
-    grave: list[str] = []
-    slight: list[str] = []
+    before: dict[str, Any], after: dict[str, Any], allowed: Iterable[str] = ()
+) -> list[Change]:
+    """Return how two fits differ.
+
+    Args:
+      before: what the checkpoint's fit was made of.
+      after: what this one is made of.
+      allowed: parts, by name, whose differences are meant.
+    """
+    old_python, new_python = (
+        found.get("versions", {}).get("Python", "").split(".")[:2]
+        for found in (before, after)
+    )
+    changes = []
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
-        if old == new:
+        is_code = name.endswith(" code")
+        # An older phihat did not tell of all; another Python compiles to other code.
+        is_new = old is None and (is_code or name in ("data content", "validation"))
+        if old == new or is_new or (is_code and old_python != new_python):
             continue
-        if isinstance(old, dict) and isinstance(new, dict):
-            for part in sorted({*old, *new}):
-                if old.get(part) != new.get(part):
-                    sentence = (
-                        f"{name} {part}: {old.get(part, 'absent')} before, "
-                        f"{new.get(part, 'absent')} now."
-                    )
-                    is_slight = name == "versions" or name.endswith("numbers")
-                    (slight if is_slight else grave).append(sentence)
+        for part, sentence in _differences(name, old, new):
+            is_grave = name not in _SLIGHT and part not in allowed
+            changes.append(Change(part, sentence, is_grave))
+    return changes
+
+
+def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, str]]:
+    """Yield the part of the call, and a sentence, for every difference."""
+    part = name.split()[0]
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        yield part, f"{name}: {old} before, {new} now."
+        return
+    for key in sorted({*old, *new}):
+        if old.get(key) == new.get(key):
+            continue
+        if name == "data content":
+            yield part, f"data: the content of {key} has changed."
+        elif name.endswith(" code") and key in old and key in new:
+            yield part, f"{part}: the code of {key} has changed."
         else:
-            grave.append(f"{name}: {old} before, {new} now.")
-    return grave, slight
-
-
-def _name(function: Any) -> str:
-    name = getattr(function, "__qualname__", None)
-    if name is None:
-        return type(function).__qualname__
-    module = getattr(function, "__module__", None)
-    return name if module in (None, "builtins") else f"{module}.{name}"
+            was, now = old.get(key, "absent"), new.get(key, "absent")
+            whose = key if name == "options" else part
+            yield whose, f"{name} {key}: {was} before, {now} now."

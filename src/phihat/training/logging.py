@@ -7,9 +7,12 @@ Example:
   {"step": 1, "loss": null}
 """
 
+import contextlib
 import json
 import math
 import os
+import sys
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +20,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Log", "Progress", "as_lines"]
+from phihat._core import folders as _folders
+
+__all__ = ["Log", "Progress", "as_lines", "speed"]
 
 
 class Progress:
@@ -29,26 +34,88 @@ class Progress:
     """
 
     def __init__(self, total: int | None, done: int) -> None:
-        """Open the bar; where the output is no terminal there is none."""
-        from tqdm.auto import tqdm
-
-        self._bar = tqdm(
-            total=total, initial=done, unit=" steps", disable=None, dynamic_ncols=True
+        """Open the bar, on a terminal or in a notebook; elsewhere there is none."""
+        is_notebook = _is_notebook()
+        self._bar: Any = None
+        if not is_notebook and not _is_terminal(sys.stderr):
+            return
+        self._bar = _make_bar(is_notebook)(
+            total=total,
+            initial=done,
+            dynamic_ncols=True,
+            bar_format=(
+                "{l_bar}{bar}| {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}"
+                "{postfix}]"
+            ),
         )
+        self._began: float | None = None
+        self._first = done
 
     def update(self, step: int, loss: float, rows: Mapping[str, Any]) -> None:
         """Show where the fit stands."""
-        if self._bar.disable:
+        if self._bar is None:
             return
-        told = {"loss": f"{loss:.4g}"}
+        now = time.monotonic()
+        told = []
+        if self._began is None:  # what came before was compiling
+            self._began, self._first = now, step
+            self._bar.unpause()
+        elif now > self._began:
+            told.append(speed((step - self._first) / (now - self._began)))
+        told.append(f"loss={loss:.4g}")
         if len(rows.get("learning_rate", ())):
-            told["rate"] = f"{float(rows['learning_rate'][-1]):.3g}"
-        self._bar.set_postfix(told, refresh=False)
+            told.append(f"rate={float(rows['learning_rate'][-1]):.3g}")
+        self._bar.set_postfix_str(", ".join(told), refresh=False)
         self._bar.update(step - self._bar.n)
 
     def close(self) -> None:
         """Leave the bar as it is."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
+
+
+def speed(steps_per_second: float) -> str:
+    """Return a speed in a unit that can be read.
+
+    Example:
+      >>> speed(12_345.0), speed(7.25), speed(0.02)
+      ('12.3k steps/s', '7.25 steps/s', '50 s/step')
+    """
+    if steps_per_second < 1.0:
+        return f"{1.0 / max(steps_per_second, 1e-9):.3g} s/step"
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if steps_per_second >= unit:
+            return f"{steps_per_second / unit:.3g}{letter} steps/s"
+    return f"{steps_per_second:.3g} steps/s"
+
+
+def _is_terminal(stream: Any) -> bool:
+    with contextlib.suppress(Exception):  # a stand-in for the terminal, or none
+        return bool(stream.isatty())
+    return False
+
+
+def _is_notebook() -> bool:
+    """Tell whether a kernel of Jupyter runs this."""
+    shell = sys.modules.get("IPython")
+    with contextlib.suppress(Exception):
+        return "IPKernelApp" in shell.get_ipython().config  # type: ignore[union-attr]
+    return False
+
+
+def _make_bar(is_notebook: bool) -> Any:
+    """Return tqdm's bar for a notebook, if it can be drawn, or the one of text."""
+    from tqdm.std import tqdm
+
+    if not is_notebook:
+        return tqdm
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ipywidgets  # noqa: F401  # type: ignore[import-not-found]
+        from tqdm.notebook import tqdm_notebook
+
+        return tqdm_notebook
+    return tqdm
 
 
 class Log:
@@ -61,26 +128,50 @@ class Log:
 
     def __init__(self, path: str | os.PathLike[str], step: int | None) -> None:
         """Open the file, which must be writable."""
-        self._path = Path(path)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if step is not None and self._path.exists():
-            _drop_rows(self._path, step)
-        self._file: Any = self._path.open("a", encoding="utf-8")
+        self._path = _folders.as_path("train", "log_to", path)
+        self._file: Any = None
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if step is not None and self._path.exists():
+                _drop_rows(self._path, step)
+            self._open()
+        except OSError as error:
+            raise type(error)(
+                f"train: the log {self._path} cannot be written ({error.strerror}); "
+                "choose another `log_to`."
+            ) from error
+
+    def _open(self) -> None:
+        self._file = self._path.open("ab", buffering=0)
 
     def write(self, text: str) -> None:
         """Write lines; a disk that fails ends the log and not the fit."""
         if self._file is None or not text:
             return
         try:
-            self._file.write(text + "\n")
-            self._file.flush()
+            self._reopen_if_gone()
+            rest = memoryview(f"{text}\n".encode())
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
-            self._file = None
+            self.close()
             warnings.warn(
-                f"train: the log {self._path} cannot be written any more ({error}); "
-                "the fit goes on without it.",
+                f"train: the log {self._path} cannot be written any more "
+                f"({error.strerror or error}); the fit goes on without it.",
                 stacklevel=2,
             )
+
+    def _reopen_if_gone(self) -> None:
+        """Begin the file anew where someone removed it, or put another in its place."""
+        try:
+            here, mine = os.stat(self._path), os.fstat(self._file.fileno())
+            if (here.st_dev, here.st_ino) == (mine.st_dev, mine.st_ino):
+                return
+        except FileNotFoundError:
+            pass
+        self._file.close()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._open()
 
     def note(self, event: str, **details: Any) -> None:
         """Write one event."""
@@ -89,7 +180,9 @@ class Log:
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
 
 
 def as_lines(rows: Mapping[str, Any]) -> str:
@@ -113,19 +206,44 @@ def _is_column(value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     number = value.item()
+    if isinstance(number, complex):
+        return repr(number)
     return None if isinstance(number, float) and not math.isfinite(number) else number
 
 
 def _drop_rows(path: Path, step: int) -> None:
-    """Keep the lines before a step; a line cut short by a crash goes too."""
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if entry.get("step", -1) < step:
-            kept.append(line + "\n")
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(path)
+    """Drop the rows from a step on; what other programs wrote stays as it is.
+
+    A last line that a crash cut short goes too.
+    """
+    lines = path.read_bytes().split(b"\n")
+    cut_short = lines.pop()
+    kept = [line for line in lines if not _is_row_from(line, step)]
+    if cut_short and _is_whole(cut_short) and not _is_row_from(cut_short, step):
+        kept.append(cut_short)
+    scratch = path.with_name(f".{path.name}.{_folders.new_token()}.writing")
+    try:
+        scratch.write_bytes(b"".join(line + b"\n" for line in kept))
+        scratch.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_row_from(line: bytes, step: int) -> bool:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(entry, dict) or "event" in entry:
+        return False
+    found = entry.get("step")
+    return isinstance(found, (int, float)) and found >= step

@@ -1,14 +1,18 @@
 """The call that drives a long fit: its arguments, its beginning and its end.
 
 Example:
-  >>> from phihat.training import Validation
-  >>> Validation(data=[1.0], every=100).patience is None
-  True
+  >>> import phihat
+  >>> result = phihat.train(
+  ...     lambda x: x**2, 1.0, phihat.gradient_descent(0.25), num_steps=2
+  ... )
+  >>> print(result.params)
+  0.25
 """
 
 import contextlib
 import dataclasses
 import datetime
+import functools
 import os
 import time
 import warnings
@@ -41,57 +45,18 @@ from phihat._engine.step import Tolerance, place
 from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult, FitState
 from phihat.training import chunks, fingerprint, multihost
-from phihat.training.callbacks import Between, Conductor, as_seconds
-from phihat.training.checkpointing import Held, Keeper, Kept
+from phihat.training.arguments import check_devices, check_rest, check_stream
+from phihat.training.callbacks import as_seconds
+from phihat.training.checkpointing import CheckpointManager
 from phihat.training.driver import Run, first_room
 from phihat.training.logging import Log, Progress
-from phihat.training.signals import watch
+from phihat.training.restoring import RestoredRun
+from phihat.training.signals import say, watch
 from phihat.training.streams import Stream, is_stream
+from phihat.training.train_loop import Hooks, TrainLoop
+from phihat.training.validation import Validation, Validator
 
-__all__ = ["Validation", "train"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Validation:
-    """Held-out data: the `validation=` of `train`.
-
-    Args:
-      data: as the loss takes them, in one batch.
-      every: steps between two looks.
-      patience: after so many looks in a row without a better loss the fit ends, with
-        the status STOPPED; None never ends it.
-
-    Raises:
-      TypeError: `data` are no arrays, or a count is no whole number.
-      ValueError: a count is below 1.
-
-    Example:
-      >>> import phihat
-      >>> x, y = phihat.datasets.linear_regression()
-      >>> result = phihat.train(
-      ...     phihat.losses.least_squares(phihat.models.linear),
-      ...     {"weight": 0.0, "bias": 0.0},
-      ...     phihat.adam(0.1),
-      ...     (x[:8], y[:8]),
-      ...     num_steps=300,
-      ...     validation=phihat.training.Validation((x[8:], y[8:]), every=100),
-      ... )
-      >>> print(result.history["validation_step"])
-      [100 200 300]
-    """
-
-    data: Batch
-    every: int
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the arguments."""
-        _checks.check_data("Validation", self.data)
-        if self.data is None:
-            raise TypeError("Validation: `data` must be held-out data, got None.")
-        _checks.check_count("Validation", "every", self.every)
-        if self.patience is not None:
-            _checks.check_count("Validation", "patience", self.patience)
+__all__ = ["train"]
 
 
 def train(
@@ -152,13 +117,17 @@ def train(
       checkpoint: where to keep what a crash must not destroy, and how often.
       time_limit: seconds, or a timedelta, for this call.
       callbacks: functions called between chunks as `callback(state, rows)`, with the
-        `FitState` and the new rows of the history; a true value ends the fit.
+        `FitState` and copies of the new rows of the history. One returns None to go on,
+        True to end the fit, or an optimizer to go on with: the fit's with other
+        numbers, such as another rate, which checkpoints keep.
       log_to: a file of JSON lines: the new rows, and what happened.
-      validation: held-out data, how often to look at them, and for how long in vain.
-        The result's params are then those that did best on them, and its history has
-        "validation_loss" and "validation_step", one entry per look.
-      steps_per_chunk: None lets a chunk last a fraction of a second, so that work on
-        the host takes less than one per cent.
+      validation: held-out data, how often to look at them, by which metric, and for
+        how long in vain. The result's params are then those that did best on them, and
+        its history has "validation_loss" and "validation_step" (and
+        "validation_metric"), one entry per look.
+      steps_per_chunk: steps between two calls of the callbacks, and between two lines
+        of the log; None lets a chunk last a fraction of a second, so that work on the
+        host takes less than one per cent.
 
     Returns:
       A `FitResult`, as `fit` returns it; its state is the last one.
@@ -167,8 +136,9 @@ def train(
       TypeError: an argument or a batch is of the wrong kind.
       ValueError: an argument or a batch has a wrong value, a stream is empty, or the
         newest checkpoint belongs to another fit.
-      RuntimeError: reading the stream raised. An exception that ends a fit under way
-        carries the result so far as its attribute `result`.
+      RuntimeError: reading the stream raised, whatever it raised; the exception
+        carries the result so far as its attribute `result`. Or another fit uses the
+        folder of the checkpoints.
 
     Example:
       >>> import numpy as np
@@ -198,7 +168,7 @@ def train(
     step_fn = as_step("train", loss_fn, optimizer, has_aux, projection, nonfinite)
     is_streamed = is_stream(data)
     if is_streamed:
-        _check_stream(data, num_epochs, batch_size, sampler)
+        check_stream(data, num_epochs, batch_size, sampler)
     else:
         sampler = as_sampler("train", data, batch_size, sampler)
     functions = (step_fn.args[0].func, step_fn.args[1].update.func)
@@ -212,9 +182,9 @@ def train(
     step_fn = place(step_fn, "train", params=start, data=arrays, state=state, key=key)
     is_shared = multihost.spans(start, arrays)
     if is_streamed:
-        _check_devices(start)
+        check_devices(start)
     code = (step_fn, sampler, entries, tolerance)
-    callbacks = _check_rest(checkpoint, callbacks, validation, steps_per_chunk)
+    callbacks = check_rest(progress, checkpoint, callbacks, validation, steps_per_chunk)
 
     state = _begin(params, step_fn.args[1], key, state)
     options = chunks.Options(
@@ -237,82 +207,88 @@ def train(
 
     with contextlib.ExitStack() as stack:
         watcher = stack.enter_context(watch())
-        held = keeper = kept = None
-        if validation is not None:
-            held = Held(validation.data, validation.every, validation.patience)
-        if checkpoint is not None:
-            configuration = _describe(code, options, state, data)
-            keeper = Keeper(checkpoint, configuration)
-            kept = keeper.load(carry, held)
-        start_step = int(state.step)
-        stream = None
+        validator = None if validation is None else Validator(validation)
+        stream = manager = restored = None
         if is_streamed:
-            stream = Stream("train", data, passes=num_epochs, tells=keeper is not None)
+            stream = Stream(
+                "train", data, passes=num_epochs, tells=checkpoint is not None
+            )
             stack.callback(stream.close)
-        if kept is not None:
-            start_step = kept.start_step
-            _check_budget(kept, num_steps)
-            if stream is not None:
-                _go_to(stream, kept)
-            carry = _placement.settle(placement, kept.carry)
+        if checkpoint is not None:
+            configuration = fingerprint.describe_fit(
+                code, options, state, data, validation
+            )
+            manager = CheckpointManager(checkpoint, configuration)
+            manager.open()
+            stack.callback(manager.close)
+            rows_like = None
+            if not is_streamed:
+                rows_like = functools.partial(
+                    chunks.row_shapes, code, options, carry, data
+                )
+            restored = manager.load(carry, validator, rows_like)
         run = Run(
             code,
             options,
-            carry,
+            carry if restored is None else _placement.settle(placement, restored.carry),
             data=None if is_streamed else data,
             stream=stream,
-            start_step=start_step,
+            start_step=int(state.step) if restored is None else restored.start_step,
             num_steps=num_steps,
             chunk=steps_per_chunk,
             records=budget.records,
             is_shared=is_shared,
         )
-        if kept is not None:
-            run.history, run.num_rows = [kept.history], kept.num_rows
-            if kept.result is not None and _is_final(kept, num_steps):
-                return _complete(run, held, kept.result)
+        if restored is not None:
+            _go_on(run, restored)
+            if restored.result is not None and _is_final(restored, num_steps):
+                return _complete(run, validator, restored.result)
             run.go_on()
-        between = Between(watcher, callbacks, keeper, held, deadline=deadline)
+        hooks = Hooks(watcher, callbacks, manager, validator, deadline=deadline)
         is_told = not is_shared or jax.process_index() == 0  # one of them writes
         if log_to is not None and is_told:
-            log = Log(log_to, None if kept is None else run.step)
+            # Where checkpoints are kept, no row of theirs is written a second time.
+            log = Log(log_to, None if manager is None else run.step)
             stack.callback(log.close)
             log.note("begin", at=run.step)
-            if keeper is not None:
-                keeper.log = log
-            between = between._replace(log=log)
+            if manager is not None:
+                manager.log = log
+            hooks = hooks._replace(log=log)
         if progress and is_told:
             bar = Progress(num_steps, run.done)
             stack.callback(bar.close)
-            between = between._replace(progress=bar)
-        return _conduct(run, between)
+            hooks = hooks._replace(progress=bar)
+        return _run_to_end(run, hooks)
 
 
-def _conduct(run: Run, between: Between) -> FitResult:
+def _run_to_end(run: Run, hooks: Hooks) -> FitResult:
     """Run a fit to its end, and keep what there is however it ends."""
-    held, keeper = between.held, between.keeper
+    validator, manager = hooks.validator, hooks.manager
     try:
-        Conductor(run, between).run_to_end()
+        TrainLoop(run, hooks).run_to_end()
     except BaseException as error:
         # A callback that raised, a second Ctrl-C: what was reached is not lost.
-        if keeper is not None and run.is_settled:
+        if manager is not None and run.is_settled:
             run.status = Status.INTERRUPTED
-            keeper.save(run, held, None)
-            error.add_note(f"train: {keeper.tell()}")
+            manager.save(run, validator, None)
+            error.add_note(f"train: {manager.tell()}")
         raise
     if run.stream is not None and not run.has_evidence:
         raise _explain_nothing(run)
-    best = None if held is None else held.best_params
+    best = None if validator is None else validator.best_params
     result = run.finish(run.status, best)
     run.carry = run.carry._replace(state=result.state)
     run.status = Status(int(result.status))
-    if keeper is not None:
-        keeper.save(run, held, result)
-    if between.log is not None:
-        between.log.note("end", at=run.step, status=run.status.name)
-    result = _complete(run, held, result)
+    if manager is not None:
+        manager.save(run, validator, result)
+    if hooks.log is not None:
+        reason = {"by": run.ended_by} if run.ended_by else {}
+        hooks.log.note("end", at=run.step, status=run.status.name, **reason)
+    result = _complete(run, validator, result)
     if run.failure is not None:
-        raise _explain(run, keeper, result) from run.failure.error
+        raise _explain(run, manager, result) from run.failure.error
+    if hooks.watcher.received is not None and run.status == Status.INTERRUPTED:
+        _say_how_to_go_on(run, manager)
     if run.stream_ended and run.status == Status.STOPPED:
         warnings.warn(
             f"train: `data` ended after {run.done} batches, before the "
@@ -322,16 +298,22 @@ def _conduct(run: Run, between: Between) -> FitResult:
     return result
 
 
-def _complete(run: Run, held: Held | None, result: FitResult) -> FitResult:
+def _say_how_to_go_on(run: Run, manager: CheckpointManager | None) -> None:
+    cure = "to go on, call it with `state=result.state`"
+    if manager is not None:
+        cure = f"{manager.tell()}; to go on, make the same call again"
+    say(f"train: it was interrupted after {run.done} steps; {cure}.")
+
+
+def _complete(run: Run, validator: Validator | None, result: FitResult) -> FitResult:
     """Add the history, and count the steps from the start of the run."""
     state = result.state
     last = result.params
-    if held is not None:
+    if validator is not None:
         last = chunks.evaluation_params(run.code, state)
     history = run.complete_history(last) | run.tell()
-    if held is not None:
-        history["validation_loss"] = jnp.asarray(held.losses, result.loss.dtype)
-        history["validation_step"] = jnp.asarray(held.steps, jnp.int32)
+    if validator is not None:
+        history |= validator.history(result.loss.dtype)
     num_steps = jnp.asarray(run.step - run.start_step, jnp.int32)
     return dataclasses.replace(result, history=history, num_steps=num_steps)
 
@@ -350,19 +332,14 @@ def _begin(params: Params, optimizer: Any, key: Any, state: Any) -> FitState:
     return chunks.own(state._replace(status=running))
 
 
-def _check_stream(data: Any, num_epochs: Any, batch_size: Any, sampler: Any) -> None:
-    for name, value in (("batch_size", batch_size), ("sampler", sampler)):
-        if value is not None:
-            raise ValueError(
-                f"train: `{name}` draws rows from arrays, but `data` is a stream, "
-                "whose batches are used as they come; batch them in the stream."
-            )
-    if num_epochs not in (None, 1) and iter(data) is data:
-        raise ValueError(
-            f"train: `num_epochs` is {num_epochs}, but `data` is an iterator, which "
-            "can be read once; pass an object whose `iter` begins anew, such as a "
-            "loader, or give `num_steps`."
-        )
+def _go_on(run: Run, restored: RestoredRun) -> None:
+    """Bring a run to where its checkpoint was written."""
+    _check_budget(restored, run.num_steps)
+    if run.stream is not None:
+        _go_to(run.stream, restored)
+    run.history, run.num_rows = [restored.history], restored.num_rows
+    if restored.numbers is not None:
+        run.change_optimizer(chunks.with_numbers(run.code, restored.numbers))
 
 
 def _read_placement(step_fn: Any) -> _placement.Placement | None:
@@ -380,114 +357,43 @@ def _shardings(carry: chunks.Carry) -> tuple[NamedSharding | None, ...]:
     )
 
 
-def _check_devices(params: Params) -> None:
-    """Let the params tell whether processes share a fit: a stream cannot yet."""
-    leaves = jax.tree.leaves(params)
-    is_put = any(isinstance(leaf, jax.Array) and leaf.committed for leaf in leaves)
-    if jax.process_count() > 1 and not is_put:
-        raise ValueError(
-            "train: with several processes and a stream, `params` must tell the "
-            "devices: `sharding.replicate(params, mesh)`, and let the stream give "
-            "`sharding.shard_batch(batch, mesh)`."
-        )
-
-
-def _check_rest(
-    checkpoint: Any, callbacks: Any, validation: Any, steps_per_chunk: Any
-) -> tuple[Callable[..., Any], ...]:
-    if checkpoint is not None and not isinstance(checkpoint, Checkpoints):
-        raise TypeError(
-            "train: `checkpoint` must be `Checkpoints(path, every=...)`, got "
-            f"{_checks.brief(checkpoint)}."
-        )
-    if validation is not None and not isinstance(validation, Validation):
-        raise TypeError(
-            "train: `validation` must be `training.Validation(data, every=...)`, got "
-            f"{_checks.brief(validation)}."
-        )
-    if callable(callbacks):
-        callbacks = (callbacks,)
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(
-            "train: `callbacks` must be functions `(state, rows)`, got "
-            f"{_checks.brief(callbacks)}."
-        )
-    callbacks = tuple(callbacks)
-    for callback in callbacks:
-        if not callable(callback):
-            raise TypeError(
-                "train: `callbacks` must be functions `(state, rows)`, got "
-                f"{_checks.brief(callback)}."
-            )
-    if steps_per_chunk is not None:
-        _checks.check_count("train", "steps_per_chunk", steps_per_chunk)
-    return callbacks
-
-
 def _on_device(leaf: Any) -> Any:
     """Send arrays once; numbers stay weakly typed, as `fit` takes them."""
     return jnp.asarray(leaf) if isinstance(leaf, (np.ndarray, np.generic)) else leaf
 
 
-def _describe(
-    code: Any, options: chunks.Options, state: FitState, data: Batch
-) -> dict[str, Any]:
-    """Return what a fit is made of, as its checkpoints remember it."""
-    step_fn, sampler, entries, tolerance = code
-    loss_fn, optimizer, projection = step_fn.args
-    key = state.key
-    described = {
-        "options": {
-            "has_aux": str(step_fn.keywords["has_aux"].value),
-            "key": "None" if key is None else str(jax.random.key_data(key).tolist()),
-            "nonfinite": step_fn.keywords["nonfinite"].value,
-            "record": fingerprint.describe_code(entries),
-            "record_every": str(options.record_every),
-            "tolerance": repr(tolerance),
-        },
-        "params": fingerprint.describe_shapes(state.params),
-        "data": "a stream" if options.is_stream else fingerprint.describe_shapes(data),
-        "versions": fingerprint.versions(),
-    }
-    parts = {
-        "loss": loss_fn,
-        "optimizer": optimizer,
-        "projection": projection,
-        "sampler": sampler,
-    }
-    for name, part in parts.items():
-        described[name] = fingerprint.describe_code(part)
-        described[f"{name} numbers"] = fingerprint.describe_numbers(part)
-    return described
-
-
-def _check_budget(kept: Kept, num_steps: int | None) -> None:
-    done = int(kept.carry.state.step) - kept.start_step
+def _check_budget(restored: RestoredRun, num_steps: int | None) -> None:
+    done = int(restored.carry.state.step) - restored.start_step
     if num_steps is not None and done > num_steps:
         raise ValueError(
-            f"train: {kept.folder} holds {done} steps, more than the {num_steps} asked "
-            "for; raise `num_steps`, or choose another folder."
+            f"train: {restored.folder} holds {done} steps, more than the {num_steps} "
+            "asked for; raise `num_steps`, or choose another folder."
         )
 
 
-def _is_final(kept: Kept, num_steps: int | None) -> bool:
+def _is_final(restored: RestoredRun, num_steps: int | None) -> bool:
     """Tell whether a checkpoint holds a fit that needs no more steps."""
-    if kept.status == Status.COMPLETED:
-        done = int(kept.carry.state.step) - kept.start_step
+    if restored.status == Status.COMPLETED:
+        done = int(restored.carry.state.step) - restored.start_step
         return num_steps is None or done == num_steps
-    return kept.status not in (Status.RUNNING, Status.INTERRUPTED, Status.TIME_LIMIT)
+    return restored.status not in (
+        Status.RUNNING,
+        Status.INTERRUPTED,
+        Status.TIME_LIMIT,
+    )
 
 
-def _go_to(stream: Stream, kept: Kept) -> None:
+def _go_to(stream: Stream, restored: RestoredRun) -> None:
     """Bring a stream to where it was, or say what repeats."""
-    place = kept.place
+    place = restored.place
     if place is None:
         return
     stream.go_to(place)
     if place.told is None and place.batches:
         warnings.warn(
-            "train: `data` cannot tell where it was (it has no `get_state`), so its "
-            f"pass begins anew: the first {place.batches} batches are used again.",
+            "train: `data` cannot tell where it was (it has no `get_state`, or one "
+            "that JSON cannot hold), so its pass begins anew: the first "
+            f"{place.batches} batches are used again.",
             stacklevel=4,
         )
 
@@ -506,11 +412,13 @@ def _explain_nothing(run: Run) -> Exception:
     )
 
 
-def _explain(run: Run, keeper: Keeper | None, result: FitResult) -> Exception:
+def _explain(
+    run: Run, manager: CheckpointManager | None, result: FitResult
+) -> Exception:
     """Return the exception of a stream that failed, with the result so far."""
     assert run.failure is not None
     error = run.failure.explained
-    saved = "no checkpoint was asked for" if keeper is None else keeper.tell()
+    saved = "no checkpoint was asked for" if manager is None else manager.tell()
     error.args = (
         f"{error.args[0]} The fit had made {run.done} steps; the result so far is this "
         f"exception's `result`, and {saved}.",

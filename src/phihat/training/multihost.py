@@ -1,7 +1,7 @@
 """Processes that run one program: what they must agree on before they go on.
 
-Clocks and signals differ from process to process; how many steps a chunk has, and
-whether a fit ends, may not.
+Clocks, signals and disks differ from process to process; how many steps a chunk has,
+whether a fit ends and from where it goes on may not.
 
 Example:
   >>> import jax.numpy as jnp
@@ -10,12 +10,15 @@ Example:
   False
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-__all__ = ["first_of", "largest_of", "spans"]
+__all__ = ["first_of", "from_first", "largest_of", "spans"]
+
+T = TypeVar("T")
 
 
 def spans(*trees: Any) -> bool:
@@ -37,3 +40,33 @@ def largest_of(number: int) -> int:
     from jax.experimental import multihost_utils
 
     return int(np.max(multihost_utils.process_allgather(np.int32(number))))
+
+
+def from_first(call: str, what: str, action: Callable[[], int]) -> int:
+    """Let process 0 do something, and return its number in all processes.
+
+    Args:
+      call: the public function, for messages.
+      what: is done, for the message of the other processes.
+      action: what process 0 alone does; it returns a number below 2^31, >= 0.
+
+    Raises:
+      RuntimeError: in the other processes, where it raised in process 0.
+    """
+    if jax.process_count() == 1:
+        return action()
+    failure: BaseException | None = None
+    number = -1
+    if jax.process_index() == 0:
+        try:
+            number = action()
+        except BaseException as error:
+            failure = error
+    from jax.experimental import multihost_utils
+
+    number = int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+    if failure is not None:
+        raise failure
+    if number < 0:
+        raise RuntimeError(f"{call}: process 0 could not {what}; it says why.")
+    return number

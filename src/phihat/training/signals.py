@@ -9,11 +9,20 @@ Example:
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["Watcher", "watch"]
+__all__ = ["Watcher", "say", "watch"]
+
+
+def say(text: str) -> None:
+    """Write a line for the one who sits there; no output is no reason to fail."""
+    # A handler may interrupt a write to the same stream, which Python forbids.
+    with contextlib.suppress(RuntimeError, OSError, ValueError, AttributeError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 class Watcher:
@@ -29,6 +38,8 @@ class Watcher:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
+        again = " Ctrl-C once more ends at once." if number == signal.SIGINT else ""
+        say(f"train: {self.received}: the fit ends after the steps under way.{again}")
 
 
 @contextlib.contextmanager

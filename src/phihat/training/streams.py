@@ -7,27 +7,27 @@ Example:
   >>> import numpy as np
   >>> from phihat.training import streams
   >>> source = streams.Stream("train", [np.ones(3), np.ones(3)], passes=1)
-  >>> sum(group.num_batches for group in source)
+  >>> sum(batches.num_batches for batches in source)
   2
 """
 
+import copy
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from phihat._core import checks as _checks
-from phihat._core import tree as _tree
+from phihat.training.stream_checks import BadBatch, BatchChecks
 
-__all__ = ["Group", "Place", "Stream", "StreamFailure", "is_stream"]
+__all__ = ["Place", "Stream", "StreamBatches", "StreamFailure", "is_stream"]
 
 _GROUP_BYTES = 2**20
 _MAX_GROUP = 64
-"""Batches of a group: enough that a group's work outweighs the start of a program."""
+"""Batches stacked: enough that their work outweighs the start of a program."""
 
 _GROUPS_AHEAD = 2
 
@@ -78,7 +78,7 @@ class StreamFailure(Exception):
         self.explained = explained
 
 
-class Group:
+class StreamBatches:
     """Batches of one shape, stacked on the device.
 
     Attributes:
@@ -102,6 +102,55 @@ class Group:
         return len(self.places)
 
 
+class _Buffer:
+    """Copies of batches of one shape, until there are enough of them.
+
+    A stream may refill the arrays that it gave, so a batch is copied as it is read.
+    """
+
+    def __init__(self, leaves: list[Any]) -> None:
+        self.shape = leaves[0].shape
+        self.capacity = _capacity(leaves)
+        self.places: list[Place] = []
+        self._leaves = [
+            leaf
+            if isinstance(leaf, jax.Array)
+            else np.zeros((self.capacity, *leaf.shape), leaf.dtype)
+            for leaf in leaves
+        ]
+
+    def add(self, leaves: list[Any], place: Place) -> None:
+        for buffer, leaf in zip(self._leaves, leaves, strict=True):
+            if not isinstance(buffer, jax.Array):
+                buffer[len(self.places)] = leaf
+        self.places.append(place)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.places) == self.capacity
+
+    def send(self, structure: Any) -> StreamBatches:
+        """Send the batches to the device; arrays of jax stay where they are."""
+        is_stacked = self.capacity > 1
+        leaves = [
+            leaf
+            if isinstance(leaf, jax.Array)
+            else jax.device_put(leaf if is_stacked else leaf[0])
+            for leaf in self._leaves
+        ]
+        data = jax.tree.unflatten(structure, leaves)
+        return StreamBatches(data, is_stacked, self.places)
+
+
+def _capacity(leaves: list[Any]) -> int:
+    """Return how many batches are stacked: a function of their size alone."""
+    if any(isinstance(leaf, jax.Array) for leaf in leaves):
+        return 1
+    size = max(1, sum(leaf.nbytes for leaf in leaves))
+    count = max(1, min(_MAX_GROUP, _GROUP_BYTES // size))
+    return 1 << (count.bit_length() - 1)
+
+
 class Stream:
     """Read an iterable of batches ahead, in a thread of its own.
 
@@ -122,14 +171,13 @@ class Stream:
         self._passes = passes
         self._tells = tells
         self._number = 0
-        self._spec: tuple[Any, list[tuple[str, tuple[int, ...], Any]]] | None = None
-        self._short: int | None = None
+        self._checks = BatchChecks(call)
         self._queue: queue.Queue[Any] = queue.Queue(_GROUPS_AHEAD)
         self._lock = threading.Lock()
-        self._batches: list[list[Any]] = []
-        self._places: list[Place] = []
+        self._buffer: _Buffer | None = None
+        self._end: StreamFailure | _Ended | None = None
         self._stopped = threading.Event()
-        self._hungry = threading.Event()
+        self._is_awaited = threading.Event()
         self._thread: threading.Thread | None = None
 
     def go_to(self, place: Place) -> None:
@@ -138,32 +186,36 @@ class Stream:
 
     # ------------------------------------------------------------ the reader's side
 
-    def __iter__(self) -> Iterator[Group]:
-        """Yield groups until the stream ends."""
+    def __iter__(self) -> Iterator[StreamBatches]:
+        """Yield batches until the stream ends."""
         while True:
-            group = self.read()
-            if group is None:
+            batches = self.read()
+            if batches is None:
                 return
-            yield group
+            yield batches
 
-    def read(self, timeout: float | None = None) -> Group | None:
-        """Return the next group, or None where the stream has ended.
+    def read(self, timeout: float | None = None) -> StreamBatches | None:
+        """Return the next batches, or None where the stream has ended.
 
         Raises:
           StreamFailure: a batch is wrong, or reading it raised.
           queue.Empty: nothing came within the timeout.
         """
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread = threading.Thread(
+                target=self._work, name="phihat-stream", daemon=True
+            )
             self._thread.start()
-        self._hungry.set()
-        item = self._next(timeout)
-        self._hungry.clear()
-        if item is None or isinstance(item, StreamFailure):
-            self._queue.put(item)  # the end is the end, however often one asks
-        if isinstance(item, StreamFailure):
-            raise item
-        return item
+        if self._end is None:
+            self._is_awaited.set()
+            item = self._next(timeout)
+            self._is_awaited.clear()
+            if isinstance(item, StreamBatches):
+                return item
+            self._end = item  # the end is the end, however often one asks
+        if isinstance(self._end, StreamFailure):
+            raise self._end
+        return None
 
     def _next(self, timeout: float | None) -> Any:
         begin = time.monotonic()
@@ -171,18 +223,33 @@ class Stream:
             try:
                 return self._queue.get(timeout=0.05)
             except queue.Empty:
-                # A slow stream may hold a few batches of a group back: use them now.
+                # A slow stream may hold a few batches back: use them now.
                 with self._lock:
-                    if self._queue.empty() and self._batches:
+                    if self._queue.empty() and self._buffer is not None:
                         return self._take()
+                if not self._is_reading() and self._queue.empty():
+                    return self._explain_death()
                 if timeout is not None and time.monotonic() - begin >= timeout:
                     raise
+
+    def _is_reading(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _explain_death(self) -> StreamFailure:
+        text = (
+            f"{self._call}: the thread that reads `data` ended without a word, after "
+            f"{self._number} batches; a fork of the process ends it too."
+        )
+        return StreamFailure(RuntimeError(text), RuntimeError(text))
 
     def close(self) -> None:
         """Stop reading."""
         self._stopped.set()
-        while not self._queue.empty():
-            self._queue.get_nowait()
+        while True:
+            try:
+                self._queue.get_nowait()
+            except queue.Empty:
+                break
         if self._thread is not None:
             self._thread.join(timeout=1.0)
 
@@ -197,176 +264,77 @@ class Stream:
         return None
 
     def _work(self) -> None:
+        """Read to the end; whatever is raised is handed to the fit, and ends it."""
         try:
-            place = self.place
-            while not self._stopped.is_set() and place.passes != self._passes:
-                iterator = iter(self._data)
-                if place.told is not None:
-                    set_position(iterator, self._data, place.told)
-                found = self._read_pass(iterator, place)
-                if not found and place.batches == 0:
-                    break
-                place = Place(place.passes + 1, 0)
-            self._put(None)
-        except Exception as error:  # told to the reader, whatever it is
-            self._put(self._explain(error))
+            self._read_passes()
+            end: StreamFailure | _Ended = _Ended()
+        except BaseException as error:
+            end = self._explain(error)
+        self._put(end)
 
-    def _explain(self, error: Exception) -> StreamFailure:
-        if isinstance(error, _BadBatch):
+    def _read_passes(self) -> None:
+        place = self.place
+        while not self._stopped.is_set() and place.passes != self._passes:
+            iterator = iter(self._data)
+            if place.told is not None:
+                set_position(iterator, self._data, place.told)
+            found = self._read_pass(iterator, place)
+            if not found and place.batches == 0:
+                break
+            place = Place(place.passes + 1, 0)
+
+    def _explain(self, error: BaseException) -> StreamFailure:
+        if isinstance(error, BadBatch):
             return StreamFailure(error.__cause__ or error, error.args[0])
+        try:
+            said = " ".join(str(error).split()).removesuffix(".")
+        except Exception:  # an exception that cannot be printed is told without a text
+            said = ""
         text = (
             f"{self._call}: `data` raised {type(error).__name__} at batch "
-            f"{self._number}: {error}."
+            f"{self._number}{': ' if said else ''}{said}."
         )
         return StreamFailure(error, RuntimeError(text))
 
     def _read_pass(self, iterator: Iterator[Any], place: Place) -> bool:
-        """Put the batches of a pass into groups; tell whether there were any."""
+        """Hand on the batches of a pass; tell whether there were any."""
         begin = place.batches
         try:
             for batch in iterator:
                 if self._stopped.is_set():
                     break
-                leaves = self._check(batch)
+                leaves = self._checks.check(batch, self._number)
                 told = get_position(iterator, self._data) if self._tells else None
                 place = Place(place.passes, place.batches + 1, told)
                 with self._lock:
-                    held = self._batches
-                    if held and leaves[0].shape != held[0][0].shape:
-                        self._put(self._take())
-                    self._batches.append(leaves)
-                    self._places.append(place)
-                    self._number += 1
-                    is_full = len(self._batches) == self._capacity(leaves)
-                    if is_full or (self._hungry.is_set() and self._queue.empty()):
-                        self._put(self._take())
+                    self._keep(leaves, place)
         finally:
             with self._lock:
-                if self._batches:
+                if self._buffer is not None:
                     self._put(self._take())
         return place.batches > begin
 
-    def _take(self) -> Group:
-        """Make a group of the batches held, under the lock."""
-        batches, places = self._batches, self._places
-        self._batches, self._places = [], []
-        return self._group(batches, places)
+    def _keep(self, leaves: list[Any], place: Place) -> None:
+        """Copy a batch, and hand on what is enough or awaited; under the lock."""
+        if self._buffer is not None and self._buffer.shape != leaves[0].shape:
+            self._put(self._take())
+        if self._buffer is None:
+            self._buffer = _Buffer(leaves)
+        self._buffer.add(leaves, place)
+        self._number += 1
+        is_awaited = self._is_awaited.is_set() and self._queue.empty()
+        if self._buffer.is_full or is_awaited:
+            self._put(self._take())
 
-    def _capacity(self, leaves: list[np.ndarray]) -> int:
-        """Return how many batches a group has: a function of their size alone."""
-        if any(isinstance(leaf, jax.Array) for leaf in leaves):
-            return 1
-        size = max(1, sum(leaf.nbytes for leaf in leaves))
-        return min(_MAX_GROUP, max(1, 1 << (_GROUP_BYTES // size).bit_length() - 1))
-
-    def _group(self, batches: list[list[Any]], places: list[Place]) -> Group:
-        assert self._spec is not None
-        capacity = self._capacity(batches[0])
-        leaves = batches[0]
-        if capacity > 1:
-            leaves = [_stack(column, capacity) for column in zip(*batches, strict=True)]
-        # Arrays of jax stay where they are, on one device or on many.
-        leaves = [
-            leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf)
-            for leaf in leaves
-        ]
-        return Group(jax.tree.unflatten(self._spec[0], leaves), capacity > 1, places)
-
-    # ------------------------------------------------------------------- the checks
-
-    def _check(self, batch: Any) -> list[Any]:
-        """Return the leaves of a batch as arrays, if they are like those before."""
-        try:
-            return self._compare(batch)
-        except (TypeError, ValueError) as error:
-            kind, text = type(error), error.args[0]
-            number = f"batch {self._number} of `data`"
-            raise _BadBatch(kind(f"{self._call}: {number} {text}")) from error
-
-    def _compare(self, batch: Any) -> list[Any]:
-        found, structure = jax.tree_util.tree_flatten_with_path(batch)
-        if not found:
-            raise ValueError(f"has no arrays in it: {_checks.brief(batch)}.")
-        leaves, spec = [], []
-        for path, leaf in found:
-            name = jax.tree_util.keystr(path)
-            leaf = _as_array(leaf, f" at {name}" if name else "")
-            leaves.append(leaf)
-            spec.append((name, leaf.shape, leaf.dtype))
-        if self._spec is None:
-            self._spec = (structure, spec)
-            return leaves
-        if structure != self._spec[0]:
-            raise TypeError(
-                f"has the structure {structure}, but the first has {self._spec[0]}."
-            )
-        rows = {}
-        for (name, shape, dtype), (_, first, wanted) in zip(
-            spec, self._spec[1], strict=True
-        ):
-            _compare_leaf(name, shape, dtype, first, wanted)
-            if shape:
-                rows.setdefault(shape[0] - first[0], (name, shape[0]))
-        if len(rows) > 1:
-            (one, many), (other, few) = list(rows.values())[:2]
-            raise ValueError(f"has {many} rows at {one} and {few} at {other}.")
-        for missing, (_, count) in rows.items():
-            if missing and self._short not in (None, count):
-                raise ValueError(
-                    f"has {count} rows, but a stream may have one shorter size only, "
-                    f"that of the last batch of a pass, and {self._short} was it; pad "
-                    "the others, or drop them."
-                )
-            self._short = count if missing else self._short
-        return leaves
+    def _take(self) -> StreamBatches:
+        """Send the batches that are held, under the lock."""
+        assert self._buffer is not None
+        buffer, self._buffer = self._buffer, None
+        return buffer.send(self._checks.structure)
 
 
-def _stack(leaves: Sequence[np.ndarray], capacity: int) -> np.ndarray:
-    whole = np.zeros((capacity, *leaves[0].shape), leaves[0].dtype)
-    for row, leaf in enumerate(leaves):
-        whole[row] = leaf
-    return whole
-
-
-class _BadBatch(Exception):
-    """Wraps the exception that says what is wrong with a batch."""
-
-
-def _compare_leaf(
-    name: str, shape: tuple[int, ...], dtype: Any, first: tuple[int, ...], wanted: Any
-) -> None:
-    """Refuse what differs from the first batch by more than fewer rows."""
-    at = f" at {name}" if name else ""
-    if dtype != wanted:
-        raise TypeError(
-            f"has dtype {dtype}{at}, but the first has {wanted}; convert it with "
-            f"`.astype({str(wanted)!r})`."
-        )
-    is_shorter = bool(shape and first) and shape[1:] == first[1:]
-    if shape != first and not (is_shorter and 0 < shape[0] < first[0]):
-        raise ValueError(
-            f"has shape {list(shape)}{at}, but the first has {list(first)}; only a "
-            "last batch may have fewer rows."
-        )
-
-
-def _as_array(leaf: Any, at: str) -> Any:
-    if isinstance(leaf, jax.Array):
-        return leaf
-    if isinstance(leaf, (str, bytes)) or hasattr(leaf, "columns"):
-        raise TypeError(f"holds {_checks.brief(leaf)}{at}, which is no array.")
-    try:
-        array = np.asarray(leaf)
-    except Exception as error:
-        raise TypeError(
-            f"holds {_checks.brief(leaf)}{at}, which is no array."
-        ) from error
-    if not _tree.is_number(array):
-        raise TypeError(
-            f"has dtype {array.dtype}{at}, which is not numeric; convert it with "
-            "`.astype(float)`."
-        )
-    return array
+class _Ended:
+    """The last thing in the queue of a stream that came to its end."""
 
 
 # -------------------------------------------------------------- where a stream stands
@@ -382,7 +350,8 @@ def get_position(iterator: Any, data: Any) -> Any:
     for holder in (iterator, data):
         for name in ("get_state", "state_dict"):
             if hasattr(holder, name):
-                return getattr(holder, name)()
+                # A copy: a stream may change the object that it hands out.
+                return copy.deepcopy(getattr(holder, name)())
     return None
 
 

@@ -1,0 +1,195 @@
+"""Arrays in files, by orbax, and what is written of each beside them.
+
+Example:
+  >>> import numpy as np
+  >>> from phihat._core import array_files
+  >>> kinds, arrays = array_files.pack([np.ones(2)], ["['w']"])
+  >>> kinds[0]["dtype"], list(arrays)
+  ('float64', ['0'])
+"""
+
+import contextlib
+import errno
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+
+__all__ = ["brief_reason", "check_kinds", "pack", "read_arrays", "unpack", "write"]
+
+_LEAVES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
+_FAULTS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO)
+_MANY = 200
+"""Characters of a reason: orbax tells of a full disk in fifteen hundred lines."""
+
+
+def pack(
+    leaves: list[Any], paths: list[str]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return a description of every leaf, and the arrays that orbax can write.
+
+    Raises:
+      TypeError: a leaf is neither an array nor a number.
+    """
+    kinds, arrays = [], {}
+    for number, (leaf, path) in enumerate(zip(leaves, paths, strict=True)):
+        if not isinstance(leaf, _LEAVES) or not _tree.is_number(np_or_jax(leaf)):
+            raise TypeError(
+                f"save: the leaf at {path or 'the root'} must be an array or a number, "
+                f"got {_checks.brief(leaf)}."
+            )
+        key, is_host = None, not isinstance(leaf, jax.Array)
+        array: Any = np_or_jax(leaf)
+        if _tree.is_key(array):
+            key, array = str(jax.random.key_impl(array)), jax.random.key_data(array)
+        if not is_host and jax.process_count() > 1 and array.is_fully_addressable:
+            array = np.asarray(array)  # each process has it; the first writes it
+        kinds.append(
+            {
+                "path": path,
+                "shape": list(array.shape),
+                "dtype": str(array.dtype),
+                "key": key,
+                "host": is_host,
+            }
+        )
+        if array.size:
+            arrays[str(number)] = array
+    return kinds, arrays
+
+
+def np_or_jax(leaf: Any) -> Any:
+    """Return numbers as arrays of NumPy, and arrays as they are."""
+    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+
+
+def check_kinds(kinds: Any) -> None:
+    """Check what a file says of its leaves.
+
+    Raises:
+      ValueError: it is nothing that `pack` wrote.
+    """
+    if not isinstance(kinds, list):
+        raise ValueError("its leaves are no list")
+    for kind in kinds:
+        well = isinstance(kind, dict) and {"path", "shape", "dtype", "key", "host"} <= {
+            *kind
+        }
+        if well:
+            sizes = kind["shape"]
+            well = (
+                isinstance(kind["path"], str)
+                and isinstance(sizes, list)
+                and all(type(size) is int and 0 <= size < 2**62 for size in sizes)
+                and isinstance(kind["host"], bool)
+                and isinstance(kind["key"], (str, type(None)))
+                and _is_dtype(kind["dtype"])
+            )
+        if not well:
+            raise ValueError(f"it describes a leaf as {_checks.brief(kind)}")
+
+
+def _is_dtype(name: Any) -> bool:
+    try:
+        return isinstance(name, str) and jnp.dtype(name).kind in "biufcV"
+    except TypeError:
+        return False
+
+
+def unpack(kind: dict[str, Any], array: Any) -> Any:
+    """Return a leaf as it was saved.
+
+    Raises:
+      ValueError: the array is not the one described.
+    """
+    if array is None:
+        array = np.zeros(kind["shape"], jnp.dtype(kind["dtype"]))
+    if list(array.shape) != kind["shape"] or str(array.dtype) != kind["dtype"]:
+        raise ValueError(
+            f"the array at {kind['path'] or 'the root'} is "
+            f"{array.dtype}{list(array.shape)}, where {kind['dtype']}{kind['shape']} "
+            "was written"
+        )
+    if not kind["host"]:
+        array = jnp.asarray(array)
+    return jax.random.wrap_key_data(array, impl=kind["key"]) if kind["key"] else array
+
+
+# ---------------------------------------------------------------------- what orbax does
+
+
+def write(path: Path, arrays: dict[str, Any]) -> None:
+    """Write arrays by name into a new folder."""
+    orbax = _orbax()
+    with _quiet_peers():
+        writer = orbax.Checkpointer(orbax.PyTreeCheckpointHandler())
+        writer.save(path, args=orbax.args.PyTreeSave(arrays))
+        writer.close()
+
+
+def read_arrays(path: Path, shardings: dict[str, Any]) -> dict[str, Any]:
+    """Read arrays by name, into a sharding or, where that is None, to the host."""
+    orbax = _orbax()
+    wanted = {
+        name: orbax.RestoreArgs(restore_type=np.ndarray)
+        if sharding is None
+        else orbax.ArrayRestoreArgs(sharding=sharding)
+        for name, sharding in shardings.items()
+    }
+    with _quiet_peers():
+        reader = orbax.Checkpointer(orbax.PyTreeCheckpointHandler())
+        return reader.restore(path, args=orbax.args.PyTreeRestore(restore_args=wanted))
+
+
+def brief_reason(error: BaseException) -> str:
+    """Return why something failed in one line, whatever a peer says of it.
+
+    Example:
+      >>> brief_reason(OSError(28, "No space left on device"))
+      'No space left on device'
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(str(error).split())
+    for number in _FAULTS:
+        if os.strerror(number) in text:
+            return os.strerror(number)
+    text = re.sub(r"\s*\[source locations=.*", "", text)
+    return text if len(text) <= _MANY else f"{text[:_MANY]}..."
+
+
+def _orbax() -> Any:
+    try:
+        import orbax.checkpoint as orbax
+    except ImportError as error:
+        raise ImportError(
+            "Checkpoints need orbax: `pip install 'phihat[checkpoint]'`."
+        ) from error
+    return orbax
+
+
+@contextlib.contextmanager
+def _quiet_peers() -> Iterator[None]:
+    """Silence what orbax says about files that a checkpoint of ours never has."""
+    from absl import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)

@@ -1,0 +1,188 @@
+"""A run as a checkpoint holds it, put into the structure of a fresh one.
+
+Example:
+  >>> from phihat.training import restoring
+  >>> restoring.by_path({"w": 1.0})
+  {"['w']": 1.0}
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import PyTree
+
+from phihat import checkpoint
+from phihat._core import manifest as _manifest
+from phihat._core import tree as _tree
+from phihat._core.serialization import UnknownClass, rebuild
+from phihat._core.types import Status
+from phihat.results import FitResult
+from phihat.training import chunks
+from phihat.training.streams import Place
+from phihat.training.validation import Validator
+
+__all__ = ["RESULT_PARTS", "RestoredRun", "as_text", "by_path", "from_path", "restore"]
+
+
+class RestoredRun(NamedTuple):
+    """A run as a checkpoint holds it.
+
+    Attributes:
+      carry: where it stood.
+      history: the rows so far.
+      num_rows: how many there are.
+      start_step: the absolute step at which it began.
+      status: how it ended, or RUNNING.
+      place: where its stream stood, or None.
+      result: where it had ended, else None.
+      numbers: of the optimizer that a callback had put in, by path, else None.
+      folder: of the checkpoint.
+    """
+
+    carry: chunks.Carry
+    history: dict[str, Any]
+    num_rows: int
+    start_step: int
+    status: Status
+    place: Place | None
+    result: FitResult | None
+    numbers: dict[str, Any] | None
+    folder: Path
+
+
+def restore(
+    folder: Path,
+    about: dict[str, Any],
+    carry: chunks.Carry,
+    validator: Validator | None,
+    rows_like: Callable[[], dict[str, Any]] | None,
+) -> RestoredRun:
+    """Read a checkpoint into the structure of a fresh run."""
+    notes = about["notes"]
+    wanted = {"state": carry.state, "recorders": carry.recorder_states}
+    like = {
+        f"[{part!r}][{path!r}]": leaf
+        for part, tree in wanted.items()
+        for path, leaf in by_path(tree).items()
+    }
+    saved = checkpoint.read_tree(folder, about, like)
+    params = carry.state.params
+    try:
+        rows = _restore_rows(saved["history"], notes, params, rows_like)
+        state = from_path(carry.state, saved["state"])
+        recorders = from_path(carry.recorder_states, saved["recorders"])
+        restored = RestoredRun(
+            carry=chunks.Carry(state, recorders),
+            history=rows,
+            num_rows=int(notes["num_rows"]),
+            start_step=int(notes["start_step"]),
+            status=Status(notes["status"]),
+            place=_from_text(notes["place"]),
+            result=_restore_result(saved, notes, state),
+            numbers=saved.get("numbers"),
+            folder=folder,
+        )
+        if validator is not None and "validation" in notes:
+            best = saved.get("best_params")
+            best = None if best is None else from_path(params, best)
+            validator.go_to(notes["validation"], best)
+    except UnknownClass as error:
+        raise ValueError(
+            f"train: the history in {folder} cannot be rebuilt from a stream: {error}; "
+            "record dicts, or named tuples of phihat, or choose another folder."
+        ) from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _manifest.Damaged(
+            f"train: {folder} lacks what a fit needs to go on ({error})."
+        ) from error
+    return restored
+
+
+def _restore_rows(
+    saved: dict[str, Any],
+    notes: dict[str, Any],
+    params: PyTree,
+    rows_like: Callable[[], dict[str, Any]] | None,
+) -> dict[str, Any]:
+    """Rebuild the rows of the history; classes of the user's from rows like them."""
+    rows = {}
+    for name, flat in saved.items():
+        if name == "params":
+            rows[name] = from_path(params, flat)
+            continue
+        paths = notes.get("row_paths", {}).get(name, list(flat))
+        try:
+            rows[name] = rebuild(notes["rows"][name], [flat[path] for path in paths])
+        except UnknownClass:
+            if rows_like is None:
+                raise
+            rows[name] = from_path(rows_like()[name], flat)
+    return rows
+
+
+def _restore_result(saved: Any, notes: dict[str, Any], state: Any) -> FitResult | None:
+    if "result" not in saved:
+        return None
+    parts = {name: saved["result"][name] for name in RESULT_PARTS}
+    return FitResult(
+        params=from_path(state.params, saved["result"]["params"]),
+        history={},
+        status=state.status,
+        state=state,
+        data_paths=tuple(notes["data_paths"]),
+        ended_by=notes.get("ended_by", ""),
+        **parts,
+    )
+
+
+RESULT_PARTS = (
+    "grad_norm",
+    "loss",
+    "nonfinite_data_leaf",
+    "nonfinite_leaf",
+    "num_steps",
+)
+
+
+def by_path(tree: PyTree) -> dict[str, Any]:
+    """Return the leaves of a tree by their paths.
+
+    Example:
+      >>> by_path((1.0, {"a": 2.0}))
+      {'[0]': 1.0, "[1]['a']": 2.0}
+    """
+    return dict(zip(_tree.leaf_paths(tree), jax.tree.leaves(tree), strict=True))
+
+
+def from_path(like: PyTree, leaves: dict[str, Any]) -> PyTree:
+    """Put leaves that `by_path` named into a tree of the same structure."""
+    ordered = [leaves[path] for path in _tree.leaf_paths(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), ordered)
+
+
+def as_text(place: Place | None) -> Any:
+    """Return a stream's place as JSON can hold it."""
+    if place is None:
+        return None
+    told: Any = place.told
+    if isinstance(told, bytes):
+        told = {"bytes": told.decode("latin-1")}
+    else:
+        try:
+            told = None if told is None else {"json": json.dumps(told)}
+        except (TypeError, ValueError):
+            told = None  # as if it told nothing
+    return [place.passes, place.batches, told]
+
+
+def _from_text(text: Any) -> Place | None:
+    if text is None:
+        return None
+    passes, batches, told = text
+    if told is not None:
+        is_bytes = "bytes" in told
+        told = told["bytes"].encode("latin-1") if is_bytes else json.loads(told["json"])
+    return Place(passes, batches, told)
