@@ -1,6 +1,9 @@
 """The engine: history, statuses, sampling, transformations, remembered programs."""
 
 import functools
+import gc
+import weakref
+from unittest import mock
 
 import chex
 import jax
@@ -13,7 +16,7 @@ from jax.tree_util import Partial
 import phihat
 from phihat import Box, FitError, Status, fitting, losses, models
 from phihat._core import programs as _programs
-from phihat._engine.loops import blocks
+from phihat._engine import loop
 from phihat._engine.recorders import Recorder
 from phihat.fitting import Tolerance
 from tests import cases
@@ -263,12 +266,17 @@ def test_a_bad_step_is_not_taken(quantity, is_eager, tolerance, stride):
     assert Status(int(result.status)) == status
     assert result.num_steps == num_steps
     assert result.state.step == num_steps
-    assert result.params == last
+    # The state is where it stopped; the params are the last whose loss was finite.
+    assert result.state.params == last
+    sound = last - 1 if quantity == "loss" else last
+    assert result.params == sound
+    assert np.isfinite(result.loss)
     assert result.state.status == status
     rows = num_steps // stride + 1
     assert np.isnan(result.history["loss"][rows:]).all()
-    np.testing.assert_array_equal(result.history["params"][rows:], last)
-    expected = np.minimum(np.arange(0, 300, stride), last)
+    np.testing.assert_array_equal(result.history["params"][rows:], sound)
+    steps = np.arange(0, 300, stride)
+    expected = np.where(steps <= num_steps, steps, sound)
     np.testing.assert_array_equal(result.history["params"][:-1], expected)
     with pytest.raises(FitError) as caught:
         phihat.raise_for_status(result)
@@ -288,7 +296,7 @@ def slide(params, last):
 @pytest.mark.parametrize("width", [1, 64])
 def test_a_stop_is_exact_wherever_pages_and_blocks_end(stride, width, monkeypatch):
     """Rows of 64 numbers are too wide for pages."""
-    monkeypatch.setattr(blocks, "_BLOCK", 256)
+    monkeypatch.setattr(loop, "_STRETCH", 256)
     num_steps = 600
     start = jnp.zeros(width)
     slope = {"slope": lambda state, info: info.grad}
@@ -304,7 +312,8 @@ def test_a_stop_is_exact_wherever_pages_and_blocks_end(stride, width, monkeypatc
         )
         assert int(result.num_steps) == last
         assert int(result.status) == Status.NONFINITE_LOSS
-        np.testing.assert_array_equal(result.params, -last / width)
+        np.testing.assert_array_equal(result.state.params, -last / width)
+        np.testing.assert_array_equal(result.params, -max(last - 1, 0) / width)
         at = np.arange(0, num_steps, stride)
         heights = np.where(at < last, -at, np.where(at == last, np.inf, np.nan))
         np.testing.assert_array_equal(result.history["loss"], heights)
@@ -348,7 +357,7 @@ def test_a_final_loss_that_is_not_finite_is_no_success():
         num_steps=1,
     )
     assert result.status == Status.NONFINITE_LOSS
-    assert result.params == 1.0
+    assert (result.state.params, result.params, result.loss) == (1.0, 0.0, 0.0)
 
 
 def test_continue_goes_through():
@@ -726,9 +735,10 @@ def test_jit_of_fit_and_a_loss_with_a_hidden_tracer_are_right():
 
 
 def count_programs(action):
-    before = _programs._program.cache_info().misses
-    action()
-    return _programs._program.cache_info().misses - before
+    """Return how many programs an action compiles."""
+    with mock.patch.object(_programs, "_compile", wraps=_programs._compile) as made:
+        action()
+    return made.call_count
 
 
 def test_numbers_share_one_program():
@@ -768,12 +778,65 @@ def test_static_values_are_keyed_with_their_type():
     np.testing.assert_allclose([one, other], [1 - 0.4, 1 - 0.6], rtol=1e-15)
 
 
-def test_a_lambda_made_anew_is_a_new_program():
-    def run_twice():
-        for _ in range(2):
-            phihat.fit(lambda x: x**2, 1.0, phihat.adam(0.1), num_steps=2)
+def test_equal_code_is_one_program():
+    """A cell that is run again compiles nothing, whatever of it is made anew."""
 
-    assert count_programs(run_twice) == 2
+    def run_cell(scale=1.0, rate=0.1):
+        def helper(x):
+            return scale * x**2
+
+        optimizer = optax.adam(rate)
+        start = jnp.ones(3)
+        with jax.numpy_dtype_promotion("standard"):  # optax needs it
+            phihat.fit(lambda x: jnp.sum(helper(x)), start, optimizer, num_steps=2)
+
+    assert count_programs(lambda: [run_cell() for _ in range(3)]) <= 1
+    assert count_programs(lambda: run_cell(scale=2.0)) == 1  # the helper's closure
+    assert count_programs(lambda: run_cell(rate=0.2)) == 1  # the optimizer's closure
+    assert count_programs(lambda: run_cell(scale=True)) == 1  # 1 == True, as a key
+
+
+SCALE = 1.0
+
+
+def scaled(x):
+    return SCALE * x
+
+
+def test_a_changed_global_is_seen(monkeypatch):
+    """Also where another function of the user's reads it, or it is that function."""
+
+    def descend():
+        optimizer = phihat.gradient_descent(1.0)
+        return float(
+            phihat.fit(lambda x: scaled(x), 0.0, optimizer, num_steps=1).params
+        )
+
+    assert descend() == -1.0
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    assert descend() == -3.0
+    monkeypatch.setitem(globals(), "scaled", lambda x: 5.0 * x)
+    assert descend() == -5.0
+
+
+def test_programs_are_bounded_and_freed():
+    alive = []
+
+    def descend(block):
+        def loss_fn(p):
+            return jnp.sum((block[:3] @ p) ** 2)
+
+        alive.append(weakref.ref(loss_fn))
+        phihat.fit(loss_fn, jnp.ones(block.shape[1]), phihat.adam(0.1), num_steps=1)
+
+    for number in range(12):  # each of 16 MB, beyond what is kept
+        descend(jnp.full((1000, 2000), float(number)))
+    gc.collect()
+    assert sum(ref() is not None for ref in alive) <= 10
+    phihat.clear_programs()
+    jax.clear_caches()
+    gc.collect()
+    assert not any(ref() is not None for ref in alive)
 
 
 # ------------------------------------------------------------ projections, other models

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from phihat import sharding as sharding
     from phihat import sweeps as sweeps
     from phihat import training as training
+    from phihat._core.programs import clear_programs as clear_programs
     from phihat._core.types import Box as Box
     from phihat._core.types import Status as Status
     from phihat._engine.recorders import Recorder as Recorder
@@ -120,6 +121,7 @@ _HOMES = {
     "check_convexity": "convexity",
     "checkpoint": "checkpoint",
     "classify_critical_point": "critical_points",
+    "clear_programs": "_core.programs",
     "compare": "sweeps",
     "confidence_intervals": "error_bars",
     "convex_blocks": "convexity",

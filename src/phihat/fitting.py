@@ -121,7 +121,7 @@ def fit(
       >>> print(phihat.Status(int(result.status)).name, round(float(result.loss), 4))
       COMPLETED 0.1999
     """
-    spec = _spec.prepare(
+    return fit_as(
         "fit",
         loss_fn,
         params,
@@ -141,6 +141,32 @@ def fit(
         state=state,
         model_state=model_state,
         remat=remat,
+    )
+
+
+def fit_as(
+    caller: str,
+    loss_fn: LossFn,
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    data: Batch = None,
+    *,
+    key: RandomKey | None = None,
+    state: FitState | None = None,
+    model_state: PyTree = None,
+    **others: Any,
+) -> FitResult:
+    """Fit for another public function, in whose name errors then speak."""
+    spec = _spec.prepare(
+        caller,
+        loss_fn,
+        params,
+        optimizer,
+        data,
+        key=key,
+        state=state,
+        model_state=model_state,
+        **others,
     )
     params = _tree.as_arrays(params)
     return _programs.call(_fit, spec, (), params, data, key, state, model_state)
@@ -339,7 +365,7 @@ def _run_steps(
 ) -> tuple[FitState, dict[str, Any]]:
     del options
     source, ran = _loop(spec, state, data, mode)
-    status = _run.reason_to_stop(
+    status, _ = _run.reason_to_stop(
         spec,
         source,
         ran.state,

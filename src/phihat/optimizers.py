@@ -565,7 +565,7 @@ def _widen(gradient: Array) -> tuple[Array, Any]:
 
 def _rate_at(learning_rate: Rate, step: Int[Array, ""]) -> Any:
     """Return the rate in force at a step: the number, or the schedule's value."""
-    rate = learning_rate
+    rate: Any = learning_rate
     if callable(learning_rate):
         try:
             rate = learning_rate(step)

@@ -96,9 +96,9 @@ def describe(code: PyTree) -> Description:
     outline = _outlines.get(split_key)
     is_new = outline is None
     if outline is None:
-        functions: list[Any] = []
-        structure = _tree.split(_without_functions(code, functions))[0]
-        outline = structure, tuple(functions)
+        found: list[Any] = []
+        structure = _tree.split(_without_functions(code, found))[0]
+        outline = structure, tuple(found)
     structure, functions = outline
     findings = _Findings()
     tokens = tuple(_token(function, findings, "") for function in functions)

@@ -64,8 +64,9 @@ class LoopPlan(NamedTuple):
         differentiation.
       num_measurements: 1 where an optimizer that measures itself must do so before the
         first step, else 0; may be traced.
+      keeps_last: keep what the last step that was tried has measured.
       measures_end: try one step more than are taken, to learn the last loss and
-        gradient through the same code.
+        gradient through the same code; needs `keeps_last`.
       remat: keep the states between blocks only, for reverse differentiation.
     """
 
@@ -76,13 +77,14 @@ class LoopPlan(NamedTuple):
     selects: bool
     stops_early: bool
     num_measurements: Any = 0
+    keeps_last: bool = True
     measures_end: bool = True
     remat: bool = False
 
     @property
     def last(self) -> Any:
         """The index after that of the last step that is tried."""
-        return self.end + self.measures_end
+        return self.end + 1 if self.measures_end else self.end
 
 
 class LoopResult(NamedTuple):
@@ -185,6 +187,7 @@ def run_loop(
     *,
     evaluate_fn: Callable[[PyTree, Params], Params] | None = None,
     recorder_states: PyTree = None,
+    sound_params: Params | None = None,
 ) -> LoopResult:
     """Run the steps of a plan.
 
@@ -197,22 +200,24 @@ def run_loop(
       evaluate_fn: `(opt_state, params) -> params` to evaluate; then those of the last
         finite loss are kept.
       recorder_states: of the run before, or None to begin with.
+      sound_params: likewise.
     """
     if recorder_states is None:
         recorder_states = begin_recorders(recorders, state)
-    sound = None if evaluate_fn is None else evaluate_fn(state.opt_state, state.params)
+    if evaluate_fn is not None and sound_params is None:
+        sound_params = evaluate_fn(state.opt_state, state.params)
     carry = _Carry(
         params=state.params,
         opt_state=state.opt_state,
         model_state=state.model_state,
         loss=state.loss,
         last=None,
-        sound_params=sound,
+        sound_params=sound_params,
         recorder_states=recorder_states,
     )
     context = _Context(attempt_fn, source, state, recorders, plan, evaluate_fn, {}, 1)
     row, last = jax.eval_shape(functools.partial(_try_first, context), carry)
-    if plan.measures_end:
+    if plan.keeps_last:
         carry = carry._replace(last=blank(last))
     context = context._replace(row=row, block=_block_length(row, plan))
     history = _blank_rows(row, _room(context))
@@ -303,20 +308,23 @@ def _run_replaying(
         return answer if steps.refusal is None else answer & (steps.refusal == 0)
 
     def run_stretch(whole: Any) -> Any:
-        begun, target, _, history = whole
+        begun, target, measured, history = whole
         is_last = begun.index >= target
         limit = jnp.minimum(begun.index + _STRETCH, target)
         limit = jnp.where(is_last, begun.index + 1, limit)
         ended, history = _run_blocks(context, begun, history, limit, goes_on)
-        steps, measured = ended, None
+        steps, is_kept = ended, is_last
         if ended.refusal is not None:
             is_refused = ended.refusal != 0
             target = jnp.where(is_refused, ended.index - 1, target)
-            steps = _choose(is_refused | is_last, begun, ended)
+            is_kept = is_refused | is_last
+            steps = _choose(is_kept, begun, ended)
             steps = steps._replace(refusal=jnp.zeros_like(ended.refusal))
+        if plan.keeps_last:
+            found = _known(ended.carry.last)._replace(proposal=ended.carry.params)
+            # Only the last stretch leaves the loop where it measures the end.
+            measured = found if plan.measures_end else _choose(is_kept, found, measured)
         if plan.measures_end:
-            # Only the last stretch leaves the loop, so only what it measured remains.
-            measured = ended.carry.last._replace(proposal=ended.carry.params)
             target = jnp.where(is_last, -1, target)
         return steps, target, measured, history
 
@@ -328,8 +336,8 @@ def _run_replaying(
 
     begun = _first_steps(context, carry)
     measured = None
-    if plan.measures_end:
-        measured = carry.last._replace(proposal=carry.params)
+    if plan.keeps_last:
+        measured = _known(carry.last)._replace(proposal=carry.params)
     whole = (begun, end, measured, history)
     steps, _, measured, history = jax.lax.while_loop(is_open, run_stretch, whole)
     carry = steps.carry._replace(last=measured)
@@ -378,8 +386,13 @@ def _run_block(
     return steps._replace(page={}), _write(history, steps.page, row)
 
 
+def _known(measured: Measured | None) -> Measured:
+    assert measured is not None
+    return measured
+
+
 def _choose(condition: Array, if_true: Any, if_false: Any) -> Any:
-    """Choose by a branch, which compiles to copies: between blocks time is no matter."""
+    """Choose by a branch, which compiles to copies and not to kernels."""
     return jax.lax.cond(condition, lambda: if_true, lambda: if_false)
 
 
@@ -452,7 +465,7 @@ def _take_step(
     recorder_states, page = _record(
         context, source, block, steps, info, alive, ok, is_counted
     )
-    last = Measured(info.loss, info.grad) if plan.measures_end else None
+    last = Measured(info.loss, info.grad) if plan.keeps_last else None
     sound = None
     if context.evaluate_fn is not None:
         sound = context.evaluate_fn(before.opt_state, before.params)
@@ -465,7 +478,7 @@ def _take_step(
         sound_params=sound,
         recorder_states={},
     )
-    if ok is not None:
+    if ok is not None and alive is not None:
         carry = _tree.select(ok, carry, before._replace(recorder_states={}, last=last))
         carry = carry._replace(last=_tree.select(alive, last, before.last))
     refusal = None if steps.refusal is None else tried.refusal

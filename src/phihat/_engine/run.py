@@ -34,6 +34,7 @@ from phihat.results import FitState
 __all__ = [
     "Ending",
     "conclude",
+    "conclude_part",
     "final_values",
     "num_steps_of",
     "reason_to_stop",
@@ -71,6 +72,7 @@ def run_spec(
     end: Any = None,
     num_rows: int | None = None,
     recorder_states: PyTree = None,
+    sound_params: Params | None = None,
 ) -> LoopResult:
     """Run the steps of a fit, or a part of them, by the loop that suits.
 
@@ -84,6 +86,7 @@ def run_spec(
       end: for a part, where it ends, counted likewise.
       num_rows: for a part, room for rows.
       recorder_states: of the part before.
+      sound_params: likewise.
     """
     source = make_source(spec, data, state.key)
     check_optimizer(spec, state.opt_state, is_fixed=source.is_fixed)
@@ -106,6 +109,7 @@ def run_spec(
         selects=True,
         stops_early=stops or is_part or spec.tolerance is not None,
         num_measurements=num_measurements,
+        keeps_last=isinstance(spec.step, Step) and not stops,
         measures_end=isinstance(spec.step, Step) and not (stops or is_part),
         remat=spec.remat,
     )
@@ -113,7 +117,7 @@ def run_spec(
     def run(
         selects: bool, spec: FitSpec, state: FitState, data: Batch, rest: Any
     ) -> LoopResult:
-        begin, end, num_measurements, recorder_states = rest
+        begin, end, num_measurements, recorder_states, sound_params = rest
         chosen = plan._replace(
             begin=begin, end=end, num_measurements=num_measurements, selects=selects
         )
@@ -127,12 +131,13 @@ def run_spec(
             chosen,
             evaluate_fn=_evaluate_fn(step),
             recorder_states=recorder_states,
+            sound_params=sound_params,
         )
 
     # A tolerance is the usual end: nothing is to be repeated for it.
     can_replay = stops or spec.tolerance is None
     can_replay &= jax.default_backend() == "cpu" and not spec.remat
-    rest = (begin, end, num_measurements, recorder_states)
+    rest = (begin, end, num_measurements, recorder_states, sound_params)
     if can_replay and mode.is_eager:
         return run(False, spec, state, data, rest)
     if can_replay and mode.hides_no_tracers and not is_part:
@@ -266,13 +271,57 @@ def conclude(
     if params is not state.params:
         loss, grad = _measure(step, source, here, final)
     if sound_params is not None:
-        # A branch compiles to copies, where choices would compile one by one.
-        final, loss = jax.lax.cond(
-            (status == Status.NONFINITE_LOSS) & jnp.isfinite(state.loss),
-            lambda: (sound_params, state.loss.astype(loss.dtype)),
-            lambda: (final, loss),
-        )
+        final, loss = _last_sound(status, state, sound_params, final, loss)
     return Ending(state._replace(status=status), final, loss, grad, leaf)
+
+
+def conclude_part(
+    spec: FitSpec,
+    source: BatchSource,
+    state: FitState,
+    params: Params | None,
+    sound_params: Params | None,
+) -> Ending:
+    """Measure the params that a run ended with whose status is known.
+
+    Args:
+      spec: of the fit.
+      source: of its batches.
+      state: the last one, with its status.
+      params: those to evaluate instead of the last ones, or None.
+      sound_params: those to evaluate before the last step, or None.
+    """
+    step, nothing = spec.step, jnp.asarray(-1, jnp.int32)
+    if measures_itself(state.opt_state) and params is None:
+        ending = _conclude_measuring(state)
+        return ending._replace(state=state)
+    is_chosen = params is not None
+    if params is None:
+        params = project(step.projection, eval_params(state.opt_state, state.params))
+    failed = state.status >= Status.NONFINITE_LOSS
+    last = jnp.where(failed, state.step, jnp.maximum(state.step - 1, 0))
+    loss, grad = _measure(step, source, state._replace(step=last), params)
+    status, leaf = state.status, nothing
+    if step.stops:
+        found, found_leaf = diagnose(loss, grad)
+        is_surprised = (status == Status.COMPLETED) & (found != Status.RUNNING)
+        status = jnp.where(is_surprised, found, status)
+        leaf = jnp.where(is_surprised, found_leaf, nothing)
+    if sound_params is not None and not is_chosen:
+        params, loss = _last_sound(status, state, sound_params, params, loss)
+    return Ending(state._replace(status=status), params, loss, grad, leaf)
+
+
+def _last_sound(
+    status: Array, state: FitState, sound_params: Params, final: Params, loss: Array
+) -> tuple[Params, Array]:
+    """Return the last params whose loss was finite, and that loss."""
+    # A branch compiles to copies, where choices would compile one by one.
+    return jax.lax.cond(
+        (status == Status.NONFINITE_LOSS) & jnp.isfinite(state.loss),
+        lambda: (sound_params, state.loss.astype(loss.dtype)),
+        lambda: (final, loss),
+    )
 
 
 def reason_to_stop(
@@ -282,18 +331,25 @@ def reason_to_stop(
     *,
     is_stopped: Bool[Array, ""],
     last: Measured | None,
-) -> Array:
-    """Return the status of a run."""
+) -> tuple[Array, Array]:
+    """Return the status of a run that has stopped, and the leaf that was not finite."""
+    nothing = jnp.asarray(-1, jnp.int32)
     if not isinstance(spec.step, Step):
         _, info = source.use_fn(state.step, lambda batch: spec.step(state, batch))
         converged = jnp.asarray(Status.CONVERGED, jnp.int32)
-        status = jnp.where(info.status == Status.RUNNING, converged, info.status)
+        is_met = info.status == Status.RUNNING
+        status, leaf = jnp.where(is_met, converged, info.status), info.nonfinite_leaf
     elif measures_itself(state.opt_state):
-        return _conclude_measuring(state).state.status
+        ending = _conclude_measuring(state)
+        status, leaf = ending.state.status, ending.nonfinite_leaf
+        return status, leaf
     else:
         assert last is not None
-        status, _ = _reason(spec, source, state, last)
-    return jnp.where(is_stopped, status, jnp.asarray(Status.COMPLETED, jnp.int32))
+        status, leaf = _reason(spec, source, state, last)
+    completed = jnp.asarray(Status.COMPLETED, jnp.int32)
+    return jnp.where(is_stopped, status, completed), jnp.where(
+        is_stopped, leaf, nothing
+    )
 
 
 def _conclude_measuring(state: FitState) -> Ending:

@@ -26,6 +26,7 @@ from phihat.results import FitResult, FitState
 __all__ = [
     "FitSpec",
     "as_optimizer",
+    "as_sampler",
     "as_tolerance",
     "check_opt_state",
     "check_optimizer",
@@ -60,8 +61,8 @@ class FitSpec:
     tolerance: Tolerance | None
     num_steps: int | None = _static()
     num_epochs: int | None = _static()
-    record_every: int = _static(default=1)
-    remat: bool = _static(default=False)
+    record_every: int = _static()
+    remat: bool = _static()
 
     @property
     def caller(self) -> str:
@@ -104,7 +105,7 @@ def prepare(
         caller, loss_fn, optimizer, has_aux, projection, nonfinite, model_state
     )
     if not is_streamed:
-        sampler = _as_sampler(caller, data, batch_size, sampler)
+        sampler = as_sampler(caller, data, batch_size, sampler)
     _check_start(caller, params, state, projection)
     _checks.check_key(caller, key)
     start = params if state is None else state.params
@@ -146,7 +147,7 @@ def prepare_run(
       TypeError: an argument is of the wrong kind.
       ValueError: an argument has a wrong value.
     """
-    sampler = _as_sampler("run", data, batch_size, sampler)
+    sampler = as_sampler("run", data, batch_size, sampler)
     tolerance = as_tolerance("run", tolerance)
     if not isinstance(state, FitState):
         raise TypeError(
@@ -216,6 +217,7 @@ def make_step(
         has_model_state=model_state is not None,
         stops=nonfinite == "stop",
         caller=caller,
+        placement=None,
     )
 
 
@@ -277,7 +279,8 @@ def as_tolerance(caller: str, tolerance: Any) -> Tolerance | None:
     return Tolerance(**checked)
 
 
-def _as_sampler(caller: str, data: Any, batch_size: Any, sampler: Any) -> Any:
+def as_sampler(caller: str, data: Any, batch_size: Any, sampler: Any) -> Any:
+    """Return how batches are drawn, or None for all data at every step."""
     _checks.check_data(caller, data)
     if batch_size is not None:
         if sampler is not None:

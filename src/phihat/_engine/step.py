@@ -63,11 +63,11 @@ class Step:
     loss_fn: Any
     optimizer: Optimizer
     projection: Any
-    has_aux: bool = _static(default=False)
-    has_model_state: bool = _static(default=False)
-    stops: bool = _static(default=True)
-    caller: str = _static(default="fit")
-    placement: _placement.Placement | None = _static(default=None)
+    has_aux: bool = _static()
+    has_model_state: bool = _static()
+    stops: bool = _static()
+    caller: str = _static()
+    placement: _placement.Placement | None = _static()
 
     def __call__(self, state: FitState, batch: Batch) -> tuple[FitState, StepInfo]:
         """Take a step unless the state has stopped, or the step must not be taken."""
@@ -500,8 +500,9 @@ def _same_model_state(caller: str, after: PyTree, before: PyTree) -> PyTree:
         what = f"structure {new}" if unlike is None else f"shape {unlike[2]}{unlike[0]}"
         was = f"{old}" if unlike is None else f"{unlike[1]}"
         raise TypeError(
-            f"{caller}: `loss_fn` returns a model state of {what}, but was given {was}; "
-            "a compiled loop carries one structure, such as all of `batch_stats`."
+            f"{caller}: `loss_fn` returns a model state of {what}, but was given "
+            f"{was}; a compiled loop carries one structure, such as all of "
+            "`batch_stats`."
         )
     return jax.tree.map(
         lambda one, other: other if _tree.is_key(one) else _tree.cast(other, one.dtype),

@@ -112,7 +112,7 @@ def _projected_gradient(projection: Any, params: Params, grad: Params) -> Params
 
 
 def _relative_gradient(grad: Params, params: Params, loss: Array) -> Array:
-    """Return the largest relative change of the loss for a relative change of a param."""
+    """Return the largest slope of the relative loss in the relative params."""
     wide = _tree.default_float()
     leaves = [jnp.ravel(leaf).astype(wide) for leaf in jax.tree.leaves(params)]
     slopes = [jnp.ravel(leaf).astype(wide) for leaf in jax.tree.leaves(grad)]
@@ -179,7 +179,7 @@ def moving_leaves(optimizer: Optimizer, state: FitState) -> tuple[bool, ...] | N
 
 
 def _zero_variables(jaxpr: Any) -> set[Any]:
-    """Return the variables that are zeros spread to a shape, or zeros of a jitted part."""
+    """Return the variables that are zeros spread to a shape, or of a jitted part."""
     zeros: set[Any] = set()
     for equation in jaxpr.eqns:
         name = equation.primitive.name

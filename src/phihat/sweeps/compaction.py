@@ -84,6 +84,7 @@ def descend(
         steps = min(_round_length(done), num_steps - done)
         advance = Partial(
             _advance,
+            caller=_tree.Static(call),
             loss_fn=loss_fn,
             optimizer=optimizer,
             data=data,
@@ -147,6 +148,7 @@ def _begin(start: Params, *, optimizer: Any) -> dict[str, Any]:
 def _advance(
     state: FitState,
     *,
+    caller: _tree.Static,
     loss_fn: Any,
     optimizer: Any,
     data: Batch,
@@ -154,7 +156,8 @@ def _advance(
     projection: Any,
     num_steps: _tree.Static,
 ) -> dict[str, Any]:
-    result = fitting.fit(
+    result = fitting.fit_as(
+        caller.value,
         loss_fn,
         None,
         optimizer,

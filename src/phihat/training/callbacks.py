@@ -16,9 +16,8 @@ import numpy as np
 
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
-from phihat._engine.spec import as_optimizer
+from phihat._engine.spec import FitSpec, as_optimizer
 from phihat.results import FitState
-from phihat.training import chunks
 
 __all__ = ["Callback", "as_callbacks", "as_seconds", "call", "name_of"]
 
@@ -75,7 +74,7 @@ def name_of(callback: Callback) -> str:
 
 
 def call(
-    callback: Callback, state: FitState, rows: dict[str, Any], code: Any
+    callback: Callback, state: FitState, rows: dict[str, Any], spec: FitSpec
 ) -> tuple[bool, Any]:
     """Call a callback on copies of its own, and read its answer.
 
@@ -83,7 +82,7 @@ def call(
       callback: the user's function.
       state: where the fit stands, in buffers of its own.
       rows: of the history, new since the last call; copied here.
-      code: of the fit.
+      spec: of the fit.
 
     Returns:
       Whether the fit shall end, and an optimizer to go on with, or None.
@@ -97,7 +96,7 @@ def call(
     if _is_truth_value(answer):
         return bool(answer), None
     if callable(getattr(answer, "init", None)) and hasattr(answer, "update"):
-        return False, _as_same_optimizer(callback, answer, code)
+        return False, _as_same_optimizer(callback, answer, spec)
     raise TypeError(
         f"train: the callback `{name_of(callback)}` returned {_checks.brief(answer)} "
         f"of type {type(answer).__name__}; a callback returns None, True, False, or "
@@ -113,9 +112,9 @@ def _is_truth_value(answer: Any) -> bool:
     return kind.split(".")[-1] == "bool" and tuple(getattr(answer, "shape", (1,))) == ()
 
 
-def _as_same_optimizer(callback: Callback, answer: Any, code: Any) -> Any:
+def _as_same_optimizer(callback: Callback, answer: Any, spec: FitSpec) -> Any:
     optimizer = as_optimizer("train", answer)
-    if _tree.split(optimizer)[0] != _tree.split(chunks.optimizer_of(code))[0]:
+    if _tree.split(optimizer)[0] != _tree.split(spec.step.optimizer)[0]:
         raise TypeError(
             f"train: the callback `{name_of(callback)}` returned an optimizer of other "
             "code than the fit's; only its numbers, such as the learning rate, may "

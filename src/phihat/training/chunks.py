@@ -9,22 +9,24 @@ Example:
   {'a': Array(1., dtype=float32, weak_type=True)}
 """
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
-from jax.tree_util import Partial
 from jaxtyping import Array, Int, PyTree
 
 from phihat import fitting
 from phihat._core import placement as _placement
 from phihat._core import tree as _tree
+from phihat._core.programs import Mode
 from phihat._core.types import Batch, Params, Status
-from phihat._engine import recorders as _records
-from phihat._engine.batches import Feed, make_feed
-from phihat._engine.loops import Plan, Segment
+from phihat._engine import run as _run
+from phihat._engine.batches import BatchSource, stream_source
+from phihat._engine.loop import begin_recorders
+from phihat._engine.spec import FitSpec
 from phihat._engine.step import bind_loss, project
 from phihat.optimizers import eval_params
 from phihat.results import FitResult, FitState
@@ -39,7 +41,6 @@ __all__ = [
     "evaluation_params",
     "finish",
     "optimizer_numbers",
-    "optimizer_of",
     "own",
     "row_shapes",
     "tell",
@@ -53,18 +54,14 @@ class Options(NamedTuple):
 
     Attributes:
       num_rows: room for rows of the history.
-      record_every: steps per row.
       is_stream: the data are a batch, or a group of batches.
       is_group: they are a group, `[G, ...]`.
-      functions: of the code: jax hashes a structure without those inside it.
       shardings: of the carry's leaves, which stay where they are; None on one device.
     """
 
     num_rows: int
-    record_every: int
     is_stream: bool
     is_group: bool
-    functions: tuple[Any, ...]
     shardings: tuple[NamedSharding | None, ...] | None = None
 
 
@@ -73,6 +70,7 @@ class Carry(NamedTuple):
 
     state: FitState
     recorder_states: PyTree
+    sound_params: Params | None = None
 
 
 class Report(NamedTuple):
@@ -105,18 +103,16 @@ def own(tree: PyTree) -> PyTree:
     return jax.tree.map(copy, tree)
 
 
-def begin(code: Any, options: Options, is_eager: bool, state: FitState) -> PyTree:
+def begin(spec: FitSpec, options: Options, mode: Mode, state: FitState) -> PyTree:
     """Return the states of the recorders before the first step."""
-    del options, is_eager
-    step_fn, _, entries, _ = code
-    recorders = _records.resolve(entries, step_fn.args[0], step_fn.args[2])
-    return {name: recorder.begin(state) for name, recorder in recorders.items()}
+    del options, mode
+    return begin_recorders(_run.resolve(spec), state)
 
 
 def advance(
-    code: Any,
+    spec: FitSpec,
     options: Options,
-    is_eager: bool,
+    mode: Mode,
     carry: Carry,
     data: Batch,
     begin: Int[Array, ""],
@@ -126,142 +122,137 @@ def advance(
     """Take a chunk of steps.
 
     Args:
-      code: the step, the sampler, what to record, the tolerance.
+      spec: of the fit.
       options: what else shapes the program.
-      is_eager: whether a single fit runs on its own.
+      mode: how it is run.
       carry: from the chunk before; given away.
       data: all of them, or a group of batches `[G, ...]`.
       begin: how far into its row the chunk begins, below `record_every`.
       end: where it ends, counted from the same row.
       position: the number in the group of the chunk's first batch.
     """
-    step_fn, sampler, entries, tolerance = code
     state = carry.state
-    if options.is_stream:
-        feed = stream_feed(data, options.is_group, state.step - position)
-    else:
-        feed = make_feed(sampler, data, state.key)
-    ran = fitting.run_steps(
-        step_fn,
-        entries,
-        tolerance,
-        feed,
+    make_source = _source_maker(options, state.step - position)
+    # A chunk may have been sent off before it was known that the one before stopped.
+    is_running = state.status == Status.RUNNING
+    end = jnp.where(is_running, end, begin)
+    ran = _run.run_spec(
+        spec,
+        make_source,
         state,
-        Plan(options.num_rows * options.record_every, options.record_every),
-        is_eager=is_eager,
-        segment=Segment(begin, end, carry.recorder_states),
+        data,
+        mode,
+        begin=begin,
+        end=end,
+        num_rows=options.num_rows,
+        recorder_states=carry.recorder_states,
+        sound_params=carry.sound_params,
+    )
+    is_stopped = ran.num_taken < end
+    source = make_source(spec, data, state.key)
+    status, leaf = _run.reason_to_stop(
+        spec, source, ran.state, is_stopped=is_stopped, last=ran.last
+    )
+    running = jnp.asarray(Status.RUNNING, jnp.int32)
+    status = jnp.where(status == Status.COMPLETED, running, status)
+    status = jnp.where(is_running, status, state.status)
+    after = Carry(
+        ran.state._replace(status=status), ran.recorder_states, ran.sound_params
     )
     # Copies: what the host reads must not be given away with the carry.
     report = Report(
         step=jnp.copy(ran.state.step),
-        status=jnp.copy(ran.state.status),
+        status=jnp.copy(status),
         loss=jnp.copy(ran.state.loss),
-        nonfinite_leaf=ran.nonfinite_leaf,
+        nonfinite_leaf=leaf,
         rows=ran.history,
     )
-    after = Carry(ran.state, ran.recorder_states)
     if options.shardings is not None:
         after = _placement.keep(options.shardings, after)
     return after, report
 
 
+def _source_maker(options: Options, first_step: Int[Array, ""]) -> Any:
+    """Return how a chunk's steps find their batches."""
+    if not options.is_stream:
+        return fitting.source_of
+
+    def make_source(spec: FitSpec, data: Batch, key: Any) -> BatchSource:
+        del spec, key
+        return stream_source(data, options.is_group, first_step)
+
+    return make_source
+
+
 def row_shapes(
-    code: Any, options: Options, carry: Carry, data: Batch
+    spec: FitSpec, options: Options, carry: Carry, data: Batch
 ) -> dict[str, Any]:
     """Return shapes and classes of the history's rows, without taking a step."""
     number = jax.ShapeDtypeStruct((), jnp.int32)
-    advance_fn = functools.partial(advance, code, options, True)
+    advance_fn = functools.partial(advance, spec, options, Mode(True, True))
     _, report = jax.eval_shape(advance_fn, carry, data, number, number, number)
     return report.rows
 
 
-def stream_feed(data: Batch, is_group: bool, first_step: Int[Array, ""]) -> Feed:
-    """Return the feed of one batch, or of a group whose first belongs to a step."""
-
-    def batch_fn(step: Int[Array, ""]) -> Batch:
-        if not is_group:
-            return data
-        return jax.tree.map(
-            lambda leaf: jax.lax.dynamic_index_in_dim(
-                leaf, step - first_step, keepdims=False
-            ),
-            data,
-        )
-
-    return Feed(
-        steps_per_epoch=1,
-        use_fn=lambda step, fn: fn(batch_fn(step)),
-        batch_fn=batch_fn,
-    )
-
-
 def evaluate(
-    code: Any, options: Options, is_eager: bool, state: FitState, data: Batch
+    spec: FitSpec, options: Options, mode: Mode, state: FitState, data: Batch
 ) -> tuple[Array, Params]:
     """Return the loss on held-out data, and the params that have it."""
-    del options, is_eager
-    step_fn = code[0]
-    loss_fn = step_fn.args[0]
-    params = evaluation_params(code, state)
-    value_fn = bind_loss(loss_fn, data, state, step_fn.keywords["has_aux"].value)
+    del options, mode
+    params = evaluation_params(spec, state)
+    value_fn = bind_loss(spec.step, state, lambda fn: fn(data))
     return value_fn(params)[0], jax.tree.map(jnp.copy, params)
 
 
-def evaluation_params(code: Any, state: FitState) -> Params:
+def evaluation_params(spec: FitSpec, state: FitState) -> Params:
     """Return the params to evaluate of a state, eagerly."""
-    projection = code[0].args[2]
-    return project(projection, eval_params(state.opt_state, state.params))
+    return project(spec.step.projection, eval_params(state.opt_state, state.params))
 
 
 def finish(
-    code: Any,
+    spec: FitSpec,
     options: Options,
-    is_eager: bool,
+    mode: Mode,
     state: FitState,
     data: Batch,
     leaf: Int[Array, ""],
     position: Int[Array, ""],
     params: Params | None,
+    sound_params: Params | None,
 ) -> FitResult:
     """Return the result, with no history yet.
 
     Args:
-      code: as in `advance`, like the arguments up to `data`.
+      spec: of the fit, like the arguments up to `data`.
       options: of the chunks.
-      is_eager: whether a single fit ran on its own.
+      mode: how it is run.
       state: the last one, with its status.
       data: all of them, or the group with the last batch.
       leaf: the leaf that was not finite, or -1.
       position: of that batch in the group.
       params: those to return instead of the last ones, or None.
+      sound_params: those to evaluate before the last step, or None.
     """
-    del is_eager
-    step_fn, sampler = code[:2]
-    if not options.is_stream:
-        feed = make_feed(sampler, data, state.key)
-        return fitting.conclude(step_fn, feed, state, leaf, data, params)
+    del mode
     failed = state.status >= Status.NONFINITE_LOSS
     last = jnp.where(failed, state.step, jnp.maximum(state.step - 1, 0))
-    feed = stream_feed(data, options.is_group, last - position)
-    return fitting.conclude(step_fn, feed, state, leaf, feed.batch_fn(last), params)
+    source = _source_maker(options, last - position)(spec, data, state.key)
+    ending = _run.conclude_part(spec, source, state, params, sound_params)
+    known = jnp.where(leaf >= 0, leaf, ending.nonfinite_leaf)
+    ending = ending._replace(nonfinite_leaf=known)
+    seen = source.batch_fn(last) if options.is_stream else data
+    return fitting.as_result(ending, {}, state.step, seen)
 
 
-def with_optimizer(code: Any, optimizer: Any) -> Any:
-    """Return the code of a fit with another optimizer."""
-    step_fn, *rest = code
-    loss_fn, _, projection = step_fn.args
-    step_fn = Partial(step_fn.func, loss_fn, optimizer, projection, **step_fn.keywords)
-    return (step_fn, *rest)
+def with_optimizer(spec: FitSpec, optimizer: Any) -> FitSpec:
+    """Return the spec of a fit with another optimizer."""
+    step = dataclasses.replace(spec.step, optimizer=optimizer)
+    return dataclasses.replace(spec, step=step)
 
 
-def optimizer_of(code: Any) -> Any:
-    """Return the optimizer of a fit."""
-    return code[0].args[1]
-
-
-def optimizer_numbers(code: Any) -> dict[str, Any]:
+def optimizer_numbers(spec: FitSpec) -> dict[str, Any]:
     """Return the numbers of a fit's optimizer by their paths."""
-    leaves = jax.tree_util.tree_flatten_with_path(optimizer_of(code))[0]
+    leaves = jax.tree_util.tree_flatten_with_path(spec.step.optimizer)[0]
     return {
         jax.tree_util.keystr(path): leaf
         for path, leaf in leaves
@@ -269,7 +260,7 @@ def optimizer_numbers(code: Any) -> dict[str, Any]:
     }
 
 
-def with_numbers(code: Any, numbers: dict[str, Any]) -> Any:
+def with_numbers(spec: FitSpec, numbers: dict[str, Any]) -> Any:
     """Return the optimizer of a fit with other numbers, as `optimizer_numbers` gave."""
 
     def put(path: Any, leaf: Any) -> Any:
@@ -278,13 +269,12 @@ def with_numbers(code: Any, numbers: dict[str, Any]) -> Any:
             return leaf
         return float(found) if type(leaf) is float else found
 
-    return jax.tree_util.tree_map_with_path(put, optimizer_of(code))
+    return jax.tree_util.tree_map_with_path(put, spec.step.optimizer)
 
 
 def tell(
-    code: Any, options: Options, is_eager: bool, recorder_states: PyTree
+    spec: FitSpec, options: Options, mode: Mode, recorder_states: PyTree
 ) -> dict[str, Any]:
     """Return what recorders with a final value have to tell."""
-    del options, is_eager
-    step_fn, _, entries, _ = code
-    return fitting.final_values(step_fn, entries, recorder_states)
+    del options, mode
+    return _run.final_values(spec, recorder_states)

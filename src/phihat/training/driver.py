@@ -19,6 +19,7 @@ from jaxtyping import PyTree
 from phihat._core import programs as _programs
 from phihat._core.types import Status
 from phihat._engine.recorders import blank
+from phihat._engine.spec import FitSpec
 from phihat.results import FitResult, FitState
 from phihat.training import chunks, multihost
 from phihat.training.streams import Place, Stream, StreamBatches, StreamFailure
@@ -85,7 +86,7 @@ class Run:
     """One fit, driven from the host.
 
     Args:
-      code: the step, the sampler, what to record, the tolerance.
+      spec: of the fit.
       options: of the chunks' programs.
       carry: its own buffers: they are given away.
       data: arrays, or None where `stream` is given.
@@ -99,7 +100,7 @@ class Run:
 
     def __init__(
         self,
-        code: Any,
+        spec: FitSpec,
         options: chunks.Options,
         carry: chunks.Carry,
         *,
@@ -112,7 +113,7 @@ class Run:
         is_shared: bool = False,
     ) -> None:
         """Begin where the carry stands."""
-        self.code = code
+        self.spec = spec
         self.carry = carry
         self.start_step = start_step
         self.num_steps = num_steps
@@ -142,7 +143,7 @@ class Run:
         self._pending: list[_Pending] = []
         self._programs: dict[Any, Callable[..., Any]] = {}
         self._room = options.num_rows
-        self._stride = options.record_every
+        self._stride = spec.record_every
 
     # ------------------------------------------------------------------- one chunk
 
@@ -206,7 +207,7 @@ class Run:
         options = self.options._replace(num_rows=self._room, is_group=is_group)
         program = self._programs.get(options)
         if program is None:
-            program = _programs.bind(chunks.advance, self.code, options, donates=True)
+            program = _programs.bind(chunks.advance, self.spec, options, donates=True)
             self._programs[options] = program
         begin = self.done % self._stride
         numbers = (begin, begin + batches.num_steps, batches.position)
@@ -292,8 +293,8 @@ class Run:
 
     def change_optimizer(self, optimizer: Any) -> None:
         """Go on with an optimizer of the same code and other numbers."""
-        self.code = chunks.with_optimizer(self.code, optimizer)
-        self.new_numbers = chunks.optimizer_numbers(self.code)
+        self.spec = chunks.with_optimizer(self.spec, optimizer)
+        self.new_numbers = chunks.optimizer_numbers(self.spec)
         self._programs.clear()  # they are bound to the numbers before
 
     @property
@@ -325,14 +326,15 @@ class Run:
             assert batches.source is not None
             data, position = batches.source.data, batches.position + last - first_step
             options = options._replace(is_group=batches.source.is_stacked)
-        program = _programs.bind(chunks.finish, self.code, options)
+        program = _programs.bind(chunks.finish, self.spec, options)
         leaf = np.int32(self.leaf)
-        result = program(state, data, leaf, np.int32(position), params)
+        sound = self.carry.sound_params
+        result = program(state, data, leaf, np.int32(position), params, sound)
         return dataclasses.replace(result, ended_by=self.ended_by)
 
     def tell(self) -> dict[str, Any]:
         """Return what recorders with a final value have to tell."""
-        program = _programs.bind(chunks.tell, self.code, self.options)
+        program = _programs.bind(chunks.tell, self.spec, self.options)
         return program(self.carry.recorder_states)
 
     def join_history(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from jaxtyping import PyTree
 
 from phihat._core import tree as _tree
 from phihat._core.types import Batch
+from phihat._engine.spec import FitSpec
 from phihat.results import FitState
 from phihat.training.chunks import Options
 from phihat.training.contents import checksums, describe_number
@@ -42,24 +43,23 @@ _SLIGHT = ("optimizer numbers", "validation", "versions")
 
 
 def describe_fit(
-    code: Any,
+    spec: FitSpec,
     options: Options,
     state: FitState,
     data: Batch,
     validation: Any,
 ) -> dict[str, Any]:
     """Return what a fit is made of, as its checkpoints remember it."""
-    step_fn, sampler, entries, tolerance = code
-    loss_fn, optimizer, projection = step_fn.args
+    step = spec.step
     key = state.key
     described: dict[str, Any] = {
         "options": {
-            "has_aux": str(step_fn.keywords["has_aux"].value),
+            "has_aux": str(step.has_aux),
             "key": "None" if key is None else str(jax.random.key_data(key).tolist()),
-            "nonfinite": step_fn.keywords["nonfinite"].value,
-            "record": describe_code(entries),
-            "record_every": str(options.record_every),
-            "tolerance": repr(tolerance),
+            "nonfinite": "stop" if step.stops else "continue",
+            "record": describe_code(spec.record),
+            "record_every": str(spec.record_every),
+            "tolerance": repr(spec.tolerance),
         },
         "params": describe_shapes(state.params),
         "data": "a stream" if options.is_stream else describe_shapes(data),
@@ -69,10 +69,10 @@ def describe_fit(
     if not options.is_stream:
         described["data content"] = checksums(data)
     parts = {
-        "loss": loss_fn,
-        "optimizer": optimizer,
-        "projection": projection,
-        "sampler": sampler,
+        "loss": step.loss_fn,
+        "optimizer": step.optimizer,
+        "projection": step.projection,
+        "sampler": spec.sampler,
     }
     for name, part in parts.items():
         codes, values = describe_functions(part)

@@ -30,8 +30,15 @@ from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, Status
 from phihat._engine.recorders import Recorder
-from phihat._engine.spec import as_sampler, as_step, check_opt_state
-from phihat._engine.step import as_proposal, bind_loss, diagnose, subkey
+from phihat._engine.spec import check_opt_state, prepare
+from phihat._engine.step import (
+    Step,
+    attempt,
+    bind_loss,
+    diagnose,
+    step_info,
+    subkey,
+)
 from phihat.results import FitResult, FitState, StepInfo
 
 __all__ = ["Replay", "flight_recorder", "replay"]
@@ -191,10 +198,20 @@ def replay(
             f"replay: `result` must be a FitResult, got {_checks.brief(result)}."
         )
     state, status = _pick_lane(result, lane)
-    step_fn = as_step(
-        "replay", loss_fn, optimizer or optax.identity(), has_aux, projection, "stop"
+    spec = prepare(
+        "replay",
+        loss_fn,
+        None,
+        optimizer or optax.identity(),
+        data,
+        num_steps=1,
+        batch_size=batch_size,
+        sampler=sampler,
+        has_aux=has_aux,
+        projection=projection,
+        state=state,
     )
-    sampler = as_sampler("replay", data, batch_size, sampler)
+    step, sampler = spec.step, spec.sampler
     if optimizer is None and status == Status.NONFINITE_PARAMS:
         raise ValueError(
             "replay: the params went wrong in the update; pass the `optimizer` of the "
@@ -202,10 +219,10 @@ def replay(
         )
     batch, rows = _draw(sampler, data, state)
     if optimizer is None:
-        info, params = jax.jit(_measure)(step_fn, state, batch), None
+        info, params = jax.jit(_measure)(step, state, batch), None
     else:
-        check_opt_state(step_fn.args[1], state)
-        proposal, info = jax.jit(_propose)(step_fn, state, batch)
+        check_opt_state("replay", step.optimizer, state)
+        proposal, info = jax.jit(_propose)(step, state, batch)
         params = proposal.params
     found = Status(int(info.status))
     leaf = int(info.nonfinite_leaf)
@@ -267,14 +284,17 @@ def _draw(sampler: Any, data: Batch, state: FitState) -> tuple[Batch, Any]:
     return batch_fn(key, state.step), rows
 
 
-def _propose(step_fn: Partial, state: FitState, batch: Batch) -> Any:
-    return as_proposal(step_fn, asks_later=False)(state, batch)
+def _propose(step: Step, state: FitState, batch: Batch) -> tuple[FitState, StepInfo]:
+    tried = attempt(step, state, lambda fn: fn(batch))
+    proposal, info = tried.state, tried.info
+    status, leaf = diagnose(info.loss, info.grad, proposal.params)
+    return proposal, info._replace(status=status, nonfinite_leaf=leaf)
 
 
-def _measure(step_fn: Partial, state: FitState, batch: Batch) -> StepInfo:
+def _measure(step: Step, state: FitState, batch: Batch) -> StepInfo:
     """Return what can be told of a step without its optimizer."""
-    has_aux = step_fn.keywords["has_aux"].value
-    value_fn = bind_loss(step_fn.args[0], batch, state, has_aux)
-    (loss, aux), grad = jax.value_and_grad(value_fn, has_aux=True)(state.params)
+    value_fn = bind_loss(step, state, lambda fn: fn(batch))
+    (loss, (_, aux)), grad = jax.value_and_grad(value_fn, has_aux=True)(state.params)
     status, leaf = diagnose(loss, grad)
-    return StepInfo(loss, grad, None, aux, None, status, leaf)
+    info = step_info(loss, grad, None, aux)
+    return info._replace(status=status, nonfinite_leaf=leaf)

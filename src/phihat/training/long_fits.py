@@ -24,24 +24,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
+from jaxtyping import PyTree
 
 from phihat import fitting
-from phihat._core import checks as _checks
 from phihat._core import placement as _placement
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
-from phihat._engine import recorders as _records
-from phihat._engine.batches import make_feed
-from phihat._engine.spec import (
-    as_options,
-    as_sampler,
-    as_step,
-    as_tolerance,
-    check_opt_state,
-    check_start,
-)
-from phihat._engine.step import Tolerance, place
+from phihat._engine.run import num_steps_of
+from phihat._engine.spec import check_opt_state, prepare
+from phihat._engine.step import measures_itself
+from phihat._engine.tolerance import Tolerance
 from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult, FitState
 from phihat.training import chunks, fingerprint, multihost
@@ -77,6 +70,7 @@ def train(
     projection: Callable[[Params], Params] | Box | None = None,
     nonfinite: str = "stop",
     state: FitState | None = None,
+    model_state: PyTree = None,
     progress: bool = False,
     checkpoint: Checkpoints | None = None,
     time_limit: float | datetime.timedelta | None = None,
@@ -93,7 +87,7 @@ def train(
     from the newest complete checkpoint.
 
     Args:
-      loss_fn: as in `fit`, like all arguments up to `state`.
+      loss_fn: as in `fit`, like all arguments up to `model_state`.
       params: the start.
       optimizer: one of phihat, or any of optax.
       data: a pytree of arrays as in `fit`; or a stream, which is any iterable of
@@ -112,6 +106,7 @@ def train(
       projection: applied to the params after every update.
       nonfinite: "stop" or "continue".
       state: goes on from there.
+      model_state: what the loss carries from step to step, as in `fit`.
       progress: show a bar with the loss, the speed and the time left, where the output
         is a terminal.
       checkpoint: where to keep what a crash must not destroy, and how often.
@@ -165,45 +160,54 @@ def train(
             "train: it is driven from the host and cannot be traced; under jax.jit, "
             "jax.vmap or jax.grad use `fit`."
         )
-    step_fn = as_step("train", loss_fn, optimizer, has_aux, projection, nonfinite)
     is_streamed = is_stream(data)
     if is_streamed:
         check_stream(data, num_epochs, batch_size, sampler)
-    else:
-        sampler = as_sampler("train", data, batch_size, sampler)
-    functions = (step_fn.args[0].func, step_fn.args[1].update.func)
-    budget = as_options("train", num_steps, num_epochs, record_every, record, functions)
-    entries = _records.normalise("train", record)
-    tolerance = as_tolerance("train", tolerance)
-    _checks.check_key("train", key)
-    check_start("train", params, state, projection)
     arrays = None if is_streamed else data
+    spec = prepare(
+        "train",
+        loss_fn,
+        params,
+        optimizer,
+        arrays,
+        num_steps=num_steps,
+        num_epochs=num_epochs,
+        batch_size=batch_size,
+        sampler=sampler,
+        key=key,
+        tolerance=tolerance,
+        record=record,
+        record_every=record_every,
+        has_aux=has_aux,
+        projection=projection,
+        nonfinite=nonfinite,
+        state=state,
+        model_state=model_state,
+        is_streamed=is_streamed,
+    )
     start = params if state is None else state.params
-    step_fn = place(step_fn, "train", params=start, data=arrays, state=state, key=key)
     is_shared = multihost.spans(start, arrays)
     if is_streamed:
         check_devices(start)
-    code = (step_fn, sampler, entries, tolerance)
     callbacks = check_rest(progress, checkpoint, callbacks, validation, steps_per_chunk)
 
-    state = _begin(params, step_fn.args[1], key, state)
+    state = _begin(params, spec.step.optimizer, key, state, model_state)
     options = chunks.Options(
-        num_rows=first_room(entries, state),
-        record_every=budget.record_every,
-        is_stream=is_streamed,
-        is_group=False,
-        functions=functions,
+        num_rows=first_room(spec.record, state), is_stream=is_streamed, is_group=False
     )
-    recorder_states = _programs.bind(chunks.begin, code, options)(state)
-    placement = _read_placement(step_fn)
-    carry = chunks.Carry(state, chunks.own(recorder_states))
+    recorder_states = _programs.bind(chunks.begin, spec, options)(state)
+    placement = spec.step.placement
+    carry = chunks.Carry(
+        state,
+        chunks.own(recorder_states),
+        chunks.own(chunks.evaluation_params(spec, state)),
+    )
     carry = _placement.settle(placement, carry)
     if placement is not None:
         options = options._replace(shardings=_shardings(carry))
     if not is_streamed:
         data = jax.tree.map(_on_device, data)
-        epoch = make_feed(sampler, data, state.key).steps_per_epoch
-        num_steps = budget.num_steps or epoch * (budget.num_epochs or 0)
+        num_steps = num_steps_of(spec, fitting.source_of(spec, data, state.key))
 
     with contextlib.ExitStack() as stack:
         watcher = stack.enter_context(watch())
@@ -216,7 +220,7 @@ def train(
             stack.callback(stream.close)
         if checkpoint is not None:
             configuration = fingerprint.describe_fit(
-                code, options, state, data, validation
+                spec, options, state, data, validation
             )
             manager = CheckpointManager(checkpoint, configuration)
             manager.open()
@@ -224,11 +228,11 @@ def train(
             rows_like = None
             if not is_streamed:
                 rows_like = functools.partial(
-                    chunks.row_shapes, code, options, carry, data
+                    chunks.row_shapes, spec, options, carry, data
                 )
             restored = manager.load(carry, validator, rows_like)
         run = Run(
-            code,
+            spec,
             options,
             carry if restored is None else _placement.settle(placement, restored.carry),
             data=None if is_streamed else data,
@@ -236,7 +240,7 @@ def train(
             start_step=int(state.step) if restored is None else restored.start_step,
             num_steps=num_steps,
             chunk=steps_per_chunk,
-            records=budget.records,
+            records=bool(spec.record),
             is_shared=is_shared,
         )
         if restored is not None:
@@ -310,7 +314,7 @@ def _complete(run: Run, validator: Validator | None, result: FitResult) -> FitRe
     state = result.state
     last = result.params
     if validator is not None:
-        last = chunks.evaluation_params(run.code, state)
+        last = chunks.evaluation_params(run.spec, state)
     history = run.complete_history(last) | run.tell()
     if validator is not None:
         history |= validator.history(result.loss.dtype)
@@ -321,13 +325,19 @@ def _complete(run: Run, validator: Validator | None, result: FitResult) -> FitRe
 # -------------------------------------------------------------------- private helpers
 
 
-def _begin(params: Params, optimizer: Any, key: Any, state: Any) -> FitState:
+def _begin(
+    params: Params, optimizer: Any, key: Any, state: Any, model_state: Any
+) -> FitState:
     """Return the state to begin with, in buffers that can be given away."""
     if state is None:
-        state = fitting.init(params, optimizer, key=key)
-    elif key is not None:
-        state = state._replace(key=key)
-    check_opt_state(optimizer, state)
+        state = fitting.init(params, optimizer, key=key, model_state=model_state)
+    else:
+        state = state if key is None else state._replace(key=key)
+        if model_state is not None:
+            state = state._replace(model_state=model_state)
+        if measures_itself(state.opt_state):
+            state = state._replace(opt_state=state.opt_state.stale())
+    check_opt_state("train", optimizer, state)
     running = jnp.asarray(Status.RUNNING, jnp.int32)
     return chunks.own(state._replace(status=running))
 
@@ -339,12 +349,7 @@ def _go_on(run: Run, restored: RestoredRun) -> None:
         _go_to(run.stream, restored)
     run.history, run.num_rows = [restored.history], restored.num_rows
     if restored.numbers is not None:
-        run.change_optimizer(chunks.with_numbers(run.code, restored.numbers))
-
-
-def _read_placement(step_fn: Any) -> _placement.Placement | None:
-    placement = step_fn.keywords.get("placement")
-    return None if placement is None else placement.value
+        run.change_optimizer(chunks.with_numbers(run.spec, restored.numbers))
 
 
 def _shardings(carry: chunks.Carry) -> tuple[NamedSharding | None, ...]:

@@ -215,7 +215,7 @@ class TrainLoop:
         state = own(self.run.carry.state)
         for callback in self.hooks.callbacks:
             asks_to_end, optimizer = _callbacks.call(
-                callback, state, rows, self.run.code
+                callback, state, rows, self.run.spec
             )
             if optimizer is not None:
                 self.run.change_optimizer(optimizer)

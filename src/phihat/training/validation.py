@@ -21,7 +21,9 @@ from jaxtyping import PyTree
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
+from phihat._core.programs import Mode
 from phihat._core.types import Batch, Params
+from phihat._engine.spec import FitSpec
 from phihat.training import chunks
 from phihat.training.driver import Run
 
@@ -126,7 +128,7 @@ class Validator:
         """Measure where the run stands."""
         if self.steps and self.steps[-1] == run.step:
             return
-        program = _programs.bind(_measure, (run.code, self._metric), run.options)
+        program = _programs.bind(_measure, (run.spec, self._metric), run.options)
         loss, metric, params = program(run.carry.state, self.validation.data)
         self.steps.append(run.step)
         self.losses.append(float(loss))
@@ -195,15 +197,15 @@ class Validator:
 
 
 def _measure(
-    code: tuple[Any, Partial | None],
+    code: tuple[FitSpec, Partial | None],
     options: chunks.Options,
-    is_eager: bool,
+    mode: Mode,
     state: Any,
     data: Batch,
 ) -> tuple[jax.Array, jax.Array | None, Params]:
     """Return loss and metric on held-out data, and the params that have them."""
-    fit_code, metric = code
-    loss, params = chunks.evaluate(fit_code, options, is_eager, state, data)
+    spec, metric = code
+    loss, params = chunks.evaluate(spec, options, mode, state, data)
     if metric is None:
         return loss, None, params
     value = metric(params, data)
