@@ -1,8 +1,7 @@
-import dataclasses
-
 """Long fits: the numbers of `fit`, whatever happens between the chunks."""
 
 import concurrent.futures
+import dataclasses
 import datetime
 import itertools
 import json

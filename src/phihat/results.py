@@ -12,6 +12,9 @@ Example:
 """
 
 import dataclasses
+import html
+import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -89,21 +92,24 @@ class StepInfo(NamedTuple):
     nonfinite_leaf: Int[Array, ""]
 
 
-@jax.tree_util.register_dataclass
+@jax.tree_util.register_pytree_with_keys_class
 @dataclasses.dataclass(frozen=True, repr=False)
 class FitResult:
     """What a fit returns: a pytree of arrays, so it can be mapped over and saved.
 
     Attributes:
-      params: the fitted params, those to evaluate.
+      params: the fitted params, those to evaluate; of a fit that diverged, the last
+        whose loss was finite.
       loss: the loss of `params`, [], on the whole data where that is one batch, else on
-        the last batch; where the fit failed, on the batch that failed.
-      grad_norm: the Euclidean norm of the gradient there, [].
+        the last batch.
+      grad_norm: the Euclidean norm of the gradient at the last params, [].
       history: a dict of arrays, one row per `record_every` steps. Rows after a stop
         are NaN (rows of params repeat the last ones, those of integers are zero).
-      status: a `Status` as int32 []; under `jax.vmap`, one per lane.
+      status: a `Status` as int32 []; under `jax.vmap`, one per lane. Where it is known,
+        it prints as its name.
       num_steps: the updates that this run made, int32 [].
-      state: the `FitState` to go on from: `fit(..., state=result.state)`.
+      state: the `FitState` to go on from, `fit(..., state=result.state)`: where the fit
+        stopped.
       nonfinite_leaf: the number of the params leaf that failed, else -1, int32 [].
       nonfinite_data_leaf: the number of the first data leaf that holds an infinite or
         NaN entry; looked for only where the fit failed, else -1, int32 [].
@@ -130,23 +136,193 @@ class FitResult:
     data_paths: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     ended_by: str = dataclasses.field(default="", metadata={"static": True})
 
+    @property
+    def model_state(self) -> PyTree:
+        """What the loss carried beside the params, such as batch statistics."""
+        return self.state.model_state
+
     def plot(self, *, axes: Any = None) -> Any:
         """Draw how the loss fell, by `phihat.plot.loss_curves`."""
         from phihat import plot
 
         return plot.loss_curves(self, axes=axes)
 
+    def trimmed(self) -> "FitResult":
+        """Return the result of one fit with the rows that were measured.
+
+        After a stop the history is filled up with NaN, so that its shape does not
+        depend on values; here those rows are left out. Its params keep their last row,
+        the end.
+        """
+        rows = _num_rows(self)
+        if rows is None:
+            return self
+        length = len(self.history["step"])
+        kept = {}
+        for name, entry in self.history.items():
+            if name == "params":
+                kept[name] = jax.tree.map(
+                    lambda leaf: jnp.concatenate([leaf[:rows], leaf[-1:]]), entry
+                )
+            elif all(len(leaf) == length for leaf in _leaves_with_rows(entry)):
+                kept[name] = jax.tree.map(lambda leaf: leaf[:rows], entry)
+            else:  # the final value of a recorder
+                kept[name] = entry
+        return dataclasses.replace(self, history=kept)
+
+    def __getattribute__(self, name: str) -> Any:
+        """Let a known status print as its name; warn of a bad end, once."""
+        value = object.__getattribute__(self, name)
+        if name == "status":
+            return _named(value)
+        if name in ("params", "loss"):
+            _warn_of_bad_end(self, sys._getframe(1))
+        return value
+
+    def tree_flatten_with_keys(self) -> tuple[Any, Any]:
+        """Flatten for jax."""
+        fields = vars(self)
+        get = jax.tree_util.GetAttrKey
+        children = tuple((get(name), fields[name]) for name in _CHILDREN)
+        return children, (self.data_paths, self.ended_by)
+
+    @classmethod
+    def tree_unflatten(cls, statics: Any, children: Any) -> "FitResult":
+        """Rebuild for jax."""
+        data_paths, ended_by = statics
+        return cls(*children, data_paths=data_paths, ended_by=ended_by)
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook."""
+        _warn_of_bad_end(self, sys._getframe(1))
+        head, *lines = repr(self).split("\n")
+        cells = [line.split(None, 1) for line in lines]
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in cells
+        )
+        return f"<div><b>{html.escape(head)}</b><table>{rows}</table></div>"
+
     def __repr__(self) -> str:
         """Report the end, the loss from and to, and what is on record."""
         if any(not _is_concrete(leaf) for leaf in jax.tree.leaves(self)):
             return f"FitResult(being traced, params={_shapes(self.params)})"
+        _warn_of_bad_end(self, sys._getframe(1), waits=True)
         lines = [f"FitResult: {_headline(self)}", *_loss_lines(self)]
         lines.append(f"  params     {_values(self) or _shapes(self.params)}")
         if self.history:
-            rows = np.shape(self.history["step"])[-1]
+            length = np.shape(self.history["step"])[-1]
+            rows = _num_rows(self)
+            measured = "" if rows in (None, length) else f", {rows} of them measured"
             names = ", ".join(sorted(self.history))
-            lines.append(f"  history    {names}: {rows} rows")
+            lines.append(f"  history    {names}: {length} rows{measured}")
         return "\n".join(lines)
+
+
+_CHILDREN = (
+    "params",
+    "loss",
+    "grad_norm",
+    "history",
+    "status",
+    "num_steps",
+    "state",
+    "nonfinite_leaf",
+    "nonfinite_data_leaf",
+)
+
+
+class NamedStatus(np.ndarray):
+    """Statuses as NumPy's int32, which print as their names.
+
+    Example:
+      >>> from phihat import fit, gradient_descent
+      >>> print(fit(lambda x: x**2, 1.0, gradient_descent(0.1), num_steps=1).status)
+      COMPLETED
+    """
+
+    def __array_ufunc__(
+        self, ufunc: Any, method: str, *inputs: Any, **options: Any
+    ) -> Any:
+        """Compute as with plain numbers: what comes out is no status."""
+        plain = [
+            one.view(np.ndarray) if isinstance(one, NamedStatus) else one
+            for one in inputs
+        ]
+        return getattr(ufunc, method)(*plain, **options)
+
+    def __str__(self) -> str:
+        """Return the name, or the names of lanes."""
+        return "[" + " ".join(_names(self)) + "]" if self.ndim else _names(self)[0]
+
+    def __repr__(self) -> str:
+        """Return the name too, since an array of codes says little."""
+        return f"Status({self})"
+
+    def __format__(self, spec: str) -> str:
+        """Format one as its name, or as a number where the format is one's."""
+        return (
+            format(int(self), spec) if spec.endswith("d") else format(str(self), spec)
+        )
+
+
+def _names(status: np.ndarray) -> list[str]:
+    return [Status(int(code)).name for code in np.ravel(status)]
+
+
+def _named(status: Any) -> Any:
+    """Let a status print as its name, where it is known here."""
+    if isinstance(status, jax.Array):
+        if isinstance(status, jax.core.Tracer) or not _is_here(status):
+            return status
+        return np.asarray(status).view(NamedStatus)
+    return status
+
+
+def _warn_of_bad_end(result: FitResult, reader: Any, *, waits: bool = False) -> None:
+    """Warn once that a fit met a number that is not finite, where that is known."""
+    fields = vars(result)
+    if "_is_read" in fields or reader.f_globals.get("__name__", "").startswith(_OURS):
+        return
+    status = fields.get("status")
+    if isinstance(status, jax.core.Tracer) or not hasattr(status, "dtype"):
+        return
+    is_known = not isinstance(status, jax.Array) or (
+        _is_here(status) and (waits or status.is_ready())
+    )
+    if not is_known:
+        return
+    object.__setattr__(result, "_is_read", True)
+    codes = np.asarray(status)
+    num_bad = int(np.sum(codes >= Status.NONFINITE_LOSS))
+    if num_bad:
+        what = f"{num_bad} of {codes.size} fits" if codes.ndim else "This fit"
+        warnings.warn(
+            f"{what} met an infinite or NaN number ({_count_statuses(codes)}); "
+            "`phihat.raise_for_status(result)` says where and why.",
+            stacklevel=3,
+        )
+
+
+_OURS = ("phihat.", "jax.", "jax", "dataclasses", "copy", "pickle")
+
+
+def _num_rows(result: FitResult) -> int | None:
+    """Return how many rows of the history of one fit were measured."""
+    steps = result.history.get("step")
+    status = vars(result)["status"]
+    if steps is None or np.ndim(status) or not len(steps):
+        return None
+    offsets = np.asarray(steps) - int(np.asarray(steps[0]))
+    taken = int(result.num_steps)
+    is_cut = int(status) in (Status.STOPPED, Status.INTERRUPTED, Status.TIME_LIMIT)
+    return int(np.sum(offsets < taken if is_cut else offsets <= taken))
+
+
+def _leaves_with_rows(entry: PyTree) -> list[Any]:
+    leaves = jax.tree.leaves(entry)
+    return [leaf if np.ndim(leaf) else () for leaf in leaves]
 
 
 class FitError(RuntimeError):
@@ -230,7 +406,6 @@ _REASONS = {
     Status.CONVERGED: "the tolerance was met",
     Status.STALLED: "the optimizer could make no further progress",
     Status.STOPPED: "by a callback, patience or the end of a stream",
-    Status.INTERRUPTED: "it was interrupted",
     Status.TIME_LIMIT: "the time limit was reached",
 }
 
@@ -299,13 +474,14 @@ def _headline(result: FitResult) -> str:
     code = Status(int(status))
     steps = int(result.num_steps)
     if code == Status.COMPLETED:
-        return f"COMPLETED, the budget of {steps} steps was used"
+        return f"COMPLETED, the budget of {steps} step{'s' * (steps != 1)} was used"
     if code in _QUANTITIES:
         error = _explain(result)
         at = f" at {error.path}" if error.path else ""
         return f"{code.name}, the {error.quantity} was not finite{at} at step {steps}"
-    reason = f"by {result.ended_by}" if result.ended_by else _REASONS[code]
-    return f"{code.name} after {steps} steps, {reason}"
+    reason = f"by {result.ended_by}" if result.ended_by else _REASONS.get(code)
+    after = f"{code.name} after {steps} step{'s' * (steps != 1)}"
+    return f"{after}, {reason}" if reason else after
 
 
 def _count_statuses(status: np.ndarray) -> str:

@@ -16,7 +16,12 @@ from phihat._core import checks as _checks
 from phihat._core import placement as _placement
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, Params, RandomKey, Status
-from phihat._engine.tolerance import Tolerance, is_converged, moving_leaves
+from phihat._engine.tolerance import (
+    Tolerance,
+    is_converged,
+    largest_change,
+    moving_leaves,
+)
 from phihat.optimizers import Optimizer
 from phihat.results import FitState, StepInfo
 
@@ -125,6 +130,11 @@ def attempt(
     proposal = proposal._replace(model_state=model_state)
     info = step_info(loss, grad, updates, aux, rate)
     refusal = _refusal(step, state, proposal, info, tolerance)
+    if tolerance is not None and tolerance.loss is not None:
+        # A loss that is measured again at the same params is no sign of convergence.
+        is_moved = largest_change(state.params, proposal.params) > 0
+        unknown = jnp.full_like(proposal.loss, jnp.nan)
+        proposal = proposal._replace(loss=jnp.where(is_moved, proposal.loss, unknown))
     return Attempt(_keep_in_place(step.placement, proposal), info, refusal)
 
 

@@ -12,7 +12,7 @@ from phihat._core.types import Box, Params
 from phihat.optimizers import Optimizer
 from phihat.results import FitState, StepInfo
 
-__all__ = ["Tolerance", "is_converged", "moving_leaves"]
+__all__ = ["Tolerance", "is_converged", "largest_change", "moving_leaves"]
 
 
 class Tolerance(NamedTuple):
@@ -95,7 +95,7 @@ def is_converged(
         scale = jnp.abs(info.loss)
         met |= _within(change, tolerance.loss, tolerance.relative, scale)
     if tolerance.params is not None:
-        change = _largest_change(params, proposal.params)
+        change = largest_change(params, proposal.params)
         scale = _tree.max_abs(params)
         is_small = _within(change, tolerance.params, tolerance.relative, scale)
         met |= is_small & ((change > 0) | (_tree.max_abs(grad) == 0))
@@ -128,7 +128,8 @@ def _relative_gradient(grad: Params, params: Params, loss: Array) -> Array:
     return jnp.where(largest == 0, jnp.zeros_like(largest), largest / scale)
 
 
-def _largest_change(before: Params, after: Params) -> Array:
+def largest_change(before: Params, after: Params) -> Array:
+    """Return the largest change of an entry."""
     return _tree.max_abs(jax.tree.map(jnp.subtract, after, before))
 
 
