@@ -16,13 +16,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["check_size", "columns", "dense_hessian", "dense_jacobian", "equilibrate"]
+__all__ = ["check_size", "columns", "dense_hessian", "dense_jacobian"]
 
 Vector = Float[Array, " P"]
 Scalar = Float[Array, ""]
 
 _MAX_BYTES = 2**30
 """The largest Hessian or Jacobian that is formed."""
+
+_FEW = 8
+"""Up to here a Hessian in forward mode alone is the smaller program."""
 
 _BLOCK = 256
 """Columns that are computed at once."""
@@ -32,6 +35,8 @@ def dense_hessian(
     flat_fn: Callable[[Vector], Scalar], point: Vector
 ) -> Float[Array, "P P"]:
     """Return the Hessian, some columns at a time: all tangents at once may not fit."""
+    if point.size <= _FEW:
+        return _forward_hessian(flat_fn, point)
     return columns(jax.linearize(jax.grad(flat_fn), point)[1], point)
 
 
@@ -67,18 +72,13 @@ def check_size(call: str, matrix: str, num_rows: int, point: Vector) -> None:
         )
 
 
-def equilibrate(matrix: Float[Array, "P P"]) -> Vector:
-    """Return the scale d for which |matrix| / (d dᵀ) has rows of largest entry one.
+def _forward_hessian(
+    flat_fn: Callable[[Vector], Scalar], point: Vector
+) -> Float[Array, "P P"]:
+    units = jnp.eye(point.size, dtype=point.dtype)
 
-    It follows any change of units of the params, also where the diagonal is zero. Rows
-    of zeros keep the scale 1 (Ruiz's iteration).
-    """
-    size = jnp.abs(matrix)
-    diagonal = jnp.sqrt(jnp.diagonal(size))
-    start = jnp.where(diagonal > 0, diagonal, 1.0)
+    def entry(one: Vector, other: Vector) -> Scalar:
+        slope_fn = lambda vector: jax.jvp(flat_fn, (vector,), (one,))[1]  # noqa: E731
+        return jax.jvp(slope_fn, (point,), (other,))[1]
 
-    def improve(_: Any, scale: Vector) -> Vector:
-        rows = jnp.max(size / (scale[:, None] * scale[None, :]), axis=1, initial=0.0)
-        return scale * jnp.where(rows > 0, jnp.sqrt(rows), 1.0)
-
-    return jax.lax.fori_loop(0, 10, improve, start)
+    return jax.vmap(jax.vmap(entry, (None, 0)), (0, None))(units, units)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
-__all__ = ["matmul", "norm", "solve"]
+__all__ = ["diagonal", "matmul", "norm", "solve"]
 
 Vector = Float[Array, " P"]
 Matrix = Float[Array, "P P"]
@@ -67,6 +67,11 @@ def matmul(matrix: Matrix, vector: Vector) -> Vector:
     return jnp.matmul(matrix, vector, precision=jax.lax.Precision.HIGHEST)
 
 
+def diagonal(matrix: Matrix) -> Vector:
+    """Return the diagonal of a square matrix, as a slice with a stride."""
+    return matrix.reshape(-1)[:: matrix.shape[0] + 1]
+
+
 def norm(vector: Vector) -> Scalar:
     """Return the Euclidean norm."""
     return jnp.sqrt(jnp.sum(vector * vector))
@@ -85,11 +90,11 @@ def _solve_unrolled(
     pivots: list[Any] = [None] * size
     inverses: list[Any] = [None] * size
     for j in range(size):
-        diagonal = matrix[j, j] + damping
-        pivot = diagonal
+        original = matrix[j, j] + damping
+        pivot = original
         for k in range(j):
             pivot = pivot - lower[j][k] * lower[j][k] * pivots[k]
-        is_own = pivot > smallest * diagonal
+        is_own = pivot > smallest * original
         pivots[j] = jnp.where(is_own, pivot, 0.0)
         inverses[j] = jnp.where(is_own, 1.0 / jnp.where(is_own, pivot, 1.0), 0.0)
         for i in range(j + 1, size):
@@ -122,7 +127,7 @@ def _solve_unrolled(
 def _invert(matrix: Matrix) -> Matrix:
     """Sweep out every pivot in turn (Goodnight 1979); rows without one become zero."""
     size = matrix.shape[0]
-    smallest = size * float(jnp.finfo(matrix.dtype).eps) * jnp.diagonal(matrix)
+    smallest = size * float(jnp.finfo(matrix.dtype).eps) * diagonal(matrix)
     places = jnp.arange(size)
 
     def sweep(k: Any, carry: tuple[Matrix, Array]) -> tuple[Matrix, Array]:

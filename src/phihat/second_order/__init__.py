@@ -23,8 +23,8 @@ Example:
 from phihat.second_order.gauss_newton import levenberg_marquardt
 from phihat.second_order.newton_method import newton
 from phihat.second_order.parameter_covariance import covariance
-from phihat.second_order.trust_region import TrustRegionState
 from phihat.second_order.truncated_newton import newton_cg
+from phihat.second_order.trust_region import TrustRegionState
 
 __all__ = [
     "TrustRegionState",

@@ -15,9 +15,14 @@ from phihat._core.types import Box, Params
 from phihat._linalg import dense_hessian as _dense
 from phihat._linalg import small as _small
 from phihat.optimizers import Optimizer
+from phihat.second_order import flat_params as _flat_params
+from phihat.second_order import negative_curvature as _negative_curvature
+from phihat.second_order import quadratic_model as _quadratic_model
 from phihat.second_order import trust_region as _trust_region
+from phihat.second_order.negative_curvature import Curvature
+from phihat.second_order.quadratic_model import Model, Point
 from phihat.second_order.subproblem import ABSOLUTE_SPECTRUM
-from phihat.second_order.trust_region import Curvature, Method, Model, Point
+from phihat.second_order.trust_region import Method
 
 __all__ = ["newton"]
 
@@ -28,7 +33,45 @@ _CALL = "newton"
 
 
 def newton(*, initial_radius: float | None = None) -> Optimizer:
-    """Newton."""
+    r"""Step to the minimum of the quadratic model within a trust region.
+
+    $p = \arg\min\ g^\top p + \tfrac12 p^\top |H| p$ over $\|D p\| \le \Delta$, by an
+    eigendecomposition of the dense Hessian, with absolute eigenvalues: along negative
+    curvature the step goes down as well. $D$ is one over the size of the params, so
+    that their units do not matter. Where a fit would end although the curvature is
+    negative, even where $g = 0$, it moves along the lowest curvature.
+
+    The fit ends by tests that do not depend on units: CONVERGED at the precision of the
+    numbers, or earlier as `tolerance` allows, whose `gradient` is read as the relative
+    gradient $\max_i |g_i| |\phi_i| / |L|$ of Dennis and Schnabel. A `Box` holds inside
+    the step, to the last bit.
+
+    For up to a few thousand params: a step costs P gradients and $P^3$.
+
+    Args:
+      initial_radius: $\Delta > 0$ of the first step, as a relative change of the
+        params. None chooses it from the gradient and the Hessian.
+
+    Returns:
+      An optax transformation; `update` needs `value_fn`, which `fit` passes. Its state
+      is a `TrustRegionState`. It cannot be differentiated in reverse.
+
+    Raises:
+      ValueError: `initial_radius` is not positive; in use: a Hessian beyond 1 GiB.
+
+    Example:
+      >>> from phihat import fit
+      >>> result = fit(lambda x: x**4 - x**2, 0.0, newton(), num_steps=20)
+      >>> print(round(abs(float(result.params)), 4))
+      0.7071
+
+    References:
+      More and Sorensen, *Computing a trust region step*, SIAM J. Sci. Stat. Comput.
+      1983.
+      Dennis and Schnabel, *Numerical methods for unconstrained optimization and
+      nonlinear equations*, 1983.
+      Conn, Gould and Toint, *Trust-region methods*, 2000.
+    """
     radius = _trust_region.as_radius(_CALL, initial_radius)
     return Optimizer(
         Partial(_trust_region.init, _tree.Static(_CALL), _tree.Static(True)),
@@ -49,14 +92,14 @@ def _update(
 ) -> tuple[PyTree, _trust_region.TrustRegionState]:
     del updates, extra
     loss_fn = _checks.check_extra(_CALL, "value_fn", value_fn, "params -> loss")
-    space = _trust_region.locate(_CALL, params, box)
+    space = _flat_params.locate(_CALL, params, box)
     method = Method(
-        measure=partial(_measure, _trust_region.flat_value_fn(loss_fn, space)),
+        measure=partial(_measure, _flat_params.flat_value_fn(loss_fn, space)),
         rescale=_rescale,
-        bend=partial(_trust_region.bend_densely, ABSOLUTE_SPECTRUM),
-        search=partial(_trust_region.search_densely, ABSOLUTE_SPECTRUM),
+        bend=partial(_quadratic_model.bend_densely, ABSOLUTE_SPECTRUM),
+        search=partial(_quadratic_model.search_densely, ABSOLUTE_SPECTRUM),
         first_radius=_first_radius,
-        steepness=_trust_region.relative_slopes,
+        steepness=_quadratic_model.relative_slopes,
         roughness=_roughness,
         look=_look,
         max_escapes=20,
@@ -74,7 +117,7 @@ def _measure(flat_fn: Any, point: Vector) -> tuple[Point, float]:
     # Without a Hessian the model is the slope alone.
     hessian = jnp.where(jnp.all(jnp.isfinite(hessian)), hessian, 0.0)
     half_hessian = (hessian + hessian.T) / 4
-    return Point(value, gradient / 2, half_hessian), _trust_region.spacing(value, own)
+    return Point(value, gradient / 2, half_hessian), _flat_params.spacing(value, own)
 
 
 def _rescale(last: Vector, found: Point, point: Vector) -> Vector:
@@ -83,7 +126,7 @@ def _rescale(last: Vector, found: Point, point: Vector) -> Vector:
     Sizes of different params are compared by what they do to the loss, so that units
     do not matter.
     """
-    curvatures = jnp.sqrt(jnp.abs(jnp.diagonal(found.half_hessian)))
+    curvatures = jnp.sqrt(jnp.abs(_small.diagonal(found.half_hessian)))
     curvatures = jnp.where(curvatures > 0, curvatures, 1.0)
     weights = curvatures * point
     typical = jnp.sqrt(jnp.mean(jnp.square(weights))) / curvatures
@@ -107,13 +150,13 @@ def _first_radius(model: Model) -> Scalar:
 
 
 def _roughness(model: Model) -> Vector:
-    curvatures = jnp.abs(jnp.diagonal(model.here.half_hessian))
+    curvatures = jnp.abs(_small.diagonal(model.here.half_hessian))
     return jnp.sqrt(curvatures) * model.point
 
 
 def _look(is_due: Any, model: Model) -> Curvature:
-    return _trust_region.look_if(
-        _trust_region.if_any_lane(is_due),
-        lambda: _trust_region.lowest_curvature(model.here.half_hessian, model),
+    return _negative_curvature.look_if(
+        _negative_curvature.if_any_lane(is_due),
+        lambda: _negative_curvature.lowest_curvature(model.here.half_hessian, model),
         model,
     )

@@ -68,12 +68,13 @@ class Proposal(NamedTuple):
 
     Attributes:
       step: p, [P].
-      hits: the params that it takes to a bound, bool [P], or None without bounds.
+      sides: -1 and 1 for params that it takes to their low and high bound, else 0; int8
+        [P], or None without bounds.
       undamped: the step without a radius, over the params that were free at first, [P].
     """
 
     step: Vector
-    hits: Any
+    sides: Any
     undamped: Vector
 
 
@@ -110,7 +111,7 @@ def search_step(
         factors: Any
         damping: Scalar
         undamped: Vector
-        hits: Bool[Array, " P"]
+        sides: Int[Array, " P"]
         is_first: Flag
         goes_on: Flag
 
@@ -139,7 +140,7 @@ def search_step(
             factors=solver.prepare(matrix, free),
             damping=found.damping,
             undamped=jnp.where(at.is_first, found.undamped, at.undamped),
-            hits=at.hits | meets,
+            sides=jnp.where(meets, jnp.sign(move).astype(jnp.int8), at.sides),
             is_first=jnp.zeros((), bool),
             goes_on=goes_on,
         )
@@ -154,16 +155,16 @@ def search_step(
             factors=factors,
             damping=jnp.zeros((), slopes.dtype),
             undamped=zero,
-            hits=jnp.zeros(slopes.shape, bool),
+            sides=jnp.zeros(slopes.shape, jnp.int8),
             is_first=jnp.ones((), bool),
             goes_on=jnp.ones((), bool),
         ),
     )
-    return Proposal(end.step, end.hits, end.undamped)
+    return Proposal(end.step, end.sides, end.undamped)
 
 
 class _Search(NamedTuple):
-    """The damping tried next, the last one's solution and length, and the first one's."""
+    """The solution for the last damping, that for the first, and what to try next."""
 
     damping: Scalar
     next_damping: Scalar

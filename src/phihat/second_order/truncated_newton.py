@@ -15,15 +15,14 @@ from phihat._core.types import Box, Params
 from phihat._linalg import small as _small
 from phihat._linalg.lanczos import smallest_eigenpair
 from phihat.optimizers import Optimizer
+from phihat.second_order import flat_params as _flat_params
+from phihat.second_order import negative_curvature as _negative_curvature
+from phihat.second_order import quadratic_model as _quadratic_model
 from phihat.second_order import trust_region as _trust_region
+from phihat.second_order.negative_curvature import Curvature
+from phihat.second_order.quadratic_model import Model, Point, Shape
 from phihat.second_order.subproblem import Proposal
-from phihat.second_order.trust_region import (
-    Curvature,
-    Method,
-    Model,
-    Point,
-    Shape,
-)
+from phihat.second_order.trust_region import Method
 
 __all__ = ["newton_cg"]
 
@@ -101,15 +100,15 @@ def _update(
 ) -> tuple[PyTree, _trust_region.TrustRegionState]:
     del updates, extra
     loss_fn = _checks.check_extra(_CALL, "value_fn", value_fn, "params -> loss")
-    space = _trust_region.locate(_CALL, params, box)
-    flat_fn = _trust_region.flat_value_fn(loss_fn, space)
+    space = _flat_params.locate(_CALL, params, box)
+    flat_fn = _flat_params.flat_value_fn(loss_fn, space)
     method = Method(
         measure=partial(_measure, flat_fn),
-        rescale=lambda last, found, point: jnp.ones_like(last),
+        rescale=_rescale,
         bend=partial(_bend, flat_fn),
         search=partial(_search, max_iterations.value),
-        first_radius=lambda model: initial_radius,
-        steepness=_trust_region.relative_slopes,
+        first_radius=lambda model: jnp.ones_like(model.noise),
+        steepness=_quadratic_model.relative_slopes,
         roughness=lambda model: jnp.sqrt(
             jnp.abs(model.point * model.shape.multiply(model.point))
         ),
@@ -123,8 +122,14 @@ def _update(
 
 def _measure(flat_fn: Any, point: Vector) -> tuple[Point, float]:
     (value, own), gradient = jax.value_and_grad(flat_fn, has_aux=True)(point)
-    eps = _trust_region.spacing(value, own)
+    eps = _flat_params.spacing(value, own)
     return Point(value, gradient / 2, jnp.zeros((0, 0), point.dtype)), eps
+
+
+def _rescale(last: Vector, found: Point, point: Vector) -> Vector:
+    """Keep the units of the params."""
+    del found, point
+    return jnp.ones_like(last)
 
 
 def _bend(
@@ -158,9 +163,17 @@ def _look(is_due: Flag, model: Model) -> Curvature:
             _LANCZOS_STEPS,
         )
         own_size = jnp.where(model.point == 0, 1.0, model.point)
-        return _trust_region.judge_curvature(model, lowest, vector, largest, own_size)
+        return _negative_curvature.judge(
+            model,
+            lowest=lowest,
+            direction=vector,
+            largest=largest,
+            own_size=own_size,
+        )
 
-    return _trust_region.look_if(_trust_region.if_any_lane(is_due), look, model)
+    return _negative_curvature.look_if(
+        _negative_curvature.if_any_lane(is_due), look, model
+    )
 
 
 # ------------------------------------------------------------------------- the search
@@ -236,7 +249,8 @@ def _search(
     )
     end = jax.lax.while_loop(lambda at: at.goes_on, walk, start)
     is_low, is_high = end.step <= low, end.step >= high
-    return Proposal(end.step, model.free & (is_low | is_high), end.undamped)
+    sides = is_high.astype(jnp.int8) - is_low.astype(jnp.int8)
+    return Proposal(end.step, jnp.where(model.free, sides, 0), end.undamped)
 
 
 class _Found(NamedTuple):
