@@ -35,6 +35,7 @@ class Verdict(NamedTuple):
       radius: what is trusted from now on.
       noise: the part of a fall that the loss could not show.
       is_first: whether no trial was accepted before.
+      is_exact: whether the trial was the best that the model could find.
     """
 
     is_known: Flag
@@ -50,6 +51,7 @@ class Verdict(NamedTuple):
     radius: Scalar
     noise: Scalar
     is_first: Flag
+    is_exact: Flag
 
 
 class End(NamedTuple):
@@ -103,11 +105,13 @@ def find_end(
     undamped = proposal.undamped
     is_noise = -jnp.sum(model.slopes * undamped) <= model.noise
     is_noise |= jnp.all(jnp.abs(undamped) <= 2 * space.eps * own_size)
+    is_noise &= proposal.is_exact
     is_bad = verdict.is_known & ~verdict.is_good
     is_tiny = verdict.is_known & (_small.norm(undamped) <= eps ** (2 / 3) * own_length)
     is_converged |= is_noise & (is_bad | is_tiny)
 
-    is_stuck = is_bad & (verdict.is_still | (verdict.predicted <= verdict.noise))
+    is_stuck = verdict.is_still | (verdict.predicted <= verdict.noise)
+    is_stuck &= is_bad & verdict.is_exact
     is_stuck |= ~(promise.fall > 0)
     # What no step improves is a minimum if no param alone promises anything of note.
     limit = model.shape.diagonal * (eps * size + 16 * model.noise)

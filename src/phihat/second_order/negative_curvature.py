@@ -69,7 +69,7 @@ def lowest_curvature(half_hessian: Matrix, model: Model) -> Curvature:
         lowest=values[0],
         direction=vectors[:, 0] / scale,
         largest=jnp.max(jnp.abs(values)),
-        own_size=scale * _or_one(model.point),
+        own_size=scale * jnp.maximum(jnp.abs(model.point), 1.0),
     )
 
 
@@ -143,10 +143,6 @@ def _equilibrate(matrix: Matrix) -> Vector:
     diagonal = _small.diagonal(size)
     rows = jnp.where(diagonal > 0, diagonal, jnp.max(size, axis=1))
     return jnp.sqrt(positive(rows))
-
-
-def _or_one(point: Vector) -> Vector:
-    return jnp.where(point == 0, 1.0, point)
 
 
 # --------------------------------------------------------------------- under vmap

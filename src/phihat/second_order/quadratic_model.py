@@ -123,10 +123,10 @@ def bend_densely(
 
 
 def search_densely(
-    solver: Solver, model: Model, radius: Scalar, first_slope: Scalar
+    solver: Solver, model: Model, radius: Scalar, forcing: Scalar
 ) -> Proposal:
     """Search the step of a model whose Hessian is dense."""
-    del first_slope
+    del forcing
     matrix, factors = model.shape.factors
     return search_step(
         solver,

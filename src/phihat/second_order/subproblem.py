@@ -71,11 +71,13 @@ class Proposal(NamedTuple):
       sides: -1 and 1 for params that it takes to their low and high bound, else 0; int8
         [P], or None without bounds.
       undamped: the step without a radius, over the params that were free at first, [P].
+      is_exact: whether `undamped` is that step indeed, and not what was found of it.
     """
 
     step: Vector
     sides: Any
     undamped: Vector
+    is_exact: Any = True
 
 
 def search_step(

@@ -45,9 +45,9 @@ def newton_cg(*, initial_radius: float = 1.0, max_iterations: int = 250) -> Opti
 
     The model is minimized along conjugate directions, each for one Hessian-vector
     product, until the edge of the region, negative curvature, or a residual of
-    $\min(0.1, \sqrt{\|g\| / \|g_0\|})\,\|g\|$, with $g_0$ the first gradient. Where a
-    fit would end, 30 Lanczos steps look for negative curvature; beyond 30 params this
-    is an estimate.
+    $\min(0.1, \sqrt{\|g\| / \|g_0\|})\,\|g\|$, with $g_0$ the first gradient, and far
+    less near the end. Where a fit would end, 30 Lanczos steps look for negative
+    curvature; beyond 30 params this is an estimate.
 
     With a `Box`, conjugate gradients run over the params that are free; where their
     step meets bounds, those params are held there and the others are searched again.
@@ -114,6 +114,7 @@ def _update(
         ),
         look=_look,
         max_escapes=20,
+        is_exact=False,
     )
     return _trust_region.advance(
         method, space, state, initial_radius=initial_radius, tolerance=tolerance
@@ -162,7 +163,7 @@ def _look(is_due: Flag, model: Model) -> Curvature:
             jnp.where(free, start, 0.0),
             _LANCZOS_STEPS,
         )
-        own_size = jnp.where(model.point == 0, 1.0, model.point)
+        own_size = jnp.maximum(jnp.abs(model.point), 1.0)
         return _negative_curvature.judge(
             model,
             lowest=lowest,
@@ -180,20 +181,18 @@ def _look(is_due: Flag, model: Model) -> Curvature:
 
 
 def _search(
-    max_iterations: int, model: Model, radius: Scalar, first_slope: Scalar
+    max_iterations: int, model: Model, radius: Scalar, forcing: Scalar
 ) -> Proposal:
     """Search over the free params; hold those that meet a bound; search again."""
     multiply, slopes = model.shape.multiply, model.slopes
-    slope = _small.norm(slopes)
-    share = slope / jnp.where(first_slope > 0, first_slope, 1.0)
-    goal = jnp.minimum(0.1, jnp.sqrt(share)) * slope
+    goal = forcing * _small.norm(slopes)
+    is_tight = forcing <= float(jnp.finfo(goal.dtype).eps) ** 0.5
     limit = min(max_iterations, 2 * slopes.shape[0])
     if model.free is None or model.room is None:
         found = _conjugate_gradients(
             multiply, slopes, jnp.zeros_like(slopes), radius, goal, limit
         )
-        undamped = jnp.where(found.is_inside, found.step, jnp.inf)
-        return Proposal(found.step, None, undamped)
+        return Proposal(found.step, None, found.step, found.is_inside & is_tight)
     low, high = model.room
 
     class Walk(NamedTuple):
@@ -201,6 +200,7 @@ def _search(
         product: Vector
         free: Bool[Array, " P"]
         undamped: Vector
+        is_inside: Flag
         round: Int[Array, ""]
         goes_on: Flag
 
@@ -233,24 +233,25 @@ def _search(
         step = jnp.where(is_far, falls[1][1], falls[0][1])
         meets = at.free & (step == end) & (move != 0)
         free = at.free & ~meets
-        undamped = jnp.where(found.is_inside, found.step, jnp.inf)
+        is_first = at.round == 0
         return Walk(
             step=step,
             product=jnp.where(is_far, falls[1][2], falls[0][2]),
             free=free,
-            undamped=jnp.where(at.round == 0, undamped, at.undamped),
+            undamped=jnp.where(is_first, found.step, at.undamped),
+            is_inside=jnp.where(is_first, found.is_inside, at.is_inside),
             round=at.round + 1,
             goes_on=jnp.any(meets) & jnp.any(free) & (at.round < _MAX_WALKS),
         )
 
     zero = jnp.zeros_like(slopes)
-    start = Walk(
-        zero, zero, model.free, zero, jnp.zeros((), jnp.int32), jnp.ones((), bool)
-    )
+    yes = jnp.ones((), bool)
+    start = Walk(zero, zero, model.free, zero, yes, jnp.zeros((), jnp.int32), yes)
     end = jax.lax.while_loop(lambda at: at.goes_on, walk, start)
     is_low, is_high = end.step <= low, end.step >= high
     sides = is_high.astype(jnp.int8) - is_low.astype(jnp.int8)
-    return Proposal(end.step, jnp.where(model.free, sides, 0), end.undamped)
+    sides = jnp.where(model.free, sides, 0)
+    return Proposal(end.step, sides, end.undamped, end.is_inside & is_tight)
 
 
 class _Found(NamedTuple):

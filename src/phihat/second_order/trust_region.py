@@ -68,7 +68,8 @@ class TrustRegionState(NamedTuple):
         accepted point is measured; what is known of its curvature (0 not looked at, 1
         not clearly negative, 2 negative). int32 [5].
       promises: of the next trial the fall and its length; the slope; the part of a
-        fall that the loss cannot show; the first slope. [5].
+        fall that the loss cannot show; the first slope; whether the trial is the best
+        that the model can find. [6].
       half_hessian: half the Hessian of the model, [P, P]; [0, 0] where only products
         are used.
       points: the accepted point; the params that a loop carries after the last update;
@@ -81,7 +82,7 @@ class TrustRegionState(NamedTuple):
     gain: Scalar
     status: Int[Array, ""]
     counts: Int[Array, " 5"]
-    promises: Float[Array, " 5"]
+    promises: Float[Array, " 6"]
     half_hessian: Matrix
     points: Float[Array, "5 P"]
 
@@ -127,13 +128,15 @@ class Method(NamedTuple):
         the loss is computed in.
       rescale: `(last D, Point, point) -> D`, where zeros count as one.
       bend: `(Point, point, D, free) -> Shape`.
-      search: `(Model, radius, first slope) -> Proposal`.
+      search: `(Model, radius, forcing) -> Proposal`, with the share of the slope that may
+        be left where the search is iterative.
       first_radius: `Model -> radius`.
       steepness: `Model -> [P]`, how steep the loss is along each param, free of units.
       roughness: `Model -> [P]`, what a relative change of one in each param does to the
         root of the loss.
       look: `(is_due, Model) -> Curvature`.
       max_escapes: steps along negative curvature in one fit.
+      is_exact: whether `search` always finds the best step.
     """
 
     measure: Callable[[Vector], tuple[Point, float]]
@@ -145,6 +148,7 @@ class Method(NamedTuple):
     roughness: Callable[[Model], Vector]
     look: Callable[[Flag, Model], Curvature]
     max_escapes: int
+    is_exact: bool = True
 
 
 def as_radius(call: str, initial_radius: Any) -> Any:
@@ -174,7 +178,7 @@ def init(
         gain=jnp.zeros((), dtype),
         status=jnp.zeros((), jnp.int32),
         counts=jnp.zeros(5, jnp.int32),
-        promises=jnp.zeros(5, dtype),
+        promises=jnp.zeros(6, dtype),
         half_hessian=jnp.zeros((num_rows, num_rows), dtype),
         points=jnp.zeros((5, size), dtype),
     )
@@ -211,7 +215,11 @@ def advance(
     radius = jnp.where(was_set, verdict.radius, jnp.asarray(first).astype(scale.dtype))
     slope = _small.norm(model.slopes)
     first_slope = jnp.where(was_set, state.promises[4], slope)
-    proposal = method.search(model, radius, first_slope)
+    # Near the end an iterative search must be exact, or it would not see what is left.
+    is_near = was_set & (state.promises[0] <= 1e3 * state.promises[3])
+    share = slope / jnp.where(first_slope > 0, first_slope, 1.0)
+    forcing = jnp.where(is_near, eps**0.5, jnp.minimum(0.1, jnp.sqrt(share)))
+    proposal = method.search(model, radius, forcing)
     following = promise(model, land(space, model, proposal.step, proposal.sides))
 
     end = find_end(
@@ -242,7 +250,15 @@ def advance(
     counts = jnp.append(
         state.counts[:3] + trials, jnp.stack([jnp.ones_like(seen), seen])
     )
-    promises = [following.fall, following.length, slope, model.noise, first_slope]
+    is_exact = leaves | (forcing <= eps**0.5) | (method.is_exact)
+    promises = [
+        following.fall,
+        following.length,
+        slope,
+        model.noise,
+        first_slope,
+        is_exact.astype(slope.dtype),
+    ]
     return updates, TrustRegionState(
         value=here.value,
         gradient=products.flatten(state.gradient)[1](2 * here.half_gradient),
@@ -267,7 +283,7 @@ def _judge(
     is_known: Flag,
 ) -> Verdict:
     """Accept or refuse the trial, and widen or narrow the region."""
-    predicted, length, slope, noise, _ = state.promises
+    predicted, length, slope, noise, _, is_exact = state.promises
     is_finite = jnp.isfinite(found.value)
     is_finite &= jnp.all(jnp.isfinite(found.half_gradient))
     is_finite &= jnp.all(jnp.isfinite(found.half_hessian))
@@ -308,6 +324,7 @@ def _judge(
         radius=jnp.maximum(jnp.where(is_known, radius, state.radius), tiny),
         noise=noise,
         is_first=state.counts[1] == 0,
+        is_exact=is_exact > 0,
     )
 
 
