@@ -32,6 +32,7 @@ class Verdict(NamedTuple):
       fall: by how much the loss fell.
       gain: that over what was promised.
       length: of the step.
+      is_cut: whether the radius made it so short.
       radius: what is trusted from now on.
       noise: the part of a fall that the loss could not show.
       is_first: whether no trial was accepted before.
@@ -48,6 +49,7 @@ class Verdict(NamedTuple):
     fall: Scalar
     gain: Scalar
     length: Scalar
+    is_cut: Flag
     radius: Scalar
     noise: Scalar
     is_first: Flag
@@ -91,14 +93,16 @@ def find_end(
     if model.free is not None:
         steepness = jnp.where(model.free, steepness, 0.0)
     is_converged = verdict.is_new & (jnp.max(steepness) <= limits.gradient)
+    # A step that is short because the radius is says nothing about a minimum.
+    is_own = verdict.is_good & ~verdict.is_cut
     if limits.loss is not None:
         change = jnp.maximum(verdict.fall, verdict.predicted)
         is_small = verdict.falls & ~verdict.is_first & (verdict.gain <= 2)
         is_small &= change <= limits.loss * size
-        is_converged |= verdict.is_good & is_small
+        is_converged |= is_own & is_small
     if limits.params is not None:
         is_short = verdict.length <= limits.params * own_length
-        is_converged |= verdict.is_good & is_short
+        is_converged |= is_own & is_short
 
     # The precision of the numbers; trials go on while they make the slope flatter, or
     # until the next would change nothing of note.

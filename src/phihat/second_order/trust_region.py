@@ -128,8 +128,8 @@ class Method(NamedTuple):
         the loss is computed in.
       rescale: `(last D, Point, point) -> D`, where zeros count as one.
       bend: `(Point, point, D, free) -> Shape`.
-      search: `(Model, radius, forcing) -> Proposal`, with the share of the slope that may
-        be left where the search is iterative.
+      search: `(Model, radius, forcing) -> Proposal`; an iterative search may leave the
+        share `forcing` of the slope.
       first_radius: `Model -> radius`.
       steepness: `Model -> [P]`, how steep the loss is along each param, free of units.
       roughness: `Model -> [P]`, what a relative change of one in each param does to the
@@ -302,8 +302,8 @@ def _judge(
 
     is_sound = is_known & is_finite & (predicted > 0)
     gain = jnp.where(is_sound, fall / jnp.where(is_sound, predicted, 1.0), 0.0)
-    is_wide = (gain > 0.75) & (length >= 0.9 * state.radius)
-    widened = jnp.where(is_wide, 2.0, 1.0) * state.radius
+    is_cut = length >= 0.9 * state.radius
+    widened = jnp.where((gain > 0.75) & is_cut, 2.0, 1.0) * state.radius
     after_fall = jnp.where(gain < 0.25, 0.5 * length, widened)
     after_good = jnp.where(falls, after_fall, state.radius)
     after_bad = 0.25 * jnp.minimum(state.radius, length)
@@ -321,6 +321,7 @@ def _judge(
         fall=fall,
         gain=gain,
         length=length,
+        is_cut=is_cut,
         radius=jnp.maximum(jnp.where(is_known, radius, state.radius), tiny),
         noise=noise,
         is_first=state.counts[1] == 0,
