@@ -24,6 +24,7 @@ README = ROOT / "README.md"
 # A module imports only from modules above it here.
 LAYOUT = [
     "_core",
+    "_linalg",
     "datasets",
     "models",
     "losses",

@@ -36,7 +36,7 @@ from phihat.error_bars.doubts import (
 from phihat.error_bars.profiles import profile
 from phihat.results import FitResult
 from phihat.second_order import covariance
-from phihat.second_order.newton_steps import dense_hessian, dense_jacobian
+from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
 
 __all__ = ["ConfidenceIntervals", "confidence_intervals"]
 

@@ -20,13 +20,11 @@ Example:
   [1. 1.]
 """
 
-from phihat.second_order.optimizers import (
-    TrustRegionState,
-    covariance,
-    levenberg_marquardt,
-    newton,
-    newton_cg,
-)
+from phihat.second_order.gauss_newton import levenberg_marquardt
+from phihat.second_order.newton_method import newton
+from phihat.second_order.parameter_covariance import covariance
+from phihat.second_order.truncated_newton import newton_cg
+from phihat.second_order.trust_region import TrustRegionState
 
 __all__ = [
     "TrustRegionState",

@@ -1,15 +1,15 @@
-r"""Trust regions: how far a quadratic model is believed, and its minimum within.
+r"""Trust regions that measure themselves: one trial is measured, judged, and followed.
 
-At a point the model is $m(p) = g^\top p + \tfrac12 p^\top H p$, believed where the
-scaled length of $p$ is at most a radius. A step is taken if the value falls by a fair
-share of what the model promised; else the radius shrinks and another step is tried.
+One `advance` measures the loss at the trial point that the last one proposed, accepts
+or refuses it, proposes the next from the quadratic model at the accepted point, which
+is trusted where $\|D p\| \le \Delta$, and tells where the fit ends.
 
 Example:
-  >>> import jax.numpy as jnp
+  >>> from phihat._core.tree import Static
   >>> from phihat.second_order import trust_region as _trust_region
-  >>> curvatures, slopes = jnp.array([-1.0, 2.0]), jnp.zeros(2)
-  >>> print(jnp.abs(_trust_region.minimize_model(curvatures, slopes, 0.5)))
-  [0.5 0. ]
+  >>> state = _trust_region.init(Static("newton"), Static(True), {"a": 1.0})
+  >>> state.measures_itself, int(state.status)
+  (True, 0)
 """
 
 from collections.abc import Callable
@@ -17,350 +17,338 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-__all__ = [
-    "Eigenpair",
-    "Outcome",
-    "Point",
-    "Proposal",
-    "TrustRegionState",
-    "equilibrate",
-    "is_clearly_negative",
-    "minimize_model",
-    "smallest_eigenpair",
-    "take_step",
-    "truncated_conjugate_gradient",
-]
+from phihat import products
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat._core.types import Params, Status
+from phihat._linalg import dense_hessian as _dense
+from phihat._linalg import small as _small
+from phihat.second_order import negative_curvature as _negative_curvature
+from phihat.second_order.ends import Verdict, find_end, status_of
+from phihat.second_order.flat_params import Space
+from phihat.second_order.negative_curvature import Curvature
+from phihat.second_order.quadratic_model import (
+    Model,
+    Point,
+    Shape,
+    land,
+    positive,
+    promise,
+)
+from phihat.second_order.subproblem import Bounds, Proposal
+
+__all__ = ["Method", "TrustRegionState", "advance", "as_radius", "init"]
 
 Vector = Float[Array, " P"]
+Matrix = Float[Array, "P P"]
 Scalar = Float[Array, ""]
-Product = Callable[[Vector], Vector]
+Flag = Bool[Array, ""]
 
-_MAX_TRIES = 12
-"""Steps tried from one point; the radius has then shrunk by 4^12 at least."""
+_UNCHECKED, _NEGATIVE = 0, 2
+"""What is known of the curvature of the loss at the accepted point."""
 
 
 class TrustRegionState(NamedTuple):
-    """What the second-order optimizers carry.
+    """What the second-order optimizers carry: the accepted point, and what is next.
+
+    The first update measures the loss at the params and does not move; each later one
+    measures one trial point, and accepts or refuses it.
 
     Attributes:
-      step: updates made so far, int32 [].
+      value: the loss at the accepted point, [].
+      gradient: its gradient there, like the params, at least float32.
       radius: the length of step that the model is trusted for, in its own scale, [].
-      scale: the scale of every param, [P], or None.
-      negative_curvature: whether the Hessian at the point that the last update started
-        from has a clearly negative eigenvalue, so that it is no minimum, bool [].
-      is_stalled: whether no step from there lowers the value or the gradient any
-        further at this precision, bool [].
+      gain: the fall of the last trial over the fall that the model promised, [].
+      status: a `Status`, int32 []: RUNNING; CONVERGED at a minimum; STALLED where no
+        step lowers the loss although the gradient promises it; NONFINITE_LOSS or
+        NONFINITE_GRADIENT where the first point is not finite.
+      counts: trials; accepted trials; steps along negative curvature; whether the
+        accepted point is measured; what is known of its curvature (0 not looked at, 1
+        not clearly negative, 2 negative). int32 [5].
+      promises: of the next trial the fall and its length; the slope; the part of a
+        fall that the loss cannot show; the first slope; whether the trial is the best
+        that the model can find. [6].
+      half_hessian: half the Hessian of the model, [P, P]; [0, 0] where only products
+        are used.
+      points: the accepted point; the params that a loop carries after the last update;
+        half the gradient; the scale D; the next trial. [5, P].
     """
-
-    step: Int[Array, ""]
-    radius: Scalar
-    scale: Vector | None
-    negative_curvature: Bool[Array, ""]
-    is_stalled: Bool[Array, ""]
-
-
-class Point(NamedTuple):
-    """Where a step starts or ends: the params, the value and its gradient."""
-
-    params: Vector
-    value: Scalar
-    gradient: Vector
-
-
-class Proposal(NamedTuple):
-    """A step, its scaled length, and the fall of the value that the model promises."""
-
-    step: Vector
-    length: Scalar
-    predicted: Scalar
-
-
-class Outcome(NamedTuple):
-    """The step taken, zero where none was good enough, and what was learnt."""
-
-    step: Vector
-    radius: Scalar
-    is_stalled: Bool[Array, ""]
-
-
-class Eigenpair(NamedTuple):
-    """The smallest eigenvalue, its unit eigenvector, and the largest |eigenvalue|."""
 
     value: Scalar
-    vector: Vector
-    largest: Scalar
+    gradient: PyTree
+    radius: Scalar
+    gain: Scalar
+    status: Int[Array, ""]
+    counts: Int[Array, " 5"]
+    promises: Float[Array, " 6"]
+    half_hessian: Matrix
+    points: Float[Array, "5 P"]
 
+    measures_itself = True
 
-def is_clearly_negative(smallest: Scalar, largest: Scalar) -> Bool[Array, ""]:
-    """Tell whether an eigenvalue is negative beyond what rounding explains."""
-    return smallest < -(float(jnp.finfo(smallest.dtype).eps) ** (2 / 3)) * largest
+    @property
+    def step(self) -> Int[Array, ""]:
+        """The number of trials so far."""
+        return self.counts[..., 0]
 
+    @property
+    def num_escapes(self) -> Int[Array, ""]:
+        """The number of steps along negative curvature."""
+        return self.counts[..., 2]
 
-# -------------------------------------------------------------------- taking a step
+    @property
+    def curvature_checked(self) -> Flag:
+        """Whether the curvature of the loss at the accepted point was looked at."""
+        return self.counts[..., 4] != _UNCHECKED
 
+    @property
+    def negative_curvature(self) -> Flag:
+        """Whether it is clearly negative there, so that this is not a minimum."""
+        return self.counts[..., 4] == _NEGATIVE
 
-def take_step(
-    propose_fn: Callable[[Scalar], Proposal],
-    measure_fn: Callable[[Vector], tuple[Scalar, Vector]],
-    here: Point,
-    radius: Scalar,
-    scale: Vector,
-) -> Outcome:
-    """Propose steps, in an ever smaller region, until one is good enough.
+    def accepted(self, params: Params) -> Params:
+        """Return the accepted point, exactly, as a pytree like `params`."""
+        return products.flatten(params)[1](self.points[0])
 
-    Args:
-      propose_fn: `radius -> Proposal`.
-      measure_fn: `params -> (value, gradient)`.
-      here: the point to step from.
-      radius: the region to begin with.
-      scale: what gradients are divided by before their lengths are compared, [P].
-    """
-    eps = float(jnp.finfo(here.value.dtype).eps)
-    norm_here = jnp.linalg.norm(here.gradient / scale)
-
-    class Tries(NamedTuple):
-        outcome: Outcome
-        is_done: Bool[Array, ""]
-        num_tries: Int[Array, ""]
-
-    def goes_on(tries: Tries) -> Bool[Array, ""]:
-        return ~tries.is_done & (tries.num_tries < _MAX_TRIES)
-
-    def attempt(tries: Tries) -> Tries:
-        radius = tries.outcome.radius
-        step, length, predicted = propose_fn(radius)
-        value, gradient = measure_fn(here.params + step)
-        fall = here.value - value
-        # A model with a huge or NaN step must not pass for a success.
-        is_sound = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
-        is_sound &= jnp.all(jnp.isfinite(step)) & (predicted >= 0)
-        # Below the rounding of the value its fall says nothing, and near it not much;
-        # there the length of the gradient tells whether a step helps.
-        size = jnp.abs(here.value)
-        is_visible = predicted > 8 * eps * size
-        is_close = jnp.maximum(predicted, jnp.abs(fall)) <= eps ** (2 / 3) * size
-        flattens = jnp.linalg.norm(gradient / scale) < 0.999 * norm_here
-        falls = is_visible & (fall >= 1e-4 * predicted)
-        # Steps of a few roundings would go to and fro for ever.
-        is_still = jnp.all(jnp.abs(step) <= 4 * eps * jnp.abs(here.params))
-        accepted = is_sound & ~is_still & (falls | (is_close & flattens))
-        is_last = tries.num_tries == _MAX_TRIES - 1
-        is_stalled = ~accepted & (is_still | (is_last & is_sound & ~is_visible))
-        gain = fall / jnp.where(predicted > 0, predicted, 1.0)
-        # The model was right up to the edge of the region: trust it further.
-        widened = jnp.where(length >= 0.9 * radius, 2.0 * radius, radius)
-        widened = jnp.where(gain > 0.75, widened, radius)
-        narrowed = jnp.where(gain < 0.25, 0.5 * length, widened)
-        kept = jnp.where(falls, narrowed, radius)
-        smaller = 0.25 * jnp.minimum(radius, jnp.where(length > 0, length, radius))
-        return Tries(
-            Outcome(
-                step=jnp.where(accepted, step, jnp.zeros_like(step)),
-                radius=jnp.where(accepted, kept, smaller),
-                is_stalled=is_stalled,
-            ),
-            is_done=accepted | is_stalled,
-            num_tries=tries.num_tries + 1,
+    def stale(self) -> "TrustRegionState":
+        """Return the state as unmeasured: the next update measures, and stays."""
+        return self._replace(
+            status=jnp.full_like(self.status, Status.RUNNING),
+            counts=self.counts.at[..., 3].set(0),
         )
 
-    start = Tries(
-        Outcome(jnp.zeros_like(here.params), radius, jnp.asarray(False)),
-        is_done=jnp.asarray(False),
-        num_tries=jnp.zeros((), jnp.int32),
-    )
-    return jax.lax.while_loop(goes_on, attempt, start).outcome
 
+class Method(NamedTuple):
+    """What each optimizer does in its own way.
 
-# -------------------------------------------------------------- minima of the model
-
-
-def minimize_model(
-    curvatures: Float[Array, " K"],
-    slopes: Float[Array, " K"],
-    radius: Any,
-    *,
-    rounding: float | None = None,
-) -> Float[Array, " K"]:
-    r"""Minimize $\sum_i s_i p_i + \tfrac12 c_i p_i^2$ over $\|p\| \le r$, exactly.
-
-    On the edge $p_i = -s_i / (c_i + \lambda)$ with $\lambda \ge \max(0, -\min c)$. The
-    loop finds $\mu = \lambda - \max(0, -\min c)$, so that the smallest denominator is
-    exact however near the hard case is; in the hard case itself (no slope along the
-    lowest curvature) a slope below rounding is put there, which leads to the edge.
-
-    Args:
-      curvatures: $c$, the eigenvalues of the model, in any order.
-      slopes: $s$, the gradient in the basis of its eigenvectors.
-      radius: $r > 0$.
-      rounding: the relative error of the curvatures; smaller ones count as that size.
+    Attributes:
+      measure: `point [P] -> (Point, eps)`, with eps the spacing of the numbers that
+        the loss is computed in.
+      rescale: `(last D, Point, point) -> D`, where zeros count as one.
+      bend: `(Point, point, D, free) -> Shape`.
+      search: `(Model, radius, forcing) -> Proposal`; an iterative search may leave the
+        share `forcing` of the slope.
+      first_radius: `Model -> radius`.
+      steepness: `Model -> [P]`, how steep the loss is along each param, free of units.
+      roughness: `Model -> [P]`, what a relative change of one in each param does to the
+        root of the loss.
+      look: `(is_due, Model) -> Curvature`.
+      max_escapes: steps along negative curvature in one fit.
+      is_exact: whether `search` always finds the best step.
     """
-    dtype = curvatures.dtype
-    radius = jnp.asarray(radius, dtype)
-    eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
-    largest = jnp.max(jnp.abs(curvatures), initial=0.0)
-    rounding = curvatures.size * eps if rounding is None else rounding
-    floor = jnp.maximum(rounding * largest, tiny)
-    curvatures = jnp.where(jnp.abs(curvatures) <= floor, floor, curvatures)
-    lowest = jnp.argmin(curvatures)
-    smallest = curvatures[lowest]
-    least_slope = eps * radius * largest
-    slope = slopes[lowest]
-    pushed = jnp.where(slope < 0, -1.0, 1.0) * jnp.maximum(jnp.abs(slope), least_slope)
-    slopes = slopes.at[lowest].set(jnp.where(smallest < 0, pushed, slope))
-    base = curvatures + jnp.maximum(0.0, -smallest)
 
-    def step_at(shift: Scalar) -> Float[Array, " K"]:
-        below = base + shift
-        return jnp.where(slopes == 0, 0.0, -slopes / jnp.where(below > 0, below, tiny))
-
-    def advance(carry: tuple[Scalar, Scalar, Int[Array, ""]]) -> Any:
-        shift, _, rounds = carry
-        step = step_at(shift)
-        norm = jnp.linalg.norm(step)
-        below = jnp.where(base + shift > 0, base + shift, tiny)
-        unit = step / norm
-        rate = jnp.sum(unit * unit / below)
-        # Newton's method on 1/r - 1/|p|, which from the left never overshoots.
-        return shift + (norm - radius) / (radius * rate), norm, rounds + 1
-
-    def goes_on(carry: tuple[Scalar, Scalar, Int[Array, ""]]) -> Bool[Array, ""]:
-        _, norm, rounds = carry
-        return (norm > (1 + 1e-3) * radius) & (rounds < 60)
-
-    inside = step_at(jnp.zeros((), dtype))
-    is_inside = (smallest > 0) & (jnp.linalg.norm(inside) <= radius)
-    first = jnp.max(jnp.abs(slopes) / radius - base, initial=0.0)
-    norm = jnp.where(is_inside, 0.0, jnp.asarray(jnp.inf, dtype))
-    shift = jax.lax.while_loop(
-        goes_on, advance, (first, norm, jnp.zeros((), jnp.int32))
-    )[0]
-    edge = step_at(shift)
-    edge = edge * jnp.minimum(1.0, radius / jnp.maximum(jnp.linalg.norm(edge), tiny))
-    return jnp.where(is_inside, inside, edge)
+    measure: Callable[[Vector], tuple[Point, float]]
+    rescale: Callable[[Vector, Point, Vector], Vector]
+    bend: Callable[[Point, Vector, Vector, Any], Shape]
+    search: Callable[[Model, Scalar, Scalar], Proposal]
+    first_radius: Callable[[Model], Any]
+    steepness: Callable[[Model], Vector]
+    roughness: Callable[[Model], Vector]
+    look: Callable[[Flag, Model], Curvature]
+    max_escapes: int
+    is_exact: bool = True
 
 
-def truncated_conjugate_gradient(
-    product_fn: Product, gradient: Vector, radius: Scalar, max_iterations: int
-) -> tuple[Vector, Vector, Bool[Array, ""]]:
-    """Minimize the model along conjugate directions, up to the edge (Steihaug, Toint).
+def as_radius(call: str, initial_radius: Any) -> Any:
+    """Check the radius of the first step; None stays None."""
+    if initial_radius is None:
+        return None
+    radius = _tree.as_number(initial_radius, call, "initial_radius")
+    _checks.check_range(call, "initial_radius", radius, low=0.0, include_low=False)
+    return radius
 
-    Returns:
-      The step, its product with the Hessian, and whether negative curvature was met.
-    """
-    norm = jnp.linalg.norm(gradient)
-    goal = jnp.minimum(0.1, jnp.sqrt(norm)) * norm
 
-    class Carry(NamedTuple):
-        step: Vector
-        product: Vector
-        residual: Vector
-        direction: Vector
-        is_done: Bool[Array, ""]
-        is_negative: Bool[Array, ""]
-        num_iterations: Int[Array, ""]
-
-    def goes_on(carry: Carry) -> Bool[Array, ""]:
-        return ~carry.is_done & (carry.num_iterations < max_iterations)
-
-    def advance(carry: Carry) -> Carry:
-        step, direction = carry.step, carry.direction
-        product = product_fn(direction)
-        curvature = direction @ product
-        square = carry.residual @ carry.residual
-        is_negative = curvature <= 0
-        length = square / jnp.where(is_negative, 1.0, curvature)
-        # Go to the edge where the model bends down, or where the next step passes it.
-        a, b = direction @ direction, step @ direction
-        rest = radius**2 - step @ step
-        root = jnp.sqrt(jnp.maximum(b * b + a * rest, 0.0))
-        to_edge = rest / (b + root)
-        leaves = is_negative | ~(length < to_edge)
-        length = jnp.where(leaves, to_edge, length)
-        residual = carry.residual + length * product
-        new_square = residual @ residual
-        return Carry(
-            step=step + length * direction,
-            product=carry.product + length * product,
-            residual=residual,
-            direction=-residual + (new_square / square) * direction,
-            is_done=leaves | (jnp.sqrt(new_square) <= goal),
-            is_negative=is_negative,
-            num_iterations=carry.num_iterations + 1,
-        )
-
-    zero = jnp.zeros_like(gradient)
-    end = jax.lax.while_loop(
-        goes_on,
-        advance,
-        Carry(
-            step=zero,
-            product=zero,
-            residual=gradient,
-            direction=-gradient,
-            is_done=norm <= 0,
-            is_negative=jnp.asarray(False),
-            num_iterations=jnp.zeros((), jnp.int32),
+def init(
+    call: _tree.Static, is_dense: _tree.Static, params: Params
+) -> TrustRegionState:
+    """Return the state that has measured nothing."""
+    vector, _ = products.flatten(params)
+    size, dtype = vector.shape[0], vector.dtype
+    num_rows = size if is_dense.value else 0
+    _dense.check_size(call.value, "Hessian", num_rows, vector)
+    return TrustRegionState(
+        value=jnp.zeros((), dtype),
+        gradient=jax.tree.map(
+            lambda leaf: jnp.zeros(jnp.shape(leaf), _tree.accumulator_dtype(leaf)),
+            params,
         ),
+        radius=jnp.zeros((), dtype),
+        gain=jnp.zeros((), dtype),
+        status=jnp.zeros((), jnp.int32),
+        counts=jnp.zeros(5, jnp.int32),
+        promises=jnp.zeros(6, dtype),
+        half_hessian=jnp.zeros((num_rows, num_rows), dtype),
+        points=jnp.zeros((5, size), dtype),
     )
-    return end.step, end.product, end.is_negative
 
 
-# ------------------------------------------------------------------ scales and ends
+# ------------------------------------------------------------------------ one update
 
 
-def equilibrate(matrix: Float[Array, "P P"]) -> Vector:
-    """Return the scale d for which |matrix| / (d dᵀ) has rows of largest entry one.
+def advance(
+    method: Method,
+    space: Space,
+    state: TrustRegionState,
+    *,
+    initial_radius: Any,
+    tolerance: Any,
+) -> tuple[PyTree, TrustRegionState]:
+    """Measure the trial, accept or refuse it, propose the next, and judge the end."""
+    last, carried, last_half_gradient, last_scale, trial = state.points
+    is_known = state.counts[3] > 0
+    is_known &= space.is_same(space.vector, last) | space.is_same(space.vector, carried)
+    point = jnp.where(is_known, trial, space.clip(space.vector))
+    found, eps = method.measure(point)
+    verdict = _judge(space, state, point, found, eps, is_known)
 
-    It follows any change of units of the params, also where the diagonal is zero. Rows
-    of zeros keep the scale 1 (Ruiz's iteration).
-    """
-    size = jnp.abs(matrix)
-    diagonal = jnp.sqrt(jnp.diagonal(size))
-    start = jnp.where(diagonal > 0, diagonal, 1.0)
-
-    def improve(_: Any, scale: Vector) -> Vector:
-        rows = jnp.max(size / (scale[:, None] * scale[None, :]), axis=1, initial=0.0)
-        return scale * jnp.where(rows > 0, jnp.sqrt(rows), 1.0)
-
-    return jax.lax.fori_loop(0, 10, improve, start)
-
-
-def smallest_eigenpair(product_fn: Product, start: Vector, num_steps: int) -> Eigenpair:
-    """Estimate the lower end of a spectrum by Lanczos; exact for `num_steps` = P."""
-    dtype = start.dtype
-    num_steps = min(num_steps, start.size)
-
-    def advance(step: Any, carry: Any) -> Any:
-        basis, diagonal, off_diagonal = carry
-        product = product_fn(basis[step])
-        diagonal = diagonal.at[step].set(basis[step] @ product)
-        for _ in range(2):  # twice is enough
-            product = product - basis.T @ (basis @ product)
-        norm = jnp.linalg.norm(product)
-        # After an invariant subspace zeros follow, whose eigenvalue is zero.
-        is_new = norm > 10 * jnp.finfo(dtype).eps * jnp.max(jnp.abs(diagonal))
-        unit = jnp.where(is_new, product / jnp.where(is_new, norm, 1.0), 0.0)
-        off_diagonal = off_diagonal.at[step].set(jnp.where(is_new, norm, 0.0))
-        return basis.at[step + 1].set(unit), diagonal, off_diagonal
-
-    basis = jnp.zeros((num_steps + 1, start.size), dtype)
-    basis = basis.at[0].set(start / jnp.linalg.norm(start))
-    zeros = jnp.zeros(num_steps, dtype)
-    basis, diagonal, off_diagonal = jax.lax.fori_loop(
-        0, num_steps, advance, (basis, zeros, zeros)
+    before = Point(state.value, last_half_gradient, state.half_hessian)
+    here = _tree.select(verdict.is_new, found, before)
+    point = jnp.where(verdict.is_new, point, last)
+    scale = jnp.where(
+        verdict.is_new, method.rescale(last_scale, found, point), last_scale
     )
-    tridiagonal = (
-        jnp.diag(diagonal)
-        + jnp.diag(off_diagonal[:-1], 1)
-        + jnp.diag(off_diagonal[:-1], -1)
+    model = _build(method, space, here, point, scale, eps)
+    first = method.first_radius(model) if initial_radius is None else initial_radius
+    was_set = state.radius > 0
+    radius = jnp.where(was_set, verdict.radius, jnp.asarray(first).astype(scale.dtype))
+    slope = _small.norm(model.slopes)
+    first_slope = jnp.where(was_set, state.promises[4], slope)
+    # Near the end an iterative search must be exact, or it would not see what is left.
+    is_near = was_set & (state.promises[0] <= 1e3 * state.promises[3])
+    share = slope / jnp.where(first_slope > 0, first_slope, 1.0)
+    forcing = jnp.where(is_near, eps**0.5, jnp.minimum(0.1, jnp.sqrt(share)))
+    proposal = method.search(model, radius, forcing)
+    following = promise(model, land(space, model, proposal.step, proposal.sides))
+
+    end = find_end(
+        space,
+        model,
+        verdict,
+        proposal,
+        following,
+        eps=eps,
+        steepness=method.steepness(model),
+        tolerance=tolerance,
     )
-    values, vectors = jnp.linalg.eigh(tridiagonal)
-    vector = basis[:-1].T @ vectors[:, 0]
-    norm = jnp.linalg.norm(vector)
-    return Eigenpair(
-        value=values[0],
-        vector=vector / jnp.where(norm > 0, norm, 1.0),
-        largest=jnp.max(jnp.abs(values)),
+    is_over = (end.is_converged | end.is_stuck) & jnp.isfinite(here.value)
+    curvature = method.look(is_over, model)
+    is_negative = is_over & curvature.is_negative
+    away = _negative_curvature.leave(space, model, curvature, radius, eps)
+    leaves = is_negative & (state.counts[2] < method.max_escapes)
+    leaves &= away.fall > model.noise
+    following = _tree.select(leaves, away, following)
+
+    params = space.unflatten(space.vector)
+    updates = jax.tree.map(jnp.subtract, space.unflatten(point), params)
+    moved = products.flatten(jax.tree.map(jnp.add, params, updates))[0]
+    trials = jnp.stack([is_known, verdict.is_good, leaves]).astype(jnp.int32)
+    # Negative curvature was looked at, and counts as two.
+    seen = curvature.is_checked.astype(jnp.int32)
+    seen += curvature.is_negative.astype(jnp.int32)
+    counts = jnp.append(
+        state.counts[:3] + trials, jnp.stack([jnp.ones_like(seen), seen])
     )
+    is_exact = leaves | (forcing <= eps**0.5) | (method.is_exact)
+    promises = [
+        following.fall,
+        following.length,
+        slope,
+        model.noise,
+        first_slope,
+        is_exact.astype(slope.dtype),
+    ]
+    return updates, TrustRegionState(
+        value=here.value,
+        gradient=products.flatten(state.gradient)[1](2 * here.half_gradient),
+        radius=radius,
+        gain=verdict.gain,
+        status=status_of(
+            verdict, end, here.value, leaves=leaves, is_negative=is_negative
+        ),
+        counts=counts,
+        promises=jnp.stack(promises),
+        half_hessian=here.half_hessian,
+        points=jnp.stack([point, moved, here.half_gradient, scale, following.trial]),
+    )
+
+
+def _judge(
+    space: Space,
+    state: TrustRegionState,
+    point: Vector,
+    found: Point,
+    eps: float,
+    is_known: Flag,
+) -> Verdict:
+    """Accept or refuse the trial, and widen or narrow the region."""
+    predicted, length, slope, noise, _, is_exact = state.promises
+    is_finite = jnp.isfinite(found.value)
+    is_finite &= jnp.all(jnp.isfinite(found.half_gradient))
+    is_finite &= jnp.all(jnp.isfinite(found.half_hessian))
+    fall = state.value - found.value
+    is_still = space.is_same(point, state.points[0])
+    falls = (predicted > noise) & (fall >= 1e-4 * predicted)
+    # Where the loss is all rounding, the slope tells which of two points is better.
+    slopes = found.half_gradient / positive(state.points[3])
+    free = space.free(point, found.half_gradient)
+    if free is not None:
+        slopes = jnp.where(free, slopes, 0.0)
+    is_flatter = _small.norm(slopes) < 0.9 * slope
+    near = eps ** (2 / 3) * jnp.abs(state.value) + noise
+    is_flatter &= jnp.maximum(predicted, jnp.abs(fall)) <= near
+    is_good = is_known & is_finite & ~is_still & (falls | is_flatter)
+
+    is_sound = is_known & is_finite & (predicted > 0)
+    gain = jnp.where(is_sound, fall / jnp.where(is_sound, predicted, 1.0), 0.0)
+    is_cut = length >= 0.9 * state.radius
+    widened = jnp.where((gain > 0.75) & is_cut, 2.0, 1.0) * state.radius
+    after_fall = jnp.where(gain < 0.25, 0.5 * length, widened)
+    after_good = jnp.where(falls, after_fall, state.radius)
+    after_bad = 0.25 * jnp.minimum(state.radius, length)
+    radius = jnp.where(is_good, after_good, after_bad)
+    # A radius of zero was never set.
+    tiny = float(jnp.finfo(radius.dtype).tiny)
+    return Verdict(
+        is_known=is_known,
+        is_good=is_good,
+        is_new=is_good | ~is_known,
+        is_finite=is_finite,
+        is_still=is_still,
+        falls=falls,
+        predicted=predicted,
+        fall=fall,
+        gain=gain,
+        length=length,
+        is_cut=is_cut,
+        radius=jnp.maximum(jnp.where(is_known, radius, state.radius), tiny),
+        noise=noise,
+        is_first=state.counts[1] == 0,
+        is_exact=is_exact > 0,
+    )
+
+
+def _build(
+    method: Method, space: Space, here: Point, point: Vector, scale: Vector, eps: float
+) -> Model:
+    """Make the model at the accepted point."""
+    scale = positive(scale)
+    free = space.free(point, here.half_gradient)
+    slopes = here.half_gradient / scale
+    room = None
+    if space.bounds is not None:
+        slopes = jnp.where(free, slopes, 0.0)
+        room = Bounds(*((end - point) * scale for end in space.bounds))
+    model = Model(
+        here=here,
+        point=point,
+        scale=scale,
+        slopes=slopes,
+        free=free,
+        room=room,
+        shape=method.bend(here, point, scale, free),
+        noise=jnp.zeros_like(here.value),
+    )
+    rough = space.eps * method.roughness(model)
+    return model._replace(noise=4 * eps * jnp.abs(here.value) + jnp.sum(rough * rough))

@@ -1,0 +1,1 @@
+"""Linear algebra that stands apart from fitting: one home for each piece."""

@@ -1,0 +1,173 @@
+"""Where a fit ends: at a minimum, at the precision of the numbers, or stuck."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from phihat._core.types import Status
+from phihat._linalg import small as _small
+from phihat.second_order.flat_params import Space
+from phihat.second_order.quadratic_model import Model, Promise
+from phihat.second_order.subproblem import Proposal
+
+__all__ = ["End", "Verdict", "find_end", "status_of"]
+
+Vector = Float[Array, " P"]
+Scalar = Float[Array, ""]
+Flag = Bool[Array, ""]
+
+
+class Verdict(NamedTuple):
+    """What a measured trial showed.
+
+    Attributes:
+      is_known: whether it was a trial, and not the first measurement of a point.
+      is_good: whether it was a trial that is accepted.
+      is_new: whether the point measured becomes the accepted one.
+      is_finite: whether the loss and its derivatives were finite there.
+      is_still: whether it was the accepted point itself but for rounding.
+      falls: whether the loss fell by a fair share of what was promised, visibly.
+      predicted: the fall that was promised.
+      fall: by how much the loss fell.
+      gain: that over what was promised.
+      length: of the step.
+      is_cut: whether the radius made it so short.
+      radius: what is trusted from now on.
+      noise: the part of a fall that the loss could not show.
+      is_first: whether no trial was accepted before.
+      is_exact: whether the trial was the best that the model could find.
+    """
+
+    is_known: Flag
+    is_good: Flag
+    is_new: Flag
+    is_finite: Flag
+    is_still: Flag
+    falls: Flag
+    predicted: Scalar
+    fall: Scalar
+    gain: Scalar
+    length: Scalar
+    is_cut: Flag
+    radius: Scalar
+    noise: Scalar
+    is_first: Flag
+    is_exact: Flag
+
+
+class End(NamedTuple):
+    """Whether a fit ends at the accepted point: at a minimum, or where it is stuck."""
+
+    is_converged: Flag
+    is_stuck: Flag
+
+
+def find_end(
+    space: Space,
+    model: Model,
+    verdict: Verdict,
+    proposal: Proposal,
+    promise: Promise,
+    *,
+    eps: float,
+    steepness: Vector,
+    tolerance: Any,
+) -> End:
+    """Judge the accepted point.
+
+    Args:
+      space: the params.
+      model: the model there.
+      verdict: on the last trial.
+      proposal: the next step.
+      promise: what it promises.
+      eps: the spacing of the numbers that the loss is computed in.
+      steepness: how steep the loss is along each param, free of units, [P].
+      tolerance: limits that let a fit end earlier, or None.
+    """
+    limits = _limits(tolerance, model.slopes.dtype)
+    size = jnp.abs(model.here.value)
+    own_size = model.scale * jnp.abs(model.point)
+    own_length = _small.norm(own_size)
+    if model.free is not None:
+        steepness = jnp.where(model.free, steepness, 0.0)
+    is_converged = verdict.is_new & (jnp.max(steepness) <= limits.gradient)
+    # A step that is short because the radius is says nothing about a minimum.
+    is_own = verdict.is_good & ~verdict.is_cut
+    if limits.loss is not None:
+        change = jnp.maximum(verdict.fall, verdict.predicted)
+        is_small = verdict.falls & ~verdict.is_first & (verdict.gain <= 2)
+        is_small &= change <= limits.loss * size
+        is_converged |= is_own & is_small
+    if limits.params is not None:
+        is_short = verdict.length <= limits.params * own_length
+        is_converged |= is_own & is_short
+
+    # The precision of the numbers; trials go on while they make the slope flatter, or
+    # until the next would change nothing of note.
+    undamped = proposal.undamped
+    is_noise = -jnp.sum(model.slopes * undamped) <= model.noise
+    is_noise |= jnp.all(jnp.abs(undamped) <= 2 * space.eps * own_size)
+    is_noise &= proposal.is_exact
+    is_bad = verdict.is_known & ~verdict.is_good
+    is_tiny = verdict.is_known & (_small.norm(undamped) <= eps ** (2 / 3) * own_length)
+    is_converged |= is_noise & (is_bad | is_tiny)
+
+    is_stuck = verdict.is_still | (verdict.predicted <= verdict.noise)
+    is_stuck &= is_bad & verdict.is_exact
+    is_stuck |= ~(promise.fall > 0)
+    # What no step improves is a minimum if no param alone promises anything of note.
+    limit = model.shape.diagonal * (eps * size + 16 * model.noise)
+    is_least = jnp.all(jnp.square(model.slopes) <= limit)
+    is_converged |= is_stuck & (is_noise | is_least)
+    return End(is_converged, is_stuck & ~is_converged)
+
+
+def status_of(
+    verdict: Verdict, end: End, value: Scalar, *, leaves: Flag, is_negative: Flag
+) -> Int[Array, ""]:
+    """Return the status of a fit at this point.
+
+    Args:
+      verdict: on the last trial.
+      end: whether the fit would end here.
+      value: the loss here.
+      leaves: whether it goes on along negative curvature.
+      is_negative: whether the curvature is clearly negative.
+    """
+    is_stalled = ~leaves & (end.is_stuck | (end.is_converged & is_negative))
+    status = jnp.where(is_stalled, Status.STALLED, Status.RUNNING)
+    is_minimum = end.is_converged & ~is_negative
+    status = jnp.where(is_minimum, Status.CONVERGED, status)
+    is_bad = ~(verdict.is_known | verdict.is_finite)
+    failed = jnp.where(
+        jnp.isfinite(value), Status.NONFINITE_GRADIENT, Status.NONFINITE_LOSS
+    )
+    return jnp.where(is_bad, failed, status).astype(jnp.int32)
+
+
+class _Limits(NamedTuple):
+    gradient: Any
+    loss: Any
+    params: Any
+
+
+def _limits(tolerance: Any, dtype: Any) -> _Limits:
+    """Read a tolerance as limits of relative quantities."""
+
+    def largest(*names: str) -> Any:
+        given = [getattr(tolerance, name, None) for name in names]
+        limits = [jnp.asarray(x).astype(dtype) for x in given if x is not None]
+        return jnp.max(jnp.stack(limits)) if limits else None
+
+    def relative(name: str) -> Any:
+        absent = getattr(tolerance, name, None) is None
+        return None if absent else largest(name, "relative")
+
+    gradient = largest("gradient", "relative_gradient")
+    return _Limits(
+        gradient=0.0 if gradient is None else gradient,
+        loss=relative("loss"),
+        params=relative("params"),
+    )

@@ -1,0 +1,94 @@
+"""The covariance of fitted params, from the curvature of the loss."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from phihat import losses, products
+from phihat._core import checks as _checks
+from phihat._core.types import Batch, LossFn
+from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
+
+__all__ = ["covariance"]
+
+
+def covariance(
+    loss_fn: LossFn,
+    result: Any,
+    data: Batch = None,
+    *,
+    absolute_sigma: bool = False,
+) -> Float[Array, "P P"]:
+    r"""Return the covariance of fitted params, from the curvature of the loss.
+
+    For a sum of squares (`losses.least_squares`, weights $w = 1/\sigma^2$ included) it
+    is $s^2 (J^\top J)^{-1}$ with $s^2 = \sum r^2 / (n - P)$, as
+    `scipy.optimize.curve_fit` defines it, over $n$ residuals. Any other loss counts as
+    a negative log-likelihood, summed and not averaged over the data: $H^{-1}$.
+
+    Args:
+      loss_fn: the loss that was minimized, `(params, data) -> []`.
+      result: a `FitResult`, or the params themselves, at a minimum.
+      data: handed to `loss_fn`.
+      absolute_sigma: the weights are true $1/\sigma^2$, and the loss is a sum, no
+        mean: $s^2 = 1$.
+
+    Returns:
+      [P, P], in the order of the leaves, each flattened. Infinite where it is not
+      determined: with too few residuals, a singular $J$, or an $H$ that is not positive
+      definite.
+
+    Raises:
+      TypeError: params that are no floats.
+
+    Example:
+      >>> from phihat import losses
+      >>> loss_fn = losses.least_squares(lambda mean, x: mean + 0.0 * x)
+      >>> data = (jnp.zeros(4), jnp.array([1.0, 2.0, 3.0, 4.0]))
+      >>> found = covariance(loss_fn, jnp.array(2.5), data)
+      >>> print(found.shape, round(float(found[0, 0]), 4))
+      (1, 1) 0.4167
+    """
+    params = result.params if hasattr(result, "status") else result
+    _checks.check_float_leaves("covariance", "params", params)
+    arguments = () if data is None else (data,)
+    point, unflatten = products.flatten(params)
+    try:
+        residual_fn = losses.residual_fn(loss_fn)
+    except ValueError:  # no sum of squares
+        scalar_fn = products.bind(loss_fn, params, data, call="covariance")
+        hessian = dense_hessian(lambda vector: scalar_fn(unflatten(vector)), point)
+        return _inverse_hessian(hessian)
+    flat_fn = lambda vector: residual_fn(unflatten(vector), *arguments)  # noqa: E731
+    residuals, jacobian = flat_fn(point), dense_jacobian(flat_fn, point)
+    spare = residuals.size - point.size
+    inverse = _inverse_gram(jacobian)
+    if absolute_sigma:
+        return inverse
+    variance = residuals @ residuals / spare if spare > 0 else jnp.inf
+    return jnp.where(spare > 0, variance * inverse, jnp.inf)
+
+
+def _inverse_gram(jacobian: Float[Array, "N P"]) -> Float[Array, "P P"]:
+    """Return the inverse of J'J by singular values of J with columns of length one."""
+    norms = jnp.linalg.norm(jacobian, axis=0)
+    norms = jnp.where(norms > 0, norms, 1.0)
+    _, singular, right = jnp.linalg.svd(jacobian / norms[None, :], full_matrices=False)
+    eps = float(jnp.finfo(jacobian.dtype).eps)
+    is_full = jacobian.shape[0] >= jacobian.shape[1]
+    is_full &= jnp.all(singular > eps * max(jacobian.shape) * singular[0])
+    half = right.T / jnp.where(singular > 0, singular, 1.0)[None, :]
+    inverse = (half @ half.T) / (norms[:, None] * norms[None, :])
+    return jnp.where(is_full, inverse, jnp.inf)
+
+
+def _inverse_hessian(hessian: Float[Array, "P P"]) -> Float[Array, "P P"]:
+    scale = jnp.sqrt(jnp.abs(jnp.diagonal(hessian)))
+    scale = jnp.where(scale > 0, scale, 1.0)
+    outer = scale[:, None] * scale[None, :]
+    values, vectors = jnp.linalg.eigh(hessian / outer)
+    eps = float(jnp.finfo(hessian.dtype).eps)
+    is_definite = values[0] > eps * values.size * values[-1]
+    half = vectors / jnp.sqrt(jnp.where(values > 0, values, 1.0))[None, :]
+    return jnp.where(is_definite, (half @ half.T) / outer, jnp.inf)
