@@ -16,7 +16,7 @@ import html
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.core
@@ -289,7 +289,7 @@ def _warn_of_bad_end(result: FitResult, reader: Any, *, waits: bool = False) -> 
     if isinstance(status, jax.core.Tracer) or not hasattr(status, "dtype"):
         return
     is_known = not isinstance(status, jax.Array) or (
-        _is_here(status) and (waits or status.is_ready())
+        _is_here(status) and (waits or cast(Any, status).is_ready())
     )
     if not is_known:
         return

@@ -26,6 +26,7 @@ from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, Status
+from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
 from phihat.error_bars.doubts import (
     Evidence,
     Setting,
@@ -36,7 +37,6 @@ from phihat.error_bars.doubts import (
 from phihat.error_bars.profiles import profile
 from phihat.results import FitResult
 from phihat.second_order import covariance
-from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
 
 __all__ = ["ConfidenceIntervals", "confidence_intervals"]
 

@@ -94,6 +94,11 @@ class TrustRegionState(NamedTuple):
         return self.counts[..., 0]
 
     @property
+    def is_measured(self) -> Flag:
+        """Whether the loss at the accepted point is known."""
+        return self.counts[..., 3] > 0
+
+    @property
     def num_escapes(self) -> Int[Array, ""]:
         """The number of steps along negative curvature."""
         return self.counts[..., 2]

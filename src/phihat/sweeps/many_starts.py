@@ -216,8 +216,10 @@ def collect(
         max_bytes=max_bytes,
         mesh=as_mesh(call, mesh),
     )
-    wanted = Status.COMPLETED if tolerance is None else Status.CONVERGED
-    kept = np.flatnonzero((ends.status == wanted) & np.isfinite(ends.loss))
+    is_good = ends.status == Status.CONVERGED
+    if tolerance is None:  # first-order optimizers then use their budget
+        is_good |= ends.status == Status.COMPLETED
+    kept = np.flatnonzero(is_good & np.isfinite(ends.loss))
     width = np.asarray(high - low, float)
     places = jax.tree.map(lambda leaf: leaf[kept], ends.params)
     losses = ends.loss[kept]

@@ -81,7 +81,10 @@ class SweepResult:
     def best(
         self, by: str | Callable[[PyTree], Any] | None = None, *, largest: bool = False
     ) -> Lane:
-        """Return the lane with the smallest value; NaN and failed fits never win.
+        """Return the lane with the smallest value.
+
+        NaN never wins, nor does a fit that failed, nor a lane whose own numbers hold a
+        NaN, such as a rate.
 
         Args:
           by: the name of a value with one number per lane, such as "loss"; or a
@@ -105,6 +108,7 @@ class SweepResult:
         finite = (
             np.isfinite(scores) if failed is None else np.isfinite(scores) & ~failed
         )
+        finite &= ~self._is_nan()
         if not finite.any():
             raise ValueError("best: no lane has a finite value; look at the statuses.")
         bound = -np.inf if largest else np.inf
@@ -119,6 +123,19 @@ class SweepResult:
             axes=rows,
             values=jax.tree.map(lambda leaf: leaf[place], self.values),
         )
+
+    def _is_nan(self) -> np.ndarray:
+        """Tell which lanes have a NaN among the numbers of their axes."""
+        found = np.zeros(self.shape, bool)
+        for number, axis in enumerate(self._axes):
+            rows = [axis.row(place) for place in range(self.shape[number])]
+            is_nan = np.array(
+                [any(map(_has_nan, jax.tree.leaves(row))) for row in rows]
+            )
+            shape = [1] * len(self.shape)
+            shape[number] = -1
+            found |= is_nan.reshape(shape)
+        return found
 
     def scores(self, by: str | Callable[[PyTree], Any] | None = None) -> np.ndarray:
         """Return one number per lane, of the shape of the axes.
@@ -360,3 +377,10 @@ def _import(package: str) -> Any:
         raise ImportError(
             f"This table is one of {package}: `pip install {package}`."
         ) from error
+
+
+def _has_nan(leaf: Any) -> bool:
+    is_float = isinstance(leaf, float) or (
+        hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    )
+    return is_float and bool(np.isnan(np.asarray(leaf, float)).any())
