@@ -219,16 +219,17 @@ class Run:
         self.launched += batches.num_steps
         if batches.source is not None:
             self._used += batches.num_steps
-            batches.source.is_used_up = self._used == batches.source.num_batches
         if batches.source is not None and len(self._pending) > _IN_FLIGHT:
             self._release(self._pending[-_IN_FLIGHT - 1])
 
     def _release(self, pending: _Pending) -> None:
         """Wait for a chunk; once it went well, its batches are needed no more."""
-        source = pending.batches.source
+        batches = pending.batches
         went_well = int(pending.report.status) == Status.RUNNING
-        if went_well and source is not None and source.is_used_up:
-            source.data = None
+        if batches.source is None or not went_well:
+            return
+        if batches.position + batches.num_steps == batches.source.num_batches:
+            batches.source.data = None
 
     def drain(self) -> dict[str, Any]:
         """Wait for what was launched; return the rows of the history that it wrote."""

@@ -86,7 +86,6 @@ class StreamBatches:
         where batches are large, or arrays of jax, the only batch itself.
       is_stacked: whether it has the leading axis.
       places: where the stream stands after each batch.
-      is_used_up: whether each batch has been used; then the data may be let go.
     """
 
     def __init__(self, data: Any, is_stacked: bool, places: list[Place]) -> None:
@@ -94,7 +93,6 @@ class StreamBatches:
         self.data = data
         self.is_stacked = is_stacked
         self.places = places
-        self.is_used_up = False
 
     @property
     def num_batches(self) -> int:
