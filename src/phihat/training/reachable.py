@@ -72,11 +72,12 @@ class _Walk:
     def _visit_object(self, value: Any, label: str) -> None:
         if isinstance(value, _tree.Static):
             self.visit(value.value, label)
-        elif isinstance(value, functools.partial):  # jax's is one too
+        elif isinstance(value, functools.partial):
             self.visit(value.func, label)
             name = f"a bound argument of `{_short_name(value.func)}`"
             for entry in (*value.args, *value.keywords.values()):
-                if not (isinstance(value, Partial) and _tree.is_number(entry)):
+                # What a Partial of jax binds is on record by its path already.
+                if not isinstance(value, Partial) or not _is_plain(entry):
                     self.visit(entry, name)
         elif isinstance(value, types.MethodType):
             self.visit(value.__func__, label)
@@ -123,6 +124,10 @@ class _Walk:
             number += 1
             name = f"{label} ({number})"
         found[name] = text
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, complex, str)) or _tree.is_number(value)
 
 
 def _names(code: types.CodeType) -> set[str]:
