@@ -114,7 +114,9 @@ def test_restoring_runs_nothing(kind, model):
     assert not Path("RAN").exists()
     assert CALLED == []
     assert not {name for name in set(sys.modules) - before if "evil" in name}
-    again = checkpoint.restore("model", like={"a": jnp.zeros(2)})  # the numbers are fine
+    again = checkpoint.restore(
+        "model", like={"a": jnp.zeros(2)}
+    )  # the numbers are fine
     assert again["a"].tolist() == [1.0, 1.0]
 
 

@@ -278,7 +278,8 @@ def _run_to_end(run: Run, hooks: Hooks) -> FitResult:
             error.add_note(f"train: {manager.tell()}")
         raise
     if run.stream is not None and not run.has_evidence:
-        raise _explain_nothing(run)
+        cause = None if run.failure is None else run.failure.error
+        raise _explain_nothing(run) from cause
     best = None if validator is None else validator.best_params
     result = run.finish(run.status, best)
     run.carry = run.carry._replace(state=result.state)

@@ -177,6 +177,9 @@ class Stream:
         self._stopped = threading.Event()
         self._is_awaited = threading.Event()
         self._thread: threading.Thread | None = None
+        # Such settings of jax hold for one thread: the reader's are those of the fit.
+        self._x64 = bool(jax.config.jax_enable_x64)
+        self._device = jax.config.jax_default_device
 
     def go_to(self, place: Place) -> None:
         """Begin there; where the stream did not tell, at the beginning of its pass."""
@@ -264,7 +267,8 @@ class Stream:
     def _work(self) -> None:
         """Read to the end; whatever is raised is handed to the fit, and ends it."""
         try:
-            self._read_passes()
+            with jax.enable_x64(self._x64), jax.default_device(self._device):
+                self._read_passes()
             end: StreamFailure | _Ended = _Ended()
         except BaseException as error:
             end = self._explain(error)
