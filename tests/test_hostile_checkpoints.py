@@ -29,7 +29,7 @@ def sign(path, about):
     (path / "files.json").write_text(json.dumps(files))
 
 
-# ------------------------------------------------------------------- nothing foreign runs
+# --------------------------------------------------------------- nothing foreign runs
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ FOLDERS = {
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_a_hostile_folder_is_refused_by_a_sentence(kind, model):
     FOLDERS[kind](model)
-    with pytest.raises(ValueError, match="restore: .*model"):
+    with pytest.raises(ValueError, match=r"restore: .*model"):
         checkpoint.restore("model")
     assert not Path("RAN").exists()
 
@@ -306,21 +306,18 @@ def test_a_result_of_0_1_0_comes_back(user_flags):
     assert again.status == phihat.Status.COMPLETED
 
 
-def test_a_run_of_0_1_0_goes_on_or_is_refused_by_a_sentence(tmp_path, user_flags):
+def test_a_run_of_0_1_0_goes_on(tmp_path, user_flags):
     shutil.copytree(OLD / "run", tmp_path / "run")
     loss_fn = phihat.losses.least_squares(phihat.models.linear)
     data = phihat.datasets.linear_regression()
-    start = {"weight": 0.0, "bias": 0.0}
-    call = (loss_fn, start, phihat.adam(0.1), data)
+    call = (loss_fn, {"weight": 0.0, "bias": 0.0}, phihat.adam(0.1), data)
+    seen = []
+    result = phihat.train(
+        *call,
+        num_steps=40,
+        callbacks=[lambda state, rows: seen.append(int(rows["step"][0]))],
+        checkpoint=Checkpoints(tmp_path / "run", every=20),
+    )
+    assert seen[0] == 30
     whole = phihat.fit(*call, num_steps=40)
-    try:
-        result = phihat.train(
-            *call, num_steps=40, checkpoint=Checkpoints(tmp_path / "run", every=20)
-        )
-    except ValueError as error:
-        assert str(error).startswith(f"train: {tmp_path / 'run'}")
-        assert "holds another fit" in str(error)
-    else:
-        np.testing.assert_allclose(
-            result.history["loss"], whole.history["loss"], rtol=1e-5
-        )
+    np.testing.assert_allclose(result.history["loss"], whole.history["loss"], rtol=1e-5)

@@ -211,7 +211,8 @@ def compare(
         is_new = old is None and (is_code or name in ("data content", "validation"))
         if old == new or is_new or (is_code and old_python != new_python):
             continue
-        if name.endswith(" numbers") and name.replace("numbers", "code") not in before:
+        is_older = name.replace("numbers", "code") not in before
+        if name.endswith(" numbers") and is_older and old and new:
             new = {key: new[key] for key in old if key in new}
         for part, sentence in _differences(name, old, new):
             is_grave = name not in _SLIGHT and part not in allowed

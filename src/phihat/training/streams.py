@@ -178,8 +178,8 @@ class Stream:
         self._is_awaited = threading.Event()
         self._thread: threading.Thread | None = None
         # Such settings of jax hold for one thread: the reader's are those of the fit.
-        self._x64 = bool(jax.config.jax_enable_x64)
-        self._device = jax.config.jax_default_device
+        self._x64 = jax.dtypes.canonicalize_dtype(float) == np.float64
+        self._device = getattr(jax.config, "jax_default_device", None)
 
     def go_to(self, place: Place) -> None:
         """Begin there; where the stream did not tell, at the beginning of its pass."""
