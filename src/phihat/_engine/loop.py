@@ -84,7 +84,7 @@ class LoopPlan(NamedTuple):
     @property
     def last(self) -> Any:
         """The index after that of the last step that is tried."""
-        return self.end + 1 if self.measures_end else self.end
+        return self.end + int(self.measures_end)
 
 
 class LoopResult(NamedTuple):

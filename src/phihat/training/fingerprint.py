@@ -23,7 +23,6 @@ from phihat._core import tree as _tree
 from phihat._core.types import Batch
 from phihat._engine.spec import FitSpec
 from phihat.results import FitState
-from phihat.training.chunks import Options
 from phihat.training.contents import checksums, describe_number
 from phihat.training.reachable import describe_functions, name_of
 
@@ -43,15 +42,10 @@ _SLIGHT = ("optimizer numbers", "validation", "versions")
 
 
 def describe_fit(
-    spec: FitSpec,
-    options: Options,
-    state: FitState,
-    data: Batch,
-    validation: Any,
+    spec: FitSpec, state: FitState, data: Batch, validation: Any, *, is_stream: bool
 ) -> dict[str, Any]:
     """Return what a fit is made of, as its checkpoints remember it."""
-    step = spec.step
-    key = state.key
+    step, key = spec.step, state.key
     described: dict[str, Any] = {
         "options": {
             "has_aux": str(step.has_aux),
@@ -62,11 +56,11 @@ def describe_fit(
             "tolerance": repr(spec.tolerance),
         },
         "params": describe_shapes(state.params),
-        "data": "a stream" if options.is_stream else describe_shapes(data),
+        "data": "a stream" if is_stream else describe_shapes(data),
         "validation": describe_record(validation),
         "versions": versions(),
     }
-    if not options.is_stream:
+    if not is_stream:
         described["data content"] = checksums(data)
     parts = {
         "loss": step.loss_fn,

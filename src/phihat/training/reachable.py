@@ -6,6 +6,7 @@ Example:
   ({}, {'it': 'of type builtin_function_or_method'})
 """
 
+import dis
 import functools
 import sysconfig
 import types
@@ -131,7 +132,10 @@ def _is_plain(value: Any) -> bool:
 
 
 def _names(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
+    """Return the globals that some code names."""
+    instructions = dis.get_instructions(code)
+    loads = ("LOAD_GLOBAL", "LOAD_NAME")
+    names = {str(one.argval) for one in instructions if one.opname in loads}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names |= _names(constant)

@@ -199,7 +199,7 @@ class Validator:
 def _measure(
     code: tuple[FitSpec, Partial | None],
     options: chunks.Options,
-    mode: Mode,
+    mode: Any,
     state: Any,
     data: Batch,
 ) -> tuple[jax.Array, jax.Array | None, Params]:
