@@ -128,6 +128,8 @@ class _Walk:
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, _tree.Static):
+        return not callable(value.value)
     return isinstance(value, (bool, int, float, complex, str)) or _tree.is_number(value)
 
 
