@@ -84,7 +84,7 @@ class LoopPlan(NamedTuple):
     @property
     def last(self) -> Any:
         """The index after that of the last step that is tried."""
-        return self.end + int(self.measures_end)
+        return self.end + 1 if self.measures_end else self.end
 
 
 class LoopResult(NamedTuple):

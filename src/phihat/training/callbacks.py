@@ -17,7 +17,7 @@ import numpy as np
 from phihat._core import checks as _checks
 from phihat._core import fingerprints
 from phihat._core import tree as _tree
-from phihat._engine.spec import FitSpec, as_optimizer
+from phihat._engine.spec import as_optimizer
 from phihat.results import FitState
 
 __all__ = ["Callback", "as_callbacks", "as_seconds", "call", "name_of"]

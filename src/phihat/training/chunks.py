@@ -153,16 +153,12 @@ def advance(
         end=end,
         num_rows=options.num_rows,
         recorder_states=carry.recorder_states,
+        sound_params=carry.sound_params,
     )
     is_stopped = (ran.num_taken < end) | ~is_running(ran.state.opt_state)
     is_stopped |= state.status != Status.RUNNING
     stopped = jnp.asarray(Status.STALLED, jnp.int32)  # why, it is found out at the end
     after = ran.state._replace(status=jnp.where(is_stopped, stopped, state.status))
-    sound_params = carry.sound_params
-    if sound_params is not None:
-        # A chunk begins with the params to evaluate now; those before were the sound.
-        took_some = ran.num_taken > begin
-        sound_params = _tree.select(took_some, ran.sound_params, sound_params)
     # Copies: what the host reads must not be given away with the carry.
     report = Report(
         step=jnp.copy(after.step),
@@ -170,22 +166,10 @@ def advance(
         loss=jnp.copy(after.loss),
         rows=ran.history,
     )
-    handed_on = Carry(after, ran.recorder_states, sound_params)
+    handed_on = Carry(after, ran.recorder_states, ran.sound_params)
     if options.shardings is not None:
         handed_on = _placement.keep(options.shardings, handed_on)
     return handed_on, report
-
-
-def _source_maker(options: Options, first_step: Int[Array, ""]) -> Any:
-    """Return how a chunk's steps find their batches."""
-    if not options.is_stream:
-        return fitting.source_of
-
-    def make_source(spec: FitSpec, data: Batch, key: Any) -> BatchSource:
-        del spec, key
-        return stream_source(data, options.is_group, first_step)
-
-    return make_source
 
 
 def row_shapes(
@@ -244,7 +228,6 @@ def finish(
     is_stopped: Bool[Array, ""],
     position: Int[Array, ""],
     params: Params | None,
-    sound_params: Params | None,
 ) -> FitResult:
     """Return the result, with no history yet.
 
@@ -257,7 +240,6 @@ def finish(
       is_stopped: a step was refused, or the optimizer has come to its end.
       position: in the group, of the batch that was refused or else used last.
       params: those to return instead of the last ones, or None.
-      sound_params: those to evaluate before the last step, or None.
     """
     del mode
     state = carry.state

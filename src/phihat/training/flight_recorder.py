@@ -288,5 +288,4 @@ def _measure(step: Step, state: FitState, batch: Batch) -> StepInfo:
     value_fn = bind_loss(step, state, lambda fn: fn(batch))
     (loss, (_, aux)), grad = jax.value_and_grad(value_fn, has_aux=True)(state.params)
     status, leaf = diagnose(loss, grad)
-    info = step_info(loss, grad, None, aux)
-    return info._replace(status=status, nonfinite_leaf=leaf)
+    return StepInfo(loss, grad, None, aux, None, status, leaf)

@@ -32,6 +32,7 @@ from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
 from phihat._engine.spec import FitSpec, check_opt_state, prepare
+from phihat._engine.step import measures_itself
 from phihat._engine.tolerance import Tolerance
 from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult, FitState
@@ -328,6 +329,8 @@ def _begin(
         state = state if key is None else state._replace(key=key)
         if model_state is not None:
             state = state._replace(model_state=model_state)
+        if measures_itself(state.opt_state):
+            state = state._replace(opt_state=state.opt_state.stale())
     check_opt_state("train", optimizer, state)
     running = jnp.asarray(Status.RUNNING, jnp.int32)
     return chunks.own(state._replace(status=running))
