@@ -1,7 +1,6 @@
 """Long fits: the numbers of `fit`, whatever happens between the chunks."""
 
 import concurrent.futures
-import dataclasses
 import datetime
 import itertools
 import json
@@ -82,7 +81,8 @@ def test_train_is_fit_to_the_bit(name):
 
 
 def test_a_fit_that_fails_stops_where_fit_does():
-    loss_fn = lambda x: x**4
+    # No overflow in squares of the gradient: compilers choose when that is infinite.
+    loss_fn = lambda x: jnp.where(jnp.abs(x) < 1e20, x**4, jnp.inf)
     optimizer = phihat.gradient_descent(1.0)
     settings = {"num_steps": 20, "record": ("loss", "params"), "record_every": 2}
     whole = phihat.fit(loss_fn, 9.0, optimizer, **settings)
@@ -91,9 +91,7 @@ def test_a_fit_that_fails_stops_where_fit_does():
         result = phihat.train(
             loss_fn, 9.0, optimizer, steps_per_chunk=chunk, **settings
         )
-        # A gradient near overflow is measured by another program, after the chunks.
-        np.testing.assert_allclose(result.grad_norm, whole.grad_norm, rtol=1e-12)
-        assert_same(whole, dataclasses.replace(result, grad_norm=whole.grad_norm))
+        assert_same(whole, result)
 
 
 # -------------------------------------------------------------- between the chunks

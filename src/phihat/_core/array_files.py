@@ -12,6 +12,9 @@ import contextlib
 import errno
 import os
 import re
+import shutil
+import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +31,7 @@ __all__ = ["brief_reason", "check_kinds", "pack", "read_arrays", "unpack", "writ
 
 _LEAVES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 _FAULTS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO)
+_STRAGGLERS_SECONDS = 0.3
 _MANY = 200
 """Characters of a reason: orbax tells of a full disk in fifteen hundred lines."""
 
@@ -128,12 +132,26 @@ def unpack(kind: dict[str, Any], array: Any) -> Any:
 
 
 def write(path: Path, arrays: dict[str, Any]) -> None:
-    """Write arrays by name into a new folder."""
+    """Write arrays by name into a new folder.
+
+    Raises:
+      OSError: the disk has no room for them, which is looked at before, or fails.
+    """
     orbax = _orbax()
-    with _quiet_peers():
+    _check_room(path.parent, arrays)
+    with _quiet_peers(), _quiet_stragglers():
         writer = orbax.Checkpointer(orbax.PyTreeCheckpointHandler())
         writer.save(path, args=orbax.args.PyTreeSave(arrays))
         writer.close()
+
+
+def _check_room(folder: Path, arrays: dict[str, Any]) -> None:
+    """Leave a disk that is nearly full alone: it may be others' too."""
+    if jax.process_count() > 1:
+        return
+    needed = sum(array.nbytes for array in arrays.values())
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read_arrays(path: Path, shardings: dict[str, Any]) -> dict[str, Any]:
@@ -178,6 +196,29 @@ def _orbax() -> Any:
             "Checkpoints need orbax: `pip install 'phihat[checkpoint]'`."
         ) from error
     return orbax
+
+
+@contextlib.contextmanager
+def _quiet_stragglers() -> Iterator[None]:
+    """Where a write fails, wait for the others, whose errors would be printed.
+
+    Each of them finds the event loop of the writer closed, and says so in ten lines.
+    """
+    before = sys.excepthook
+
+    def ignore_closed_loop(kind: Any, error: Any, trace: Any) -> None:
+        if "Event loop is closed" not in str(error):
+            before(kind, error, trace)
+
+    try:
+        sys.excepthook = ignore_closed_loop
+        try:
+            yield
+        except BaseException:
+            time.sleep(_STRAGGLERS_SECONDS)
+            raise
+    finally:
+        sys.excepthook = before
 
 
 @contextlib.contextmanager

@@ -61,6 +61,11 @@ def read_about(path: Path) -> dict[str, Any]:
         if not isinstance(about.get("notes"), dict) or "tree" not in about:
             raise ValueError(f"{ABOUT} lacks its notes or its tree")
         _array_files.check_kinds(about.get("leaves"))
+    except FileNotFoundError as error:
+        raise Damaged(
+            f"restore: {path} is no complete checkpoint of phihat: it lacks its file "
+            f"{Path(str(error.filename)).name}."
+        ) from error
     except OSError as error:
         reason = error.strerror or str(error)
         name = f" {Path(str(error.filename)).name}" if error.filename else ""

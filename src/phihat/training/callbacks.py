@@ -15,8 +15,9 @@ import jax
 import numpy as np
 
 from phihat._core import checks as _checks
+from phihat._core import fingerprints
 from phihat._core import tree as _tree
-from phihat._engine.spec import FitSpec, as_optimizer
+from phihat._engine.spec import as_optimizer
 from phihat.results import FitState
 
 __all__ = ["Callback", "as_callbacks", "as_seconds", "call", "name_of"]
@@ -74,7 +75,7 @@ def name_of(callback: Callback) -> str:
 
 
 def call(
-    callback: Callback, state: FitState, rows: dict[str, Any], spec: FitSpec
+    callback: Callback, state: FitState, rows: dict[str, Any], spec: Any
 ) -> tuple[bool, Any]:
     """Call a callback on copies of its own, and read its answer.
 
@@ -112,9 +113,12 @@ def _is_truth_value(answer: Any) -> bool:
     return kind.split(".")[-1] == "bool" and tuple(getattr(answer, "shape", (1,))) == ()
 
 
-def _as_same_optimizer(callback: Callback, answer: Any, spec: FitSpec) -> Any:
+def _as_same_optimizer(callback: Callback, answer: Any, spec: Any) -> Any:
     optimizer = as_optimizer("train", answer)
-    if _tree.split(optimizer)[0] != _tree.split(spec.step.optimizer)[0]:
+    mine, given = (
+        fingerprints.describe(one).key for one in (spec.step.optimizer, optimizer)
+    )
+    if mine != given:
         raise TypeError(
             f"train: the callback `{name_of(callback)}` returned an optimizer of other "
             "code than the fit's; only its numbers, such as the learning rate, may "

@@ -154,6 +154,7 @@ class CheckpointManager:
         tree: dict[str, Any] = {
             "state": by_path(run.carry.state),
             "recorders": by_path(run.carry.recorder_states),
+            "sound_params": by_path(run.carry.sound_params),
             "history": {name: by_path(rows[name]) for name in rows},
         }
         notes = {

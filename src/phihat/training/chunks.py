@@ -1,7 +1,8 @@
 """The compiled parts of a long fit: its beginning, a chunk of steps, its end.
 
-A chunk is a segment of `fit`'s own loop. How many steps it has is a run-time number, so
-that chunks of any length are one program; only the room for their rows is fixed.
+A chunk is a part of `fit`'s own loop. How many steps it has is a run-time number, so
+that chunks of any length are one program; only the room for their rows is fixed. What
+`train` asks of the engine it asks here.
 
 Example:
   >>> from phihat.training import chunks
@@ -16,18 +17,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
 from phihat import fitting
 from phihat._core import placement as _placement
 from phihat._core import tree as _tree
 from phihat._core.programs import Mode
-from phihat._core.types import Batch, Params, Status
+from phihat._core.types import Batch, Params, RandomKey, Status
 from phihat._engine import run as _run
 from phihat._engine.batches import BatchSource, stream_source
 from phihat._engine.loop import begin_recorders
 from phihat._engine.spec import FitSpec
-from phihat._engine.step import bind_loss, project
+from phihat._engine.step import bind_loss, is_running, measures_itself, project
 from phihat.optimizers import eval_params
 from phihat.results import FitResult, FitState
 
@@ -66,11 +67,18 @@ class Options(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """What a chunk hands to the next."""
+    """What a chunk hands to the next.
+
+    Attributes:
+      state: where the fit stands.
+      recorder_states: those of the recorders.
+      sound_params: the params to evaluate before the last step, whose loss was finite,
+        or None where they are not kept.
+    """
 
     state: FitState
     recorder_states: PyTree
-    sound_params: Params | None = None
+    sound_params: Params | None
 
 
 class Report(NamedTuple):
@@ -78,16 +86,14 @@ class Report(NamedTuple):
 
     Attributes:
       step: the absolute number of updates made, int32 [].
-      status: RUNNING, or how the fit ended, int32 [].
+      is_stopped: a step was refused, or the optimizer has come to its end, [].
       loss: as the last step measured it, [].
-      nonfinite_leaf: the leaf that was not finite, or -1, int32 [].
       rows: of the history; where a chunk begins within a stride, the first is void.
     """
 
     step: Int[Array, ""]
-    status: Int[Array, ""]
+    is_stopped: Bool[Array, ""]
     loss: Array
-    nonfinite_leaf: Int[Array, ""]
     rows: dict[str, Any]
 
 
@@ -103,10 +109,14 @@ def own(tree: PyTree) -> PyTree:
     return jax.tree.map(copy, tree)
 
 
-def begin(spec: FitSpec, options: Options, mode: Mode, state: FitState) -> PyTree:
-    """Return the states of the recorders before the first step."""
+def begin(spec: FitSpec, options: Options, mode: Mode, state: FitState) -> Carry:
+    """Return what the first chunk begins with."""
     del options, mode
-    return begin_recorders(_run.resolve(spec), state)
+    recorder_states = begin_recorders(_run.resolve(spec), state)
+    sound_params = None
+    if spec.step.stops and not measures_itself(state.opt_state):
+        sound_params = evaluation_params(spec, state)
+    return Carry(state, recorder_states, sound_params)
 
 
 def advance(
@@ -119,7 +129,7 @@ def advance(
     end: Int[Array, ""],
     position: Int[Array, ""],
 ) -> tuple[Carry, Report]:
-    """Take a chunk of steps.
+    """Take a chunk of steps; one that follows a stop takes none.
 
     Args:
       spec: of the fit.
@@ -132,13 +142,10 @@ def advance(
       position: the number in the group of the chunk's first batch.
     """
     state = carry.state
-    make_source = _source_maker(options, state.step - position)
-    # A chunk may have been sent off before it was known that the one before stopped.
-    is_running = state.status == Status.RUNNING
-    end = jnp.where(is_running, end, begin)
+    end = jnp.where(state.status == Status.RUNNING, end, begin)
     ran = _run.run_spec(
         spec,
-        make_source,
+        _source_maker(options, state.step - position),
         state,
         data,
         mode,
@@ -148,40 +155,21 @@ def advance(
         recorder_states=carry.recorder_states,
         sound_params=carry.sound_params,
     )
-    is_stopped = ran.num_taken < end
-    source = make_source(spec, data, state.key)
-    status, leaf = _run.reason_to_stop(
-        spec, source, ran.state, is_stopped=is_stopped, last=ran.last
-    )
-    running = jnp.asarray(Status.RUNNING, jnp.int32)
-    status = jnp.where(status == Status.COMPLETED, running, status)
-    status = jnp.where(is_running, status, state.status)
-    after = Carry(
-        ran.state._replace(status=status), ran.recorder_states, ran.sound_params
-    )
+    is_stopped = (ran.num_taken < end) | ~is_running(ran.state.opt_state)
+    is_stopped |= state.status != Status.RUNNING
+    stopped = jnp.asarray(Status.STALLED, jnp.int32)  # why, it is found out at the end
+    after = ran.state._replace(status=jnp.where(is_stopped, stopped, state.status))
     # Copies: what the host reads must not be given away with the carry.
     report = Report(
-        step=jnp.copy(ran.state.step),
-        status=jnp.copy(status),
-        loss=jnp.copy(ran.state.loss),
-        nonfinite_leaf=leaf,
+        step=jnp.copy(after.step),
+        is_stopped=jnp.copy(is_stopped),
+        loss=jnp.copy(after.loss),
         rows=ran.history,
     )
+    handed_on = Carry(after, ran.recorder_states, ran.sound_params)
     if options.shardings is not None:
-        after = _placement.keep(options.shardings, after)
-    return after, report
-
-
-def _source_maker(options: Options, first_step: Int[Array, ""]) -> Any:
-    """Return how a chunk's steps find their batches."""
-    if not options.is_stream:
-        return fitting.source_of
-
-    def make_source(spec: FitSpec, data: Batch, key: Any) -> BatchSource:
-        del spec, key
-        return stream_source(data, options.is_group, first_step)
-
-    return make_source
+        handed_on = _placement.keep(options.shardings, handed_on)
+    return handed_on, report
 
 
 def row_shapes(
@@ -194,58 +182,99 @@ def row_shapes(
     return report.rows
 
 
+def _source_maker(options: Options, first_step: Any) -> Any:
+    if not options.is_stream:
+        return fitting.source_of
+
+    def make_source(spec: FitSpec, data: Batch, key: RandomKey | None) -> BatchSource:
+        del spec, key
+        # The next batch is another, though the program sees but one.
+        source = stream_source(data, options.is_group, first_step)
+        return source._replace(is_fixed=False)
+
+    return make_source
+
+
+# ------------------------------------------------------------------------ held-out data
+
+
 def evaluate(
     spec: FitSpec, options: Options, mode: Mode, state: FitState, data: Batch
 ) -> tuple[Array, Params]:
     """Return the loss on held-out data, and the params that have it."""
     del options, mode
     params = evaluation_params(spec, state)
-    value_fn = bind_loss(spec.step, state, lambda fn: fn(data))
+    # Held-out rows lie as they are given, and not as those of the fit do.
+    step = dataclasses.replace(spec.step, placement=None)
+    value_fn = bind_loss(step, state, lambda fn: fn(data))
     return value_fn(params)[0], jax.tree.map(jnp.copy, params)
 
 
 def evaluation_params(spec: FitSpec, state: FitState) -> Params:
-    """Return the params to evaluate of a state, eagerly."""
-    return project(spec.step.projection, eval_params(state.opt_state, state.params))
+    """Return the params to evaluate of a state."""
+    params = eval_params(state.opt_state, state.params)
+    return project(spec.step.projection, params)
+
+
+# --------------------------------------------------------------------------- the end
 
 
 def finish(
     spec: FitSpec,
     options: Options,
     mode: Mode,
-    state: FitState,
+    carry: Carry,
     data: Batch,
-    leaf: Int[Array, ""],
+    is_stopped: Bool[Array, ""],
     position: Int[Array, ""],
     params: Params | None,
-    sound_params: Params | None,
 ) -> FitResult:
     """Return the result, with no history yet.
 
     Args:
-      spec: of the fit, like the arguments up to `data`.
+      spec: of the fit, like the arguments up to `data` as in `advance`.
       options: of the chunks.
       mode: how it is run.
-      state: the last one, with its status.
+      carry: from the last chunk.
       data: all of them, or the group with the last batch.
-      leaf: the leaf that was not finite, or -1.
-      position: of that batch in the group.
+      is_stopped: a step was refused, or the optimizer has come to its end.
+      position: in the group, of the batch that was refused or else used last.
       params: those to return instead of the last ones, or None.
-      sound_params: those to evaluate before the last step, or None.
     """
     del mode
-    failed = state.status >= Status.NONFINITE_LOSS
-    last = jnp.where(failed, state.step, jnp.maximum(state.step - 1, 0))
+    state = carry.state
+    last = jnp.where(is_stopped, state.step, jnp.maximum(state.step - 1, 0))
     source = _source_maker(options, last - position)(spec, data, state.key)
-    ending = _run.conclude_part(spec, source, state, params, sound_params)
-    known = jnp.where(leaf >= 0, leaf, ending.nonfinite_leaf)
-    ending = ending._replace(nonfinite_leaf=known)
-    seen = source.batch_fn(last) if options.is_stream else data
-    return fitting.as_result(ending, {}, state.step, seen)
+    ending = _run.conclude(
+        spec,
+        source,
+        state,
+        is_stopped=is_stopped,
+        last=None,
+        sound_params=carry.sound_params,
+    )
+    if params is not None:
+        use = functools.partial(source.use_fn, last)
+        value_fn = bind_loss(spec.step, state._replace(step=last), use)
+        (loss, _), grad = jax.value_and_grad(value_fn, has_aux=True)(params)
+        ending = ending._replace(params=params, loss=loss, grad=grad)
+    batch = source.batch_fn(last) if options.is_stream else data
+    return fitting.as_result(ending, {}, state.step, batch)
+
+
+def tell(
+    spec: FitSpec, options: Options, mode: Mode, recorder_states: PyTree
+) -> dict[str, Any]:
+    """Return what recorders with a final value have to tell."""
+    del options, mode
+    return _run.final_values(spec, recorder_states)
+
+
+# ------------------------------------------------------------- an optimizer's numbers
 
 
 def with_optimizer(spec: FitSpec, optimizer: Any) -> FitSpec:
-    """Return the spec of a fit with another optimizer."""
+    """Return what a fit is made of, with another optimizer."""
     step = dataclasses.replace(spec.step, optimizer=optimizer)
     return dataclasses.replace(spec, step=step)
 
@@ -270,11 +299,3 @@ def with_numbers(spec: FitSpec, numbers: dict[str, Any]) -> Any:
         return float(found) if type(leaf) is float else found
 
     return jax.tree_util.tree_map_with_path(put, spec.step.optimizer)
-
-
-def tell(
-    spec: FitSpec, options: Options, mode: Mode, recorder_states: PyTree
-) -> dict[str, Any]:
-    """Return what recorders with a final value have to tell."""
-    del options, mode
-    return _run.final_values(spec, recorder_states)

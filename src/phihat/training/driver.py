@@ -94,7 +94,6 @@ class Run:
       start_step: the absolute step at which the run began.
       num_steps: its budget, or None.
       chunk: steps per chunk, or None to choose.
-      records: keep a history.
       is_shared: several processes run it together.
     """
 
@@ -109,16 +108,16 @@ class Run:
         start_step: int,
         num_steps: int | None,
         chunk: int | None,
-        records: bool,
         is_shared: bool = False,
     ) -> None:
         """Begin where the carry stands."""
-        self.spec = spec
+        # Its budget is the host's business, and shapes no program.
+        self.spec = dataclasses.replace(spec, num_steps=None, num_epochs=None)
         self.carry = carry
         self.start_step = start_step
         self.num_steps = num_steps
         self.status = Status(int(carry.state.status))
-        self.leaf = -1
+        self.is_stopped = False
         self.step = self.launched = int(carry.state.step)
         self.loss = float(carry.state.loss)
         self.history: list[dict[str, Any]] = []
@@ -139,7 +138,7 @@ class Run:
         self._used = 0
         self._last: tuple[ChunkBatches, int] | None = None
         self._place = None if stream is None else stream.place
-        self._records = records
+        self._records = bool(spec.record)
         self._pending: list[_Pending] = []
         self._programs: dict[Any, Callable[..., Any]] = {}
         self._room = options.num_rows
@@ -219,16 +218,17 @@ class Run:
         self.launched += batches.num_steps
         if batches.source is not None:
             self._used += batches.num_steps
-            batches.source.is_used_up = self._used == batches.source.num_batches
         if batches.source is not None and len(self._pending) > _IN_FLIGHT:
             self._release(self._pending[-_IN_FLIGHT - 1])
 
     def _release(self, pending: _Pending) -> None:
         """Wait for a chunk; once it went well, its batches are needed no more."""
-        source = pending.batches.source
-        went_well = int(pending.report.status) == Status.RUNNING
-        if went_well and source is not None and source.is_used_up:
-            source.data = None
+        batches = pending.batches
+        went_well = not bool(pending.report.is_stopped)
+        if batches.source is None or not went_well:
+            return
+        if batches.position + batches.num_steps == batches.source.num_batches:
+            batches.source.data = None
 
     def drain(self) -> dict[str, Any]:
         """Wait for what was launched; return the rows of the history that it wrote."""
@@ -236,19 +236,19 @@ class Run:
         before = self.num_rows
         for pending in self._pending:
             report = pending.report
-            step, status = int(report.step), Status(int(report.status))
+            step, self.is_stopped = int(report.step), bool(report.is_stopped)
             made = step - self.step
             # The step at which a fit stops is measured, and not taken.
-            measured = pending.begin + made + (status != Status.RUNNING)
+            is_refused = made < pending.batches.num_steps
+            measured = pending.begin + made + is_refused
             skipped, written = int(pending.begin > 0), -(-measured // self._stride)
             if measured > pending.begin:
                 self._last = pending.batches, self.step
                 new.append(_take_rows(report.rows, skipped, written))
                 self.num_rows += written - skipped
-            self.step, self.status = step, status
+            self.step = step
             self.loss = float(report.loss)
-            if status != Status.RUNNING:
-                self.leaf = int(report.nonfinite_leaf)
+            if self.is_stopped:
                 break
         self._pending.clear()
         self.launched = self.step
@@ -314,23 +314,34 @@ class Run:
         """Whether a batch is at hand on which a result can be measured."""
         return self.stream is None or self._last is not None
 
-    def finish(self, status: Status, params: PyTree | None) -> FitResult:
+    def finish(self, params: PyTree | None) -> FitResult:
         """Return the result, of other params where they are given, with no rows yet."""
-        state = self.carry.state._replace(status=jnp.asarray(status, jnp.int32))
         data, position, options = self._data, 0, self.options
+        # An optimizer that ends itself exactly with the budget refused no step.
+        is_refused = self.is_stopped and self.done != self.num_steps
         if self.stream is not None:
             assert self._last is not None  # who has made no step has no result
             batches, first_step = self._last
-            failed = status >= Status.NONFINITE_LOSS
-            last = self.step if failed else max(self.step - 1, 0)
+            last = self.step if is_refused else max(self.step - 1, 0)
             assert batches.source is not None
             data, position = batches.source.data, batches.position + last - first_step
+            position = min(position, batches.position + batches.num_steps - 1)
             options = options._replace(is_group=batches.source.is_stacked)
         program = _programs.bind(chunks.finish, self.spec, options)
-        leaf = np.int32(self.leaf)
-        sound = self.carry.sound_params
-        result = program(state, data, leaf, np.int32(position), params, sound)
-        return dataclasses.replace(result, ended_by=self.ended_by)
+        result = program(
+            self.carry, data, np.bool_(is_refused), np.int32(position), params
+        )
+        status = self.status
+        if status in (Status.RUNNING, Status.COMPLETED) or self.is_stopped:
+            status = Status(int(result.status))
+        self.status = status
+        code = jnp.asarray(status, jnp.int32)
+        return dataclasses.replace(
+            result,
+            status=code,
+            state=result.state._replace(status=code),
+            ended_by=self.ended_by,
+        )
 
     def tell(self) -> dict[str, Any]:
         """Return what recorders with a final value have to tell."""

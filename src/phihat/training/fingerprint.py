@@ -23,7 +23,6 @@ from phihat._core import tree as _tree
 from phihat._core.types import Batch
 from phihat._engine.spec import FitSpec
 from phihat.results import FitState
-from phihat.training.chunks import Options
 from phihat.training.contents import checksums, describe_number
 from phihat.training.reachable import describe_functions, name_of
 
@@ -43,15 +42,10 @@ _SLIGHT = ("optimizer numbers", "validation", "versions")
 
 
 def describe_fit(
-    spec: FitSpec,
-    options: Options,
-    state: FitState,
-    data: Batch,
-    validation: Any,
+    spec: FitSpec, state: FitState, data: Batch, validation: Any, *, is_stream: bool
 ) -> dict[str, Any]:
     """Return what a fit is made of, as its checkpoints remember it."""
-    step = spec.step
-    key = state.key
+    step, key = spec.step, state.key
     described: dict[str, Any] = {
         "options": {
             "has_aux": str(step.has_aux),
@@ -62,11 +56,11 @@ def describe_fit(
             "tolerance": repr(spec.tolerance),
         },
         "params": describe_shapes(state.params),
-        "data": "a stream" if options.is_stream else describe_shapes(data),
+        "data": "a stream" if is_stream else describe_shapes(data),
         "validation": describe_record(validation),
         "versions": versions(),
     }
-    if not options.is_stream:
+    if not is_stream:
         described["data content"] = checksums(data)
     parts = {
         "loss": step.loss_fn,
@@ -211,6 +205,10 @@ def compare(
         is_new = old is None and (is_code or name in ("data content", "validation"))
         if old == new or is_new or (is_code and old_python != new_python):
             continue
+        is_older = name.replace("numbers", "code") not in before
+        are_texts = isinstance(old, dict) and isinstance(new, dict)
+        if name.endswith(" numbers") and is_older and are_texts:
+            new = {key: new[key] for key in old if key in new}
         for part, sentence in _differences(name, old, new):
             is_grave = name not in _SLIGHT and part not in allowed
             changes.append(Change(part, sentence, is_grave))

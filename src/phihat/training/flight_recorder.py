@@ -31,14 +31,7 @@ from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, Status
 from phihat._engine.recorders import Recorder
 from phihat._engine.spec import check_opt_state, prepare
-from phihat._engine.step import (
-    Step,
-    attempt,
-    bind_loss,
-    diagnose,
-    step_info,
-    subkey,
-)
+from phihat._engine.step import Step, attempt, bind_loss, diagnose, subkey
 from phihat.results import FitResult, FitState, StepInfo
 
 __all__ = ["Replay", "flight_recorder", "replay"]
@@ -211,19 +204,17 @@ def replay(
         projection=projection,
         state=state,
     )
-    step, sampler = spec.step, spec.sampler
     if optimizer is None and status == Status.NONFINITE_PARAMS:
         raise ValueError(
             "replay: the params went wrong in the update; pass the `optimizer` of the "
             "fit."
         )
-    batch, rows = _draw(sampler, data, state)
+    batch, rows = _draw(spec.sampler, data, state)
     if optimizer is None:
-        info, params = jax.jit(_measure)(step, state, batch), None
+        info, params = jax.jit(_measure)(spec.step, state, batch), None
     else:
-        check_opt_state("replay", step.optimizer, state)
-        proposal, info = jax.jit(_propose)(step, state, batch)
-        params = proposal.params
+        check_opt_state("replay", spec.step.optimizer, state)
+        params, info = jax.jit(_propose)(spec.step, state, batch)
     found = Status(int(info.status))
     leaf = int(info.nonfinite_leaf)
     paths = _tree.leaf_paths(state.params)
@@ -284,11 +275,12 @@ def _draw(sampler: Any, data: Batch, state: FitState) -> tuple[Batch, Any]:
     return batch_fn(key, state.step), rows
 
 
-def _propose(step: Step, state: FitState, batch: Batch) -> tuple[FitState, StepInfo]:
+def _propose(step: Step, state: FitState, batch: Batch) -> tuple[Params, StepInfo]:
+    """Return the params after a step, and what it measures."""
     tried = attempt(step, state, lambda fn: fn(batch))
-    proposal, info = tried.state, tried.info
-    status, leaf = diagnose(info.loss, info.grad, proposal.params)
-    return proposal, info._replace(status=status, nonfinite_leaf=leaf)
+    status, leaf = diagnose(tried.info.loss, tried.info.grad, tried.state.params)
+    info = tried.info._replace(status=status, nonfinite_leaf=leaf)
+    return tried.state.params, info
 
 
 def _measure(step: Step, state: FitState, batch: Batch) -> StepInfo:
@@ -296,5 +288,4 @@ def _measure(step: Step, state: FitState, batch: Batch) -> StepInfo:
     value_fn = bind_loss(step, state, lambda fn: fn(batch))
     (loss, (_, aux)), grad = jax.value_and_grad(value_fn, has_aux=True)(state.params)
     status, leaf = diagnose(loss, grad)
-    info = step_info(loss, grad, None, aux)
-    return info._replace(status=status, nonfinite_leaf=leaf)
+    return StepInfo(loss, grad, None, aux, None, status, leaf)

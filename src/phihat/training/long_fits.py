@@ -31,8 +31,7 @@ from phihat._core import placement as _placement
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
-from phihat._engine.run import num_steps_of
-from phihat._engine.spec import check_opt_state, prepare
+from phihat._engine.spec import FitSpec, check_opt_state, prepare
 from phihat._engine.step import measures_itself
 from phihat._engine.tolerance import Tolerance
 from phihat.checkpoint import Checkpoints
@@ -106,7 +105,7 @@ def train(
       projection: applied to the params after every update.
       nonfinite: "stop" or "continue".
       state: goes on from there.
-      model_state: what the loss carries from step to step, as in `fit`.
+      model_state: what the loss takes and returns beside its value.
       progress: show a bar with the loss, the speed and the time left, where the output
         is a terminal.
       checkpoint: where to keep what a crash must not destroy, and how often.
@@ -163,13 +162,12 @@ def train(
     is_streamed = is_stream(data)
     if is_streamed:
         check_stream(data, num_epochs, batch_size, sampler)
-    arrays = None if is_streamed else data
     spec = prepare(
         "train",
         loss_fn,
         params,
         optimizer,
-        arrays,
+        data,
         num_steps=num_steps,
         num_epochs=num_epochs,
         batch_size=batch_size,
@@ -186,28 +184,24 @@ def train(
         is_streamed=is_streamed,
     )
     start = params if state is None else state.params
-    is_shared = multihost.spans(start, arrays)
+    is_shared = multihost.spans(start, None if is_streamed else data)
     if is_streamed:
         check_devices(start)
     callbacks = check_rest(progress, checkpoint, callbacks, validation, steps_per_chunk)
 
-    state = _begin(params, spec.step.optimizer, key, state, model_state)
+    state = _begin(spec, params, key, state, model_state)
     options = chunks.Options(
         num_rows=first_room(spec.record, state), is_stream=is_streamed, is_group=False
     )
-    recorder_states = _programs.bind(chunks.begin, spec, options)(state)
+    carry = chunks.own(_programs.bind(chunks.begin, spec, options)(state))
     placement = spec.step.placement
-    carry = chunks.Carry(
-        state,
-        chunks.own(recorder_states),
-        chunks.own(chunks.evaluation_params(spec, state)),
-    )
     carry = _placement.settle(placement, carry)
     if placement is not None:
         options = options._replace(shardings=_shardings(carry))
     if not is_streamed:
         data = jax.tree.map(_on_device, data)
-        num_steps = num_steps_of(spec, fitting.source_of(spec, data, state.key))
+        epoch = fitting.source_of(spec, data, state.key).steps_per_epoch
+        num_steps = spec.num_steps or epoch * (spec.num_epochs or 0)
 
     with contextlib.ExitStack() as stack:
         watcher = stack.enter_context(watch())
@@ -220,7 +214,7 @@ def train(
             stack.callback(stream.close)
         if checkpoint is not None:
             configuration = fingerprint.describe_fit(
-                spec, options, state, data, validation
+                spec, state, data, validation, is_stream=is_streamed
             )
             manager = CheckpointManager(checkpoint, configuration)
             manager.open()
@@ -240,7 +234,6 @@ def train(
             start_step=int(state.step) if restored is None else restored.start_step,
             num_steps=num_steps,
             chunk=steps_per_chunk,
-            records=bool(spec.record),
             is_shared=is_shared,
         )
         if restored is not None:
@@ -278,11 +271,11 @@ def _run_to_end(run: Run, hooks: Hooks) -> FitResult:
             error.add_note(f"train: {manager.tell()}")
         raise
     if run.stream is not None and not run.has_evidence:
-        raise _explain_nothing(run)
+        cause = None if run.failure is None else run.failure.error
+        raise _explain_nothing(run) from cause
     best = None if validator is None else validator.best_params
-    result = run.finish(run.status, best)
+    result = run.finish(best)
     run.carry = run.carry._replace(state=result.state)
-    run.status = Status(int(result.status))
     if manager is not None:
         manager.save(run, validator, result)
     if hooks.log is not None:
@@ -326,9 +319,10 @@ def _complete(run: Run, validator: Validator | None, result: FitResult) -> FitRe
 
 
 def _begin(
-    params: Params, optimizer: Any, key: Any, state: Any, model_state: Any
+    spec: FitSpec, params: Params, key: Any, state: Any, model_state: Any
 ) -> FitState:
     """Return the state to begin with, in buffers that can be given away."""
+    optimizer = spec.step.optimizer
     if state is None:
         state = fitting.init(params, optimizer, key=key, model_state=model_state)
     else:

@@ -6,6 +6,7 @@ Example:
   ({}, {'it': 'of type builtin_function_or_method'})
 """
 
+import dis
 import functools
 import sysconfig
 import types
@@ -72,11 +73,12 @@ class _Walk:
     def _visit_object(self, value: Any, label: str) -> None:
         if isinstance(value, _tree.Static):
             self.visit(value.value, label)
-        elif isinstance(value, functools.partial):  # jax's is one too
+        elif isinstance(value, functools.partial):
             self.visit(value.func, label)
             name = f"a bound argument of `{_short_name(value.func)}`"
             for entry in (*value.args, *value.keywords.values()):
-                if not (isinstance(value, Partial) and _tree.is_number(entry)):
+                # What a Partial of jax binds is on record by its path already.
+                if not isinstance(value, Partial) or not _is_plain(entry):
                     self.visit(entry, name)
         elif isinstance(value, types.MethodType):
             self.visit(value.__func__, label)
@@ -125,8 +127,17 @@ class _Walk:
         found[name] = text
 
 
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, _tree.Static):
+        return not callable(value.value)
+    return isinstance(value, (bool, int, float, complex, str)) or _tree.is_number(value)
+
+
 def _names(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
+    """Return the globals that some code names."""
+    instructions = dis.get_instructions(code)
+    loads = ("LOAD_GLOBAL", "LOAD_NAME")
+    names = {str(one.argval) for one in instructions if one.opname in loads}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names |= _names(constant)

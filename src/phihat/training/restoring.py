@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from phihat import checkpoint
@@ -62,7 +63,11 @@ def restore(
 ) -> RestoredRun:
     """Read a checkpoint into the structure of a fresh run."""
     notes = about["notes"]
-    wanted = {"state": carry.state, "recorders": carry.recorder_states}
+    wanted = {
+        "state": carry.state,
+        "recorders": carry.recorder_states,
+        "sound_params": carry.sound_params,
+    }
     like = {
         f"[{part!r}][{path!r}]": leaf
         for part, tree in wanted.items()
@@ -75,7 +80,7 @@ def restore(
         state = from_path(carry.state, saved["state"])
         recorders = from_path(carry.recorder_states, saved["recorders"])
         restored = RestoredRun(
-            carry=chunks.Carry(state, recorders),
+            carry=chunks.Carry(state, recorders, _restore_sound(saved, carry, state)),
             history=rows,
             num_rows=int(notes["num_rows"]),
             start_step=int(notes["start_step"]),
@@ -99,6 +104,15 @@ def restore(
             f"train: {folder} lacks what a fit needs to go on ({error})."
         ) from error
     return restored
+
+
+def _restore_sound(saved: Any, carry: chunks.Carry, state: Any) -> PyTree:
+    """Return the last sound params; an older checkpoint has none but those it is at."""
+    if carry.sound_params is None:
+        return None
+    if "sound_params" in saved:
+        return from_path(carry.sound_params, saved["sound_params"])
+    return jax.tree.map(jnp.copy, state.params)
 
 
 def _restore_rows(

@@ -86,7 +86,6 @@ class StreamBatches:
         where batches are large, or arrays of jax, the only batch itself.
       is_stacked: whether it has the leading axis.
       places: where the stream stands after each batch.
-      is_used_up: whether each batch has been used; then the data may be let go.
     """
 
     def __init__(self, data: Any, is_stacked: bool, places: list[Place]) -> None:
@@ -94,7 +93,6 @@ class StreamBatches:
         self.data = data
         self.is_stacked = is_stacked
         self.places = places
-        self.is_used_up = False
 
     @property
     def num_batches(self) -> int:
@@ -179,6 +177,9 @@ class Stream:
         self._stopped = threading.Event()
         self._is_awaited = threading.Event()
         self._thread: threading.Thread | None = None
+        # Such settings of jax hold for one thread: the reader's are those of the fit.
+        self._x64 = jax.dtypes.canonicalize_dtype(float) == np.float64
+        self._device = getattr(jax.config, "jax_default_device", None)
 
     def go_to(self, place: Place) -> None:
         """Begin there; where the stream did not tell, at the beginning of its pass."""
@@ -266,7 +267,8 @@ class Stream:
     def _work(self) -> None:
         """Read to the end; whatever is raised is handed to the fit, and ends it."""
         try:
-            self._read_passes()
+            with jax.enable_x64(self._x64), jax.default_device(self._device):
+                self._read_passes()
             end: StreamFailure | _Ended = _Ended()
         except BaseException as error:
             end = self._explain(error)

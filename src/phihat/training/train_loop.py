@@ -93,6 +93,8 @@ class TrainLoop:
         run, hooks = self.run, self.hooks
         if run.status != Status.RUNNING:
             return run.status
+        if run.is_stopped:
+            return Status.STALLED  # why, is found out at the end
         if run.num_steps is not None and run.done >= run.num_steps:
             return Status.COMPLETED
         if run.failure is not None:
@@ -169,7 +171,7 @@ class TrainLoop:
         before = run.step
         rows = run.drain()
         began = time.monotonic()
-        if run.step == before and run.status == Status.RUNNING:
+        if run.step == before and not run.is_stopped:
             return
         if rows:
             self._rows.append(rows)
@@ -186,7 +188,7 @@ class TrainLoop:
         A long chunk is taken in pieces, so that signals and the clock are looked at.
         """
         run, manager = self.run, self.hooks.manager
-        if run.done == run.num_steps or run.status != Status.RUNNING:
+        if run.done == run.num_steps or run.is_stopped:
             return True
         is_late = manager is not None and self._agree(manager.is_due(run.done))
         return is_late or self._is_event(run.done)
@@ -194,13 +196,13 @@ class TrainLoop:
     def _tell(self) -> None:
         """Hand the new rows on, and do what is due."""
         run, hooks = self.run, self.hooks
-        if run.step == self._told_step and run.status == Status.RUNNING:
+        if run.step == self._told_step and not self._rows:
             return
         self._told_step = run.step
         rows, self._rows = join_rows(self._rows), []
         if hooks.log is not None:
             hooks.log.write(as_lines(rows))
-        if run.status != Status.RUNNING:
+        if run.is_stopped:
             return
         if hooks.validator is not None and run.done % hooks.validator.every == 0:
             hooks.validator.look(run)

@@ -21,9 +21,7 @@ from jaxtyping import PyTree
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
-from phihat._core.programs import Mode
 from phihat._core.types import Batch, Params
-from phihat._engine.spec import FitSpec
 from phihat.training import chunks
 from phihat.training.driver import Run
 
@@ -197,9 +195,9 @@ class Validator:
 
 
 def _measure(
-    code: tuple[FitSpec, Partial | None],
+    code: tuple[Any, Partial | None],
     options: chunks.Options,
-    mode: Mode,
+    mode: Any,
     state: Any,
     data: Batch,
 ) -> tuple[jax.Array, jax.Array | None, Params]:
