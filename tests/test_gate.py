@@ -181,7 +181,7 @@ def unit(module: str) -> str:
 
 
 def imported_modules(module: str) -> Iterator[str]:
-    """Yield the modules of phihat that a module imports when it is imported."""
+    """Yield the modules of phihat that a module imports, in functions too."""
     package = module.split(".")[:-1]
     nodes: list[ast.AST] = [source(module)]
     while nodes:
@@ -197,7 +197,7 @@ def imported_modules(module: str) -> Iterator[str]:
                 yield inner if is_module else base
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             nodes.extend(node.orelse)
-        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        else:
             nodes.extend(ast.iter_child_nodes(node))
 
 

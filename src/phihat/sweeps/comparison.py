@@ -29,6 +29,7 @@ from jaxtyping import Array
 
 from phihat import fitting
 from phihat._core import checks as _checks
+from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey, Status
 from phihat._engine import spec as _arguments
@@ -92,9 +93,7 @@ class Comparison:
 
     def plot(self, *, axes: Any = None) -> Any:
         """Draw the losses of all optimizers, by `phihat.plot.comparison`."""
-        from phihat import plot
-
-        return plot.comparison(self, axes=axes)
+        return _pictures.draw("comparison", self, axes=axes)
 
     def __repr__(self) -> str:
         """Show a line for each optimizer."""
