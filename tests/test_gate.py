@@ -56,10 +56,11 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
 )
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-# The site's build runs what draws its pictures, these pages and the examples; the
-# build is a test of its own (test_site.py).
+# `docs/draw.py` runs these pages, and the examples (test_pictures.py).
 DRAWN = [
-    page for page in PAGES if f"_drawn/{page.stem}/" in page.read_text(encoding="utf-8")
+    page
+    for page in (ROOT / "docs").glob("*.md")
+    if f"pictures/{page.stem}-" in page.read_text(encoding="utf-8")
 ]
 
 

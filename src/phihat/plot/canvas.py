@@ -196,8 +196,13 @@ def dots(
     label: str | None = None,
     order: float = 3.0,
     clip: bool = True,
+    is_open: bool = False,
 ) -> Any:
-    """Draw markers at places, `scale` times as large as the text, and return them."""
+    """Draw markers at places, `scale` times as large as the text, and return them.
+
+    Open markers are outlines in their colour, on a white rim: where several lie on one
+    another, all are seen.
+    """
     (drawn,) = axes.plot(
         *places,
         linestyle="none",
@@ -209,6 +214,16 @@ def dots(
         zorder=order,
         clip_on=clip,
     )
+    if is_open:
+        from matplotlib.patheffects import withStroke
+
+        size = text_size(axes)
+        drawn.set(
+            markerfacecolor="none",
+            markeredgecolor=color,
+            markeredgewidth=0.16 * size,
+            path_effects=[withStroke(linewidth=0.3 * size, foreground="white")],
+        )
     return drawn
 
 

@@ -24,6 +24,7 @@ from phihat.plot import canvas
 from phihat.plot.paths import by_name, history_of, spent_rows
 from phihat.plot.styles import Style, make_styles
 from phihat.results import FitResult
+from phihat.sweeps.comparison import quantiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -189,11 +190,8 @@ def make_curve(
         count = int(used.sum())
         if 0 < count < len(lane):
             lane[count:] = lane[count - 1]
-    # "nearest" and not a mean: between a number and infinity there is none.
-    quantiles = np.quantile(
-        values[:, :length], [band[0], 0.5, band[1]], axis=0, method="nearest"
-    )
-    low, middle, high = np.where(np.isfinite(quantiles), quantiles, np.nan)
+    found = quantiles(values[:, :length], (band[0], 0.5, band[1]), axis=0)
+    low, middle, high = np.where(np.isfinite(found), found, np.nan)
     return Curve(x[:length], middle, low, high, len(values), num_nonfinite)
 
 
@@ -245,7 +243,7 @@ def draw_curves(
     is_wide = values.size and values.min() > 0 and values.max() > 20 * values.min()
     if yscale == "log" or (yscale is None and is_wide):
         canvas.set_log(axes, "y")
-    canvas.legend_inside(axes)
+    canvas.legend_below(axes)
 
 
 # -------------------------------------------------------------------- private helpers

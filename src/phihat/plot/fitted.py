@@ -116,7 +116,7 @@ def fitted_model(
         scale=0.6,
         label="data",
     )
-    canvas.finish(axes, "The model over its data", "x", "y")
+    canvas.finish(axes, _title(chosen, names), "x", "y")
     canvas.legend_below(axes)
     return axes
 
@@ -234,6 +234,15 @@ def shades(number: int) -> Any:
 
 
 # -------------------------------------------------------------------- private helpers
+
+
+def _title(chosen: dict[str, Params], names: Any) -> str:
+    if names is not None:
+        return "Models over the data"
+    if len(chosen) > 1:
+        first, *_, last = chosen
+        return f"The model over its data, from {first} to {last}"
+    return "The model over its data"
 
 
 def _chosen_params(call: str, result: Any, rows: Any) -> dict[str, Params]:

@@ -82,7 +82,7 @@ def spectral_density(
     title = f"Eigenvalues of the Hessian: {nodes.min():.4g} to {nodes.max():.4g}"
     x, y = "eigenvalue λ of the Hessian", "share of eigenvalues per unit"
     canvas.finish(axes, title, x, y)
-    canvas.legend_inside(axes)
+    canvas.legend_below(axes)
     return axes
 
 
@@ -158,5 +158,5 @@ def sharpness(
         axes, "Sharpness and the edge of stability", "step t", "largest eigenvalue λ"
     )
     canvas.whole_ticks(axes.xaxis)
-    canvas.legend_inside(axes)
+    canvas.legend_below(axes)
     return axes
