@@ -40,7 +40,9 @@ def _write_pages(app: Any) -> None:
 def _lead_to_pages(app: Any, name: str, source: list[str]) -> None:
     """Turn links to files of the checkout into links to pages of the site."""
     del app, name
-    text = re.sub(r"\]\(((?:\.\./)*)examples/(\w+)\.py\)", r"](\1gallery/\2.rst)", source[0])
+    text = re.sub(
+        r"\]\(((?:\.\./)*)examples/(\w+)\.py\)", r"](\1gallery/\2.rst)", source[0]
+    )
     source[0] = re.sub(
         r"\]\(((?:\.\./)*)\.\./src/phihat/__init__\.py\)", r"](\1api/index.rst)", text
     )
@@ -66,7 +68,7 @@ def _gallery_page(script: Path, drawn: dict[str, Any]) -> str:
             ".. container:: scroll",
             "",
             f"   .. image:: ../pictures/{picture}",
-            f"      :alt: {'; '.join(_shown(axes) for axes in all_axes if axes['title'])}",
+            f"      :alt: {_in_words(all_axes)}",
             *(["      :class: wide"] if _is_wide(HERE / "pictures" / picture) else []),
             "",
         ]
@@ -82,8 +84,13 @@ def _gallery_page(script: Path, drawn: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _shown(axes: dict[str, Any]) -> str:
-    """Say in words what axes show, for those who do not see them."""
-    title = " ".join(axes["title"].split())
-    legend = ", ".join(axes["legend"])
-    return f"{title}: {legend}" if legend else title
+def _in_words(all_axes: list[dict[str, Any]]) -> str:
+    """Say what a picture shows, for those who do not see it."""
+    titles = [" ".join(axes["title"].split()) for axes in all_axes]
+    legends = [", ".join(axes["legend"]) for axes in all_axes]
+    parts = [
+        f"{title}: {legend}" if legend else title
+        for title, legend in zip(titles, legends, strict=True)
+        if title
+    ]
+    return "; ".join(parts)
