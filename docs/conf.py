@@ -25,6 +25,7 @@ extensions = [
     "names",
     "api_pages",
     "gallery",
+    "notebooks",
 ]
 exclude_patterns = ["_build", "_extensions"]
 

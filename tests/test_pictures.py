@@ -114,3 +114,17 @@ def test_a_changed_picture_is_noticed():
         assert draw.differences(known, changed), name
     assert draw.differences(known, {**known, "output": "something else"})
     assert draw.differences(None, known)
+
+
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "docs" / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_show_what_is_stored(name):
+    run_as_user(ROOT / "docs" / "notebooks" / "write.py", "--check", name)
+
+
+def test_pictures_in_notebooks_are_small():
+    for name in NOTEBOOKS:
+        path = ROOT / "docs" / "notebooks" / f"{name}.ipynb"
+        assert path.stat().st_size <= 400_000, name
