@@ -877,17 +877,17 @@ CALLS = {
             {"a": phihat.fit(bowl, jnp.ones(2), phihat.adam(0.1), num_steps=1)},
         ),
         ValueError,
-        ["'params' is not on record of results['a']", "record=('loss', 'params')"],
+        ["'params' was not recorded of results['a']", "record=('loss', 'params')"],
     ),
     "no sharpness on record": (
         lambda: plot.sharpness(descent()),
         ValueError,
-        ["sharpness: 'sharpness' is not on record", "record=('loss', 'params', 'sharp"],
+        ["sharpness: 'sharpness' was not recorded", "record=('loss', 'params', 'sharp"],
     ),
     "no such quantity on record": (
         lambda: plot.loss_curves(descent(), quantity="grad_norm"),
         ValueError,
-        ["'grad_norm' is not on record", "record="],
+        ["'grad_norm' was not recorded", "record="],
     ),
     "a quantity that is no number": (
         lambda: plot.loss_curves(descent(), quantity="params"),
@@ -897,7 +897,7 @@ CALLS = {
     "seconds that nobody measured": (
         lambda: plot.loss_curves(descent(), against="seconds"),
         ValueError,
-        ["'seconds' is not on record", "`per_step=`"],
+        ["'seconds' was not recorded", "`per_step=`"],
     ),
     "a box of five": (
         lambda: plot.evaluate_surface(bowl, Box([0.0] * 5, [1.0] * 5)),

@@ -110,7 +110,7 @@ def one_axes(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `axes` are none of matplotlib.
+      TypeError: `axes` is not of matplotlib.
     """
     if axes is None:
         return _shown(new_figure(call, size).add_subplot(projection=projection))
@@ -147,7 +147,7 @@ def several_axes(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `axes` are not as many, or none of matplotlib.
+      TypeError: `axes` is not that many axes of matplotlib.
     """
     if axes is None:
         figure = new_figure(call, size)
@@ -258,7 +258,7 @@ def legend_below(axes: "Axes") -> None:
 
 
 def add_colorbar(axes: "Axes", mappable: Any, label: str, **options: Any) -> Any:
-    """Add a bar that tells what the colours mean."""
+    """Add a bar that says what the colours mean."""
     size = text_size(axes)
     bar = axes.get_figure(root=False).colorbar(mappable, ax=axes, **options)  # type: ignore[union-attr]
     bar.set_label(label, fontsize=1.1 * size)
@@ -305,7 +305,7 @@ def set_log(axes: "Axes", which: str) -> None:
 def _shown(axes: Any) -> Any:
     """Let a notebook show the figure where a cell ends with it, or with its axes.
 
-    That is what pyplot's figures do; ours are none of pyplot's.
+    pyplot's figures do so by themselves; these are not made by pyplot.
     """
     figure = axes.get_figure(root=True)
     for one in (axes, figure):

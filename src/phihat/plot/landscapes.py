@@ -47,7 +47,7 @@ def loss_surface(
 
     Args:
       surface: from `evaluate_surface`, `principal_plane` or `random_plane`.
-      results: with "params" on record, as for `trajectories`: one or many.
+      results: with "params" recorded, as for `trajectories`: one or many.
       levels: how many contours, closer where the loss is low; or their values.
       projection: "3d" draws it in perspective.
       styles: looks by name, from `make_styles`.
@@ -58,8 +58,8 @@ def loss_surface(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `surface` is no Surface, or `results` are no results.
-      ValueError: "params" is not on record, or of another size than the surface.
+      TypeError: `surface` is not a `Surface`, or `results` has the wrong type.
+      ValueError: "params" was not recorded, or its size is not that of the surface.
 
     Example:
       >>> import numpy as np

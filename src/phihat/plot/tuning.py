@@ -36,7 +36,7 @@ def learning_rate_range(found: LearningRateRange, *, axes: Any = None) -> "Axes"
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `found` is no `LearningRateRange`.
+      TypeError: `found` is not a `LearningRateRange`.
 
     Example:
       >>> import phihat
@@ -53,7 +53,7 @@ def learning_rate_range(found: LearningRateRange, *, axes: Any = None) -> "Axes"
     size = canvas.text_size(axes)
     final = np.asarray(found.final, float)
     first = float(found.loss[0, 0])
-    # Far above the start nothing is to be seen: those rates are marked at the top.
+    # Losses far above the start would hide the rest: they are marked at the top.
     shown = np.isfinite(final) & (final <= 30.0 * max(first, np.finfo(float).tiny))
     for label, chosen, color, marker in (
         ("stable", shown & found.is_stable, OKABE_ITO[1], "o"),
@@ -103,8 +103,8 @@ def comparison(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `table` is no `Comparison`.
-      ValueError: another word for `against`.
+      TypeError: `table` is not a `Comparison`.
+      ValueError: `against` is not one of these.
 
     Example:
       >>> import phihat
