@@ -892,7 +892,7 @@ CALLS = {
     "a quantity that is no number": (
         lambda: plot.loss_curves(descent(), quantity="params"),
         ValueError,
-        ["one number a row"],
+        ["one number per row"],
     ),
     "seconds that nobody measured": (
         lambda: plot.loss_curves(descent(), against="seconds"),

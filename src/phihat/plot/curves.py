@@ -66,10 +66,10 @@ def loss_curves(
     """Draw how the loss fell, of one fit or of many.
 
     Args:
-      results: a `FitResult`, of one fit or of many (seeds, for example, under `jax.vmap`
-        or from `sweep`), an array of losses [..., T], or several of these in a list, or
+      results: a `FitResult`, of one fit or of many (seeds under `jax.vmap`, or lanes
+        of a `sweep`), an array of losses [..., T], or several of these in a list, or
         by name in a dict. Many fits are shown as their median in a band.
-      quantity: what is drawn, recorded with one number per row: "loss", "grad_norm", ...
+      quantity: what is drawn, recorded with one number per row, such as "grad_norm".
       against: "step"; or "gradient_evaluations", "seconds" or any other recorded entry
         with one number per row.
       per_step: how many gradient evaluations, or seconds, a step takes, a number or one
@@ -302,8 +302,8 @@ def _abscissa(
     if factor is None:
         of = f" of results[{name!r}]" if name else ""
         raise ValueError(
-            f"{call}: {against!r} was not recorded{of}; say by `per_step=` how much of it "
-            "a step takes, or record it."
+            f"{call}: {against!r} was not recorded{of}; say by `per_step=` how much of "
+            "it a step takes, or record it."
         )
     return (steps - steps[:1]) * float(factor)
 

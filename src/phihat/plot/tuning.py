@@ -152,8 +152,8 @@ def _rates_of_interest(found: LearningRateRange) -> tuple[float, float]:
         return low, high
     first = float(found.loss[0, 0])
     falls = found.rates[np.asarray(found.final) < 0.9 * first]
-    begin = float(falls[0]) / 3.0 if len(falls) else low
-    return max(low, begin), min(high, 30.0 * float(found.largest_stable))
+    begin = min([*falls[:1], found.suggestion]) / 3.0
+    return max(low, float(begin)), min(high, 30.0 * float(found.largest_stable))
 
 
 def _mark_answers(axes: "Axes", found: LearningRateRange, size: float) -> None:
