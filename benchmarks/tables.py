@@ -10,7 +10,7 @@ from benchmarks import pairs, profile
 __all__ = ["documents", "pages"]
 
 NOISE = 1.05
-"""A peer is called faster where the ratio's lower quartile is beyond this."""
+"""A ratio is called slower or faster where both of its quartiles are beyond this."""
 
 
 def documents() -> dict[str, Any]:
@@ -35,24 +35,36 @@ def _index(found: dict[str, Any]) -> str:
         "`python -m benchmarks` runs all of them and writes these pages;",
         "`python -m benchmarks NAME ...` runs some, `--pages` writes the pages alone.",
         "A part that takes longer than its limit (`--limit`, five minutes by default)",
-        "is ended and told: the whole ends within the number of parts times the limit.",
-        "Every ratio is the median over rounds that time ours and the peer one after",
-        "the other, in one process; compiling is timed apart.",
+        "is stopped and named, so the whole takes at most the number of parts times",
+        "the limit. Every ratio is the median over rounds that time phihat and the",
+        "peer one after the other, in one process. Compiling is timed separately.",
         "",
-        "## Where ours takes longer",
+        "The table has every comparison, wins and losses: below 1 phihat is faster,",
+        "above 1 the other is. Where the difference is within the noise of the rounds,",
+        "the last column says so.",
         "",
-        "Longer than what it is compared with, beyond the noise of the rounds:",
-        "",
+        _row(["page", "case", "compared with", "phihat's time / its time", ""]),
+        _row(["---", "---", "---", "--:", "---"]),
     ]
-    slower = [
-        f"- [{name}]({name}.md), {case}: ours takes {values['ratio']:.3g} times {peer}"
+    compared = [
+        (values["ratio"], name, case, peer, values["quartiles"])
         for name, document in found.items()
         for case, entry in document.get("cases", {}).items()
         for peer, values in entry["times"].items()
-        if "ratio" in values and values["quartiles"][0] > NOISE
+        if "ratio" in values
     ]
-    lines += [*(slower or ["Nowhere."]), "", ":::{toctree}", ":maxdepth: 1", ""]
+    for ratio, name, case, peer, quartiles in sorted(compared, key=lambda row: row[0]):
+        link = f"[{name}]({name}.md)"
+        lines.append(_row([link, case, peer, f"{ratio:.3g}", _verdict(quartiles)]))
+    lines += ["", ":::{toctree}", ":maxdepth: 1", ""]
     return "\n".join([*lines, *found, ":::", ""])
+
+
+def _verdict(quartiles: list[float]) -> str:
+    """Say who is faster, beyond the noise of the rounds."""
+    if quartiles[0] > NOISE:
+        return "slower"
+    return "faster" if quartiles[-1] < 1 / NOISE else "equal"
 
 
 def _page(name: str, document: dict[str, Any]) -> str:
@@ -63,7 +75,7 @@ def _page(name: str, document: dict[str, Any]) -> str:
         lines += [
             f"- {note}: {_value(value)}"
             for note, value in entry.items()
-            if note != "times"
+            if note not in ("times", "bound")  # bounds are for who develops it
         ]
         has_loss = any("loss" in values for values in entry["times"].values())
         columns = ["", "run", "compile", "ours / this", "quartiles"]

@@ -2,8 +2,8 @@
 
 Each page is opened at the width of a desk and of a phone, light and dark. Checked are:
 no console message, no failed request, none to another host, nothing wider than the
-screen, every picture drawn, and that the search finds `nesterov`. Screenshots of all
-that go into a folder, to be looked at.
+screen, every picture drawn, and that the search finds the right page first. Screenshots
+of all pages go into a folder, to be looked at.
 
 Usage: python docs/browse.py SITE FOLDER [PAGE ...]
 
@@ -17,9 +17,18 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 WIDTHS = {"desk": 1280, "phone": 390}
 THEMES = ("light", "dark")
+
+# The page that a search must find first.
+SEARCHES = {
+    "learning rate": "learning-rate",
+    "dataframe": "dataframes",
+    "bounds": "bounds",
+    "BatchNorm": "model-state",
+}
 
 # What sticks out of the window, and pictures that did not load.
 FAULTS = """() => {
@@ -77,12 +86,15 @@ def browse(site: Path, folder: Path, pages: list[str]) -> list[str]:
                     shot = f"{path.removesuffix('.html').replace('/', '-')}-{name}"
                     page.screenshot(path=folder / f"{shot}-{theme}.png", full_page=True)
                 if name == "desk" and theme == "light":
-                    where = "search"
-                    page.goto(f"{address}/search.html?q=nesterov")
-                    page.wait_for_selector("#search-results li a", timeout=20_000)
-                    found = page.locator(".search-summary", has_text="found")
-                    print(found.inner_text(timeout=20_000))
-                    page.screenshot(path=folder / "search-nesterov.png")
+                    for words, target in SEARCHES.items():
+                        where = f"search for {words}"
+                        page.goto(f"{address}/search.html?q={quote_plus(words)}")
+                        page.wait_for_selector("#search-results li a", timeout=20_000)
+                        page.locator(".search-summary", has_text="found").wait_for()
+                        first = page.locator("#search-results li a").first
+                        found = first.get_attribute("href") or ""
+                        if not found.startswith(target):
+                            note(f"finds {found} first, not {target}")
                 page.close()
         browser.close()
     server.shutdown()

@@ -24,9 +24,10 @@ extensions = [
     "mathml",
     "names",
     "api_pages",
-    "drawn",
+    "gallery",
+    "notebooks",
 ]
-exclude_patterns = ["_build", "_drawn", "_extensions"]
+exclude_patterns = ["_build", "_extensions"]
 
 myst_enable_extensions = [
     "attrs_block",
@@ -34,6 +35,7 @@ myst_enable_extensions = [
     "colon_fence",
     "deflist",
     "dollarmath",
+    "html_image",
 ]
 myst_heading_anchors = 3
 

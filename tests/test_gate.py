@@ -56,10 +56,11 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
 )
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-# The site's build runs what draws its pictures, these pages and the examples; the
-# build is a test of its own (test_site.py).
+# `docs/draw.py` runs these pages, and the examples (test_pictures.py).
 DRAWN = [
-    page for page in PAGES if f"_drawn/{page.stem}/" in page.read_text(encoding="utf-8")
+    page
+    for page in (ROOT / "docs").glob("*.md")
+    if f"pictures/{page.stem}-" in page.read_text(encoding="utf-8")
 ]
 
 
@@ -181,7 +182,7 @@ def unit(module: str) -> str:
 
 
 def imported_modules(module: str) -> Iterator[str]:
-    """Yield the modules of phihat that a module imports when it is imported."""
+    """Yield the modules of phihat that a module imports, in functions too."""
     package = module.split(".")[:-1]
     nodes: list[ast.AST] = [source(module)]
     while nodes:
@@ -197,7 +198,7 @@ def imported_modules(module: str) -> Iterator[str]:
                 yield inner if is_module else base
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             nodes.extend(node.orelse)
-        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        else:
             nodes.extend(ast.iter_child_nodes(node))
 
 

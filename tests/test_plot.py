@@ -346,7 +346,7 @@ def test_pictures_may_be_drawn_from_threads():
         (search, "Line search: 15 rounds, not converged"),
         (grid_sweep, "loss over rate and decay\n(6 of 15 not finite: blank)"),
         (trainability, "Where fits train: 5 of 15 converged"),
-        (rates, "Which learning rates train"),
+        (rates, "Take a learning rate of 0.1; up to 0.3 is stable"),
         (comparison, "Optimizers compared, each as tuned"),
         (points_found, "Critical points"),
         (basins_found, "Which minimum each start reaches: 4 in all"),
@@ -500,6 +500,15 @@ def test_paths_lie_on_the_surface():
     np.testing.assert_array_equal(xy(line(axes, "mine")), [[0.0, 1.0]])
     markers = {line(axes, name).get_marker() for name in ("gd", "mine")}
     assert len(markers) == 2
+
+
+def test_ends_in_one_point_do_not_hide_one_another():
+    paths = {name: np.linspace(np.ones(2), np.zeros(2), 3) for name in "abc"}
+    axes = plot.loss_surface(bowl_surface(), paths)
+    ends = [line(axes, name) for name in "abc"]
+    assert len({end.get_marker() for end in ends}) == 3
+    assert len({end.get_markersize() for end in ends}) == 1
+    assert {end.get_markerfacecolor() for end in ends} == {"none"}
 
 
 def test_many_lanes_share_a_label():
@@ -696,7 +705,7 @@ def test_critical_points_are_marked_by_kind_on_a_surface():
     assert labels(axes) == ["gd", "start", "2 minima", "1 maximum", "1 saddle"]
     np.testing.assert_array_equal(xy(line(axes, "2 minima")), [[0.5, 0.5], [0.2, 0.2]])
     np.testing.assert_array_equal(xy(line(axes, "1 saddle")), [[-0.5, 0.0]])
-    assert axes.get_title() == "Loss L[φ]"
+    assert axes.get_title() == "Loss L[φ] and the path of the fit"
 
 
 def test_basins_show_the_best_and_count_the_rest():
@@ -705,7 +714,7 @@ def test_basins_show_the_best_and_count_the_rest():
         "loss 0.1: 33%",
         "loss 0.2: 33%",
         "2 more: 22%",
-        "no end: 11%",
+        "not converged: 11%",
     ]
     np.testing.assert_array_equal(
         axes.images[0].get_array().T, [[0, 0, 1], [0, 1, 2], [3, 2, 1]]
@@ -781,7 +790,11 @@ def test_rates_that_diverge_are_marked_and_counted():
     stable = rates().is_stable
     expected = np.column_stack([rates().rates[stable], rates().final[stable]])
     np.testing.assert_array_equal(xy(line(axes, "stable")), expected)
-    assert list(line(axes, "suggestion: 0.1").get_xdata()) == [0.1, 0.1]
+    answer = line(axes, "suggestion: 0.1")
+    assert list(answer.get_xdata()) == [0.1, 0.1]
+    assert answer.get_zorder() > line(axes, "stable").get_zorder()
+    left, right = axes.get_xlim()
+    assert left < 0.1 < 0.3 < right
 
 
 def test_a_comparison_counts_the_values_of_searches():
@@ -864,27 +877,27 @@ CALLS = {
             {"a": phihat.fit(bowl, jnp.ones(2), phihat.adam(0.1), num_steps=1)},
         ),
         ValueError,
-        ["'params' is not on record of results['a']", "record=('loss', 'params')"],
+        ["'params' was not recorded of results['a']", "record=('loss', 'params')"],
     ),
     "no sharpness on record": (
         lambda: plot.sharpness(descent()),
         ValueError,
-        ["sharpness: 'sharpness' is not on record", "record=('loss', 'params', 'sharp"],
+        ["sharpness: 'sharpness' was not recorded", "record=('loss', 'params', 'sharp"],
     ),
     "no such quantity on record": (
         lambda: plot.loss_curves(descent(), quantity="grad_norm"),
         ValueError,
-        ["'grad_norm' is not on record", "record="],
+        ["'grad_norm' was not recorded", "record="],
     ),
     "a quantity that is no number": (
         lambda: plot.loss_curves(descent(), quantity="params"),
         ValueError,
-        ["one number a row"],
+        ["one number per row"],
     ),
     "seconds that nobody measured": (
         lambda: plot.loss_curves(descent(), against="seconds"),
         ValueError,
-        ["'seconds' is not on record", "`per_step=`"],
+        ["'seconds' was not recorded", "`per_step=`"],
     ),
     "a box of five": (
         lambda: plot.evaluate_surface(bowl, Box([0.0] * 5, [1.0] * 5)),

@@ -18,7 +18,7 @@ DOCS = ROOT / "docs"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """Build it; that also runs the pages and the scripts that draw pictures."""
+    """Build it: its pictures, outputs and notebooks are stored, so nothing is run."""
     folder = tmp_path_factory.mktemp("site")
     options = ("-W", "--keep-going", "-q", "-b", "html", "-d", folder / "doctrees")
     run_as_user("-m", "sphinx", *options, DOCS, folder / "html")
@@ -113,12 +113,37 @@ def test_one_page_has_every_daily_name():
     assert [name for name in phihat.__all__ if name not in named] == []
 
 
-def test_search_knows_nesterov(site):
+@pytest.fixture(scope="module")
+def search_index(site):
     text = (site / "searchindex.js").read_text(encoding="utf-8")
-    index = json.loads(text[text.index("{") : text.rindex("}") + 1])
-    found = index["terms"]["nesterov"]
+    return json.loads(text[text.index("{") : text.rindex("}") + 1])
+
+
+def pages_with(index, terms: str, word: str) -> set[str]:
+    found = index[terms].get(word, [])
     found = [found] if isinstance(found, int) else found
-    assert "api/optimizers" in {index["docnames"][number] for number in found}
+    return {index["docnames"][number] for number in found}
+
+
+def test_search_knows_nesterov(search_index):
+    assert "api/optimizers" in pages_with(search_index, "terms", "nesterov")
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        (("learn", "rate"), "learning-rate"),
+        (("datafram",), "dataframes"),
+        (("bound",), "bounds"),
+        (("batchnorm",), "model-state"),
+    ],
+)
+def test_search_finds_the_right_page_first(search_index, words, page):
+    """A word in a title counts most; the index holds the stems of words."""
+    title = search_index["titles"][search_index["docnames"].index(page)].lower()
+    for word in words:
+        assert word in title
+        assert page in pages_with(search_index, "titleterms", word)
 
 
 def test_every_page_can_be_reached(site, pages):

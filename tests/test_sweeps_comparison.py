@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import Mesh
 
 import phihat
+from phihat.sweeps.comparison import quantiles
 
 ONE = Mesh(np.asarray(jax.devices()[:1]), ("lanes",))
 LOSS = phihat.losses.least_squares(phihat.models.linear)
@@ -129,3 +130,22 @@ def test_wrong_numbers():
         phihat.compare(
             lambda x: jnp.sum(x**2), 1.0, {"a": phihat.adam}, num_steps=3, num_trials=0
         )
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 8])
+def test_quantiles_are_those_of_numpy(count):
+    values = np.random.RandomState(count).normal(size=(3, count))
+    levels = (0.0, 0.25, 0.5, 0.8, 1.0)
+    np.testing.assert_array_equal(
+        quantiles(values, levels), np.quantile(values, levels, axis=-1)
+    )
+
+
+def test_between_a_number_and_infinity_lies_infinity():
+    found = quantiles([1.0, np.inf, np.inf, 2.0], (0.0, 1 / 3, 0.5, 1.0))
+    np.testing.assert_allclose(found, [1.0, 2.0, np.inf, np.inf])
+
+
+def test_the_median_of_an_even_number_of_seeds_is_numpys(table):
+    for name, entry in table.entries.items():
+        assert entry.quartiles[1] == pytest.approx(np.median(entry.final)), name

@@ -10,6 +10,39 @@ from names import home, public_modules
 
 import phihat
 
+TASKS = {
+    "Fit a curve": (
+        *("fit_curve", "fit_curves", "CurveFit", "CurveFits", "confidence_intervals"),
+        *("covariance", "ConfidenceIntervals", "Box"),
+    ),
+    "Fit any loss": (
+        *("fit", "train", "FitResult", "FitState", "StepInfo", "Status", "Tolerance"),
+        *("raise_for_status", "FitError", "Recorder", "Checkpoints", "clear_programs"),
+    ),
+    "Optimizers": (
+        *("gradient_descent", "momentum", "nesterov", "normalized_gradient", "adam"),
+        *("steepest_descent", "newton", "newton_cg", "levenberg_marquardt"),
+        "eval_params",
+    ),
+    "Line searches": ("bracketing", "golden_section", "backtracking"),
+    "Batches": ("minibatches", "from_indices", "full_batch"),
+    "Many fits": (
+        *("sweep", "SweepResult", "multistart", "basins", "learning_rate_range"),
+        "compare",
+    ),
+    "Curvature": (
+        *("hvp", "hessian", "eigenvalues", "sharpness", "hessian_trace"),
+        *("spectral_density", "classify_critical_point", "find_critical_points"),
+        "CriticalPointKind",
+    ),
+    "Convexity": (
+        *("check_convexity", "prove_convexity", "refute_convexity"),
+        *("certify_convexity", "curvature_floor", "certified_radius"),
+        *("minimal_ridge", "convex_blocks", "ConvexityReport", "Verdict"),
+    ),
+}
+"""The daily names by what one wants to do; what is in none stands under "More"."""
+
 HEADINGS = {"function": "Functions", "class": "Types", "data": "Constants"}
 
 
@@ -58,29 +91,31 @@ def _kind(member: Any) -> str:
 
 
 def _index(modules: list[str]) -> str:
-    rows, here = [], []
-    for name in phihat.__all__:
-        member = getattr(phihat, name)
-        if inspect.ismodule(member):
-            continue
-        target = home(name)
-        summary = (inspect.getdoc(member) or "").split("\n")[0]
-        summary = translated(summary)
-        rows.append(f"   * - :py:obj:`{name} <{target}>`\n     - {summary}")
-        if target == f"phihat.{name}":
-            here.append(f".. autoclass:: phihat.{name}\n")
+    names = [n for n in phihat.__all__ if not inspect.ismodule(getattr(phihat, n))]
+    grouped = {name for task in TASKS.values() for name in task}
+    tasks = {**TASKS, "More": [name for name in names if name not in grouped]}
+    table = ".. list-table::\n   :widths: 30 70\n\n"
+    parts = []
+    for task, members in tasks.items():
+        rows = "\n".join(_row(name) for name in members if name in names)
+        if rows:
+            parts += [f"{task}\n{'-' * len(task)}\n", f"{table}{rows}\n"]
+    here = [
+        f".. autoclass:: phihat.{name}\n"
+        for name in names
+        if home(name) == f"phihat.{name}"
+    ]
     listed = "\n".join(
         f"   * - :doc:`{module} <{module}>`\n     - {_summary(module)}"
         for module in modules
     )
-    table = ".. list-table::\n   :widths: 30 70\n\n"
     toctree = "\n".join(f"   {module}" for module in modules)
     return "\n".join(
         [
             "API\n===\n",
-            "Daily names\n-----------\n",
-            "All of these are ``phihat.<name>``.\n",
-            f"{table}{chr(10).join(rows)}\n",
+            "The names below are ``phihat.<name>``, by what you want to do; the",
+            "modules after them have the rest.\n",
+            *parts,
             "Modules\n-------\n",
             f"{table}{listed}\n",
             f".. toctree::\n   :hidden:\n\n{toctree}\n",
@@ -89,6 +124,11 @@ def _index(modules: list[str]) -> str:
             *here,
         ]
     )
+
+
+def _row(name: str) -> str:
+    summary = (inspect.getdoc(getattr(phihat, name)) or "").split("\n")[0]
+    return f"   * - :py:obj:`{name} <{home(name)}>`\n     - {translated(summary)}"
 
 
 def _summary(module: str) -> str:

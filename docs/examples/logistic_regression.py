@@ -24,7 +24,7 @@ print(report.verdict.name)
 result = phihat.fit(
     loss_fn, start, phihat.newton(), (x, y), num_steps=50, tolerance=1e-3
 )
-print(phihat.Status(int(result.status)).name, f"after {result.num_steps} Newton steps")
+print(result.status, f"after {result.num_steps} Newton steps")
 lowest = phihat.eigenvalues(loss_fn, result.params, (x, y))[0]
 print(f"the smallest eigenvalue of the Hessian there is {lowest:.2f}")
 

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
 from phihat._core.types import Params, RandomKey, Status
 
@@ -143,9 +144,7 @@ class FitResult:
 
     def plot(self, *, axes: Any = None) -> Any:
         """Draw how the loss fell, by `phihat.plot.loss_curves`."""
-        from phihat import plot
-
-        return plot.loss_curves(self, axes=axes)
+        return _pictures.draw("loss_curves", self, axes=axes)
 
     def trimmed(self) -> "FitResult":
         """Return the result of one fit with the rows that were measured.

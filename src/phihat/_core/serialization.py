@@ -262,9 +262,7 @@ def _known_classes() -> dict[tuple[str, str], type]:
     import optax
     import optax.contrib
 
-    import phihat
-
-    for entry in pkgutil.walk_packages(phihat.__path__, "phihat."):
+    for entry in pkgutil.walk_packages(sys.modules["phihat"].__path__, "phihat."):
         if entry.name.split(".")[1] not in _NOT_DATA:
             importlib.import_module(entry.name)
     del optax

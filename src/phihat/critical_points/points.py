@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int
 
+from phihat._core import pictures as _pictures
 from phihat.critical_points.classification import CriticalPoint, CriticalPointKind
 
 __all__ = ["CriticalPoints", "WindingCheck"]
@@ -99,9 +100,7 @@ class CriticalPoints(CriticalPoint):
 
     def plot(self, *, axes: Any = None) -> Any:
         """Mark the points by their kind, by `phihat.plot.critical_points`."""
-        from phihat import plot
-
-        return plot.critical_points(self, axes=axes)
+        return _pictures.draw("critical_points", self, axes=axes)
 
     def __repr__(self) -> str:
         """Show the summary and a line for each of the first twenty."""

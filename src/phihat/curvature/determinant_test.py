@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float
 
 from phihat import products
 from phihat._core import checks as _checks
+from phihat._core import pictures as _pictures
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn
@@ -95,9 +96,7 @@ class ConvexityMap(NamedTuple):
 
     def plot(self, *, axes: Any = None) -> Any:
         """Draw both tests side by side, by `phihat.plot.convexity_map`."""
-        from phihat import plot
-
-        return plot.convexity_map(self, axes=axes)
+        return _pictures.draw("convexity_map", self, axes=axes)
 
     def __repr__(self) -> str:
         """Show the text: five arrays would show nothing."""

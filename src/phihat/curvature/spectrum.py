@@ -17,6 +17,7 @@ from matfree import stochtrace
 
 from phihat import products
 from phihat._core import checks as _checks
+from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey
 from phihat.curvature import _core, _lanczos
@@ -64,9 +65,7 @@ class SpectralDensity(NamedTuple):
 
     def plot(self, *, axes: Any = None) -> Any:
         """Draw how the eigenvalues are spread, by `phihat.plot.spectral_density`."""
-        from phihat import plot
-
-        return plot.spectral_density(self, axes=axes)
+        return _pictures.draw("spectral_density", self, axes=axes)
 
 
 def hessian_trace(

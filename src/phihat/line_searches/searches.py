@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
 
 __all__ = [
@@ -78,9 +79,7 @@ class SearchResult(NamedTuple):
 
     def plot(self, *, axes: Any = None) -> Any:
         """Draw the bracket of a search with `trace=True`, by `phihat.plot.bracket`."""
-        from phihat import plot
-
-        return plot.bracket(self, axes=axes)
+        return _pictures.draw("bracket", self, axes=axes)
 
 
 class _Bracket(NamedTuple):

@@ -44,7 +44,7 @@ def animate_descent(
 
     Args:
       surface: from `evaluate_surface` or `principal_plane`.
-      results: with "params" on record, as for `trajectories`: one or many.
+      results: with "params" recorded, as for `trajectories`: one or many.
       path: the file to write.
       num_frames: how many pictures, >= 2; the last is held for a second.
       frames_per_second: > 0.
@@ -55,8 +55,8 @@ def animate_descent(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `surface` is no Surface, or `results` are no results.
-      ValueError: "params" is not on record, or a number out of its range.
+      TypeError: `surface` is not a `Surface`, or `results` has the wrong type.
+      ValueError: "params" was not recorded, or a number is out of its range.
 
     Example:
       >>> import tempfile
@@ -128,7 +128,7 @@ def animate_bracket(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `result` is of no search.
+      TypeError: `result` is not the result of a search.
       ValueError: it has no trace, or a number is out of its range.
 
     Example:

@@ -110,7 +110,7 @@ def one_axes(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `axes` are none of matplotlib.
+      TypeError: `axes` is not of matplotlib.
     """
     if axes is None:
         return _shown(new_figure(call, size).add_subplot(projection=projection))
@@ -147,7 +147,7 @@ def several_axes(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `axes` are not as many, or none of matplotlib.
+      TypeError: `axes` is not that many axes of matplotlib.
     """
     if axes is None:
         figure = new_figure(call, size)
@@ -196,8 +196,13 @@ def dots(
     label: str | None = None,
     order: float = 3.0,
     clip: bool = True,
+    is_open: bool = False,
 ) -> Any:
-    """Draw markers at places, `scale` times as large as the text, and return them."""
+    """Draw markers at places, `scale` times as large as the text, and return them.
+
+    Open markers are outlines in their colour, on a white rim: where several lie on one
+    another, all are seen.
+    """
     (drawn,) = axes.plot(
         *places,
         linestyle="none",
@@ -209,6 +214,16 @@ def dots(
         zorder=order,
         clip_on=clip,
     )
+    if is_open:
+        from matplotlib.patheffects import withStroke
+
+        size = text_size(axes)
+        drawn.set(
+            markerfacecolor="none",
+            markeredgecolor=color,
+            markeredgewidth=0.16 * size,
+            path_effects=[withStroke(linewidth=0.3 * size, foreground="white")],
+        )
     return drawn
 
 
@@ -243,7 +258,7 @@ def legend_below(axes: "Axes") -> None:
 
 
 def add_colorbar(axes: "Axes", mappable: Any, label: str, **options: Any) -> Any:
-    """Add a bar that tells what the colours mean."""
+    """Add a bar that says what the colours mean."""
     size = text_size(axes)
     bar = axes.get_figure(root=False).colorbar(mappable, ax=axes, **options)  # type: ignore[union-attr]
     bar.set_label(label, fontsize=1.1 * size)
@@ -290,7 +305,7 @@ def set_log(axes: "Axes", which: str) -> None:
 def _shown(axes: Any) -> Any:
     """Let a notebook show the figure where a cell ends with it, or with its axes.
 
-    That is what pyplot's figures do; ours are none of pyplot's.
+    pyplot's figures do so by themselves; these are not made by pyplot.
     """
     figure = axes.get_figure(root=True)
     for one in (axes, figure):

@@ -60,7 +60,7 @@ def evaluate_chord(
       num_points: N >= 3.
 
     Raises:
-      TypeError: `ends` are neither.
+      TypeError: `ends` is neither of these.
       ValueError: the report has no witness.
 
     Example:
@@ -107,7 +107,7 @@ def broken_chord(chord: Chord, *, axes: Any = None) -> "Axes":
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `chord` is no `Chord`.
+      TypeError: `chord` is not a `Chord`.
 
     Example:
       >>> axes = broken_chord(evaluate_chord(lambda p: p**2, (-1.0, 1.0)))

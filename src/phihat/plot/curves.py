@@ -1,4 +1,4 @@
-"""Curves of what a fit recorded: one line for a fit, a band for many lanes.
+"""Curves of what a fit recorded: a line for one fit, a band for many.
 
 Example:
   >>> import phihat
@@ -24,6 +24,7 @@ from phihat.plot import canvas
 from phihat.plot.paths import by_name, history_of, spent_rows
 from phihat.plot.styles import Style, make_styles
 from phihat.results import FitResult
+from phihat.sweeps.comparison import quantiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,8 +40,8 @@ class Curve(NamedTuple):
       middle: the quantity, or its median over the lanes [R]; NaN where not finite.
       low: the lower end of the band [R].
       high: the upper end of the band [R].
-      num_lanes: of how many fits.
-      num_nonfinite: how many of all their values were infinite or NaN.
+      num_lanes: the number of fits.
+      num_nonfinite: how many of their values were infinite or NaN.
     """
 
     x: Float[np.ndarray, " R"]
@@ -65,16 +66,16 @@ def loss_curves(
     """Draw how the loss fell, of one fit or of many.
 
     Args:
-      results: a `FitResult`, of one fit or of many lanes (seeds, say, under `jax.vmap`
-        or from `sweep`), an array of losses [..., T], or several of these in a list, or
-        by name in a dict. Lanes are shown as their median in a band.
-      quantity: what is drawn, on record with one number a row: "loss", "grad_norm", ...
-      against: "step"; or "gradient_evaluations", "seconds" or any other entry on record
-        with one number a row.
+      results: a `FitResult`, of one fit or of many (seeds under `jax.vmap`, or lanes
+        of a `sweep`), an array of losses [..., T], or several of these in a list, or
+        by name in a dict. Many fits are shown as their median in a band.
+      quantity: what is drawn, recorded with one number per row, such as "grad_norm".
+      against: "step"; or "gradient_evaluations", "seconds" or any other recorded entry
+        with one number per row.
       per_step: how many gradient evaluations, or seconds, a step takes, a number or one
-        for each name: for `against` that is not on record.
-      band: the quantiles between which the band lies; a lane that failed counts as
-        infinite, one that converged as if it stayed.
+        for each name: for `against` that was not recorded.
+      band: the quantiles between which the band lies; a fit that failed counts as
+        infinite, and one that converged keeps its last value.
       yscale: "log" or "linear"; by default "log" for positive losses over a wide range.
       styles: looks by name, from `make_styles`.
       axes: where to draw; a new figure by default, which is `axes.figure`.
@@ -84,8 +85,8 @@ def loss_curves(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `results` are no results.
-      ValueError: something is not on record; the message says what to ask for.
+      TypeError: `results` has the wrong type.
+      ValueError: something was not recorded; the message says what to record.
 
     Example:
       >>> import phihat
@@ -131,8 +132,8 @@ def prepare_curves(
       A `Curve` by name; "" names a single result.
 
     Raises:
-      TypeError: `results` are no results.
-      ValueError: something is not on record, or `band` is no interval.
+      TypeError: `results` has the wrong type.
+      ValueError: something was not recorded, or `band` is not an interval.
 
     Example:
       >>> import numpy as np
@@ -189,11 +190,8 @@ def make_curve(
         count = int(used.sum())
         if 0 < count < len(lane):
             lane[count:] = lane[count - 1]
-    # "nearest" and not a mean: between a number and infinity there is none.
-    quantiles = np.quantile(
-        values[:, :length], [band[0], 0.5, band[1]], axis=0, method="nearest"
-    )
-    low, middle, high = np.where(np.isfinite(quantiles), quantiles, np.nan)
+    found = quantiles(values[:, :length], (band[0], 0.5, band[1]), axis=0)
+    low, middle, high = np.where(np.isfinite(found), found, np.nan)
     return Curve(x[:length], middle, low, high, len(values), num_nonfinite)
 
 
@@ -245,7 +243,7 @@ def draw_curves(
     is_wide = values.size and values.min() > 0 and values.max() > 20 * values.min()
     if yscale == "log" or (yscale is None and is_wide):
         canvas.set_log(axes, "y")
-    canvas.legend_inside(axes)
+    canvas.legend_below(axes)
 
 
 # -------------------------------------------------------------------- private helpers
@@ -267,12 +265,12 @@ _QUANTITIES = {
 def _recorded(
     call: str, name: str, result: FitResult, quantity: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is on record [N, R], and which entries were measured [N, R]."""
+    """Return what was recorded [N, R], and which entries were measured [N, R]."""
     values = _numbers(call, name, result, quantity)
     steps, made = spent_rows(result)
     status = np.asarray(result.status).reshape(-1, 1)
     num_steps = np.asarray(result.num_steps).reshape(-1, 1)
-    # The row at which a fit failed tells what failed: it counts.
+    # The row at which a fit failed shows what failed: it counts.
     failed = status >= Status.NONFINITE_LOSS
     return values, made | (failed & (steps - steps[:, :1] == num_steps))
 
@@ -282,7 +280,7 @@ def _numbers(call: str, name: str, result: FitResult, entry: str) -> np.ndarray:
     rows = np.shape(result.history["step"])
     if values.shape != rows:
         raise ValueError(
-            f"{call}: {entry!r} must be on record with one number a row, shape "
+            f"{call}: {entry!r} must be recorded with one number per row, shape "
             f"{list(rows)}, got shape {list(values.shape)}."
         )
     return values.reshape(-1, values.shape[-1]).astype(float)
@@ -304,8 +302,8 @@ def _abscissa(
     if factor is None:
         of = f" of results[{name!r}]" if name else ""
         raise ValueError(
-            f"{call}: {against!r} is not on record{of}; say how much of it a step "
-            "takes by `per_step=`, or put it on record."
+            f"{call}: {against!r} was not recorded{of}; say by `per_step=` how much of "
+            "it a step takes, or record it."
         )
     return (steps - steps[:1]) * float(factor)
 

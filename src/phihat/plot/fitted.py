@@ -54,7 +54,7 @@ def fitted_model(
 
     Args:
       model: `(params, x) -> prediction`.
-      result: a `FitResult`: with "params" on record, the model is drawn at several
+      result: a `FitResult`: with "params" recorded, the model is drawn at several
         steps, dark to light; else at its end. Or the params of one model, or with
         `names` a list of those of several.
       data: (x [I] or [I, 1], y [I] or [I, 1]).
@@ -67,9 +67,9 @@ def fitted_model(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `data` are no pair of x and y.
-      ValueError: x or y has several columns; `rows` without "params" on record; not
-        as many params as `names`.
+      TypeError: `data` is not a pair (x, y).
+      ValueError: x or y has several columns; `rows` needs "params" in the history;
+        `names` and the models differ in number.
 
     Example:
       >>> import phihat
@@ -116,7 +116,7 @@ def fitted_model(
         scale=0.6,
         label="data",
     )
-    canvas.finish(axes, "The model over its data", "x", "y")
+    canvas.finish(axes, _title(chosen, names), "x", "y")
     canvas.legend_below(axes)
     return axes
 
@@ -136,7 +136,7 @@ def evaluate_model(
       The points [N] and the predictions [N].
 
     Raises:
-      TypeError: `data` are no pair of x and y.
+      TypeError: `data` is not a pair (x, y).
       ValueError: x or y has several columns.
 
     Example:
@@ -176,7 +176,7 @@ def surface_and_model(
     Args:
       surface: from `evaluate_surface`.
       model: `(params, x) -> prediction`.
-      result: a `FitResult` with "params" on record.
+      result: a `FitResult` with "params" recorded.
       data: (x [I], y [I]).
       rows: at which rows of the history the model is drawn, as for `fitted_model`.
       axes: two axes; a new figure by default, which is `axes[0].figure`.
@@ -186,7 +186,7 @@ def surface_and_model(
 
     Raises:
       ImportError: matplotlib is missing.
-      ValueError: "params" is not on record.
+      ValueError: "params" was not recorded.
 
     Example:
       >>> import phihat
@@ -234,6 +234,15 @@ def shades(number: int) -> Any:
 
 
 # -------------------------------------------------------------------- private helpers
+
+
+def _title(chosen: dict[str, Params], names: Any) -> str:
+    if names is not None:
+        return "Models over the data"
+    if len(chosen) > 1:
+        first, *_, last = chosen
+        return f"The model over its data, from {first} to {last}"
+    return "The model over its data"
 
 
 def _chosen_params(call: str, result: Any, rows: Any) -> dict[str, Params]:

@@ -49,8 +49,8 @@ def sweep_map(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `found` is no `SweepResult`.
-      ValueError: another number of axes than two, or no such value.
+      TypeError: `found` is not a `SweepResult`.
+      ValueError: the sweep does not have two axes, or there is no such value.
 
     Example:
       >>> import phihat
@@ -113,8 +113,8 @@ def sweep_slices(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `found` is no `SweepResult`.
-      ValueError: no such axis or value.
+      TypeError: `found` is not a `SweepResult`.
+      ValueError: there is no such axis or value.
 
     Example:
       >>> import phihat
@@ -184,8 +184,8 @@ def trainability(found: Trainability, *, axes: Any = None) -> "Axes":
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `found` is no `Trainability`.
-      ValueError: another number of axes than two.
+      TypeError: `found` is not a `Trainability`.
+      ValueError: the sweep does not have two axes.
 
     Example:
       >>> from phihat import fit, momentum, sweeps

@@ -47,7 +47,7 @@ def loss_surface(
 
     Args:
       surface: from `evaluate_surface`, `principal_plane` or `random_plane`.
-      results: with "params" on record, as for `trajectories`: one or many.
+      results: with "params" recorded, as for `trajectories`: one or many.
       levels: how many contours, closer where the loss is low; or their values.
       projection: "3d" draws it in perspective.
       styles: looks by name, from `make_styles`.
@@ -58,8 +58,8 @@ def loss_surface(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `surface` is no Surface, or `results` are no results.
-      ValueError: "params" is not on record, or of another size than the surface.
+      TypeError: `surface` is not a `Surface`, or `results` has the wrong type.
+      ValueError: "params" was not recorded, or its size is not that of the surface.
 
     Example:
       >>> import numpy as np
@@ -87,7 +87,7 @@ def loss_surface(
     axes = canvas.one_axes(call, axes, projection=projection, size=(7.5, 6.0))
     values = np.ma.masked_invalid(surface.values)
     heights = _levels(values, levels)
-    title = "Loss L[φ]"
+    title = "Loss L[φ]" + _paths_title(paths)
     if surface.num_nonfinite:
         title += f" ({surface.num_nonfinite} of {values.size} points not finite)"
     title += f"\n{surface.note}" if surface.note else ""
@@ -115,6 +115,8 @@ def draw_paths(
 ) -> None:
     """Draw paths in the coordinates of a surface: dots for steps, a marker at the end.
 
+    The markers are open and of one size, so that ends in one point are all seen.
+
     Args:
       axes: where to draw, flat or in perspective.
       surface: for the heights in perspective.
@@ -135,7 +137,6 @@ def draw_paths(
     longest = sorted(paths, key=lambda name: -max(map(len, paths[name])))
     for name, some in paths.items():
         look, depth = looks[name], longest.index(name) / 100
-        below = len(paths) - 1 - longest.index(name)
         is_single = len(some) == 1
         share = 1.0 if is_single else 0.6
         # Many paths in one artist, with a gap after each.
@@ -162,11 +163,10 @@ def draw_paths(
             *lift(np.stack([path[-1] for path in some])),
             marker=look.marker,
             color=look.color,
-            # The larger below the smaller: paths may end in one point.
-            scale=0.75 * share * min(1.0 + 0.25 * below, 2.0),
-            edge="black",
+            scale=0.9 if is_single else 0.5,
             label=name if is_single or not name else f"{name} ({len(some)} fits)",
             order=5.0 + depth,
+            is_open=True,
         )
     moved = [path for some in paths.values() for path in some if len(path) > 1]
     _draw_starts(axes, [lift(path[:1]) for path in moved])
@@ -176,6 +176,15 @@ def draw_paths(
 # -------------------------------------------------------------------- private helpers
 
 _MAX_DOTS = 400
+
+
+def _paths_title(paths: Mapping[str, Sequence[np.ndarray]]) -> str:
+    count = sum(map(len, paths.values()))
+    if not count:
+        return ""
+    return (
+        " and the path of the fit" if count == 1 else f" and the paths of {count} fits"
+    )
 
 
 def _levels(values: Any, levels: Any) -> np.ndarray:

@@ -45,7 +45,7 @@ def trajectories(results: Any) -> Trajectories:
     """Return the paths that fits took, as arrays.
 
     Args:
-      results: a `FitResult` with "params" on record, of one fit or of many lanes; a
+      results: a `FitResult` with "params" recorded, of one fit or of many lanes; a
         `SweepResult` of such; an array [T, P], or [N, T, P] for N paths; or several of
         these in a list, or by name in a dict.
 
@@ -56,7 +56,7 @@ def trajectories(results: Any) -> Trajectories:
 
     Raises:
       TypeError: something else was given.
-      ValueError: "params" is not on record.
+      ValueError: "params" was not recorded.
 
     Example:
       >>> import phihat
@@ -77,7 +77,7 @@ def by_name(call: str, results: Any) -> dict[str, Any]:
     """Return one or many results by name; "" names a single one.
 
     Raises:
-      TypeError: there are none, or something else was given.
+      TypeError: there is no result, or it has the wrong type.
     """
     if isinstance(results, SweepResult):
         results = results.values
@@ -107,7 +107,7 @@ def history_of(call: str, name: str, result: FitResult, entry: str) -> PyTree:
     """Return an entry of a history.
 
     Raises:
-      ValueError: it is not on record.
+      ValueError: it was not recorded.
     """
     if entry in result.history:
         return result.history[entry]
@@ -115,13 +115,13 @@ def history_of(call: str, name: str, result: FitResult, entry: str) -> PyTree:
     asked = tuple(dict.fromkeys([*(n for n in known if n != "step"), entry]))
     of = f" of results[{name!r}]" if name else ""
     raise ValueError(
-        f"{call}: {entry!r} is not on record{of}, which holds {known}; ask for it: "
+        f"{call}: {entry!r} was not recorded{of}, which has {known}; record it: "
         f"`fit(..., record={asked!r})`."
     )
 
 
 def spent_rows(result: FitResult) -> tuple[np.ndarray, np.ndarray]:
-    """Return the steps on record [N, R], and whether each was made [N, R]."""
+    """Return the recorded steps [N, R], and whether each was made [N, R]."""
     steps = np.asarray(result.history["step"])
     steps = steps.reshape(-1, steps.shape[-1])
     num_steps = np.asarray(result.num_steps).reshape(-1, 1)

@@ -51,7 +51,7 @@ def principal_plane(
 
     Args:
       loss_fn: `(params, data) -> []`, or `(params) -> []` where `data` is None.
-      results: a `FitResult` with "params" on record, or several that start from params
+      results: a `FitResult` with "params" recorded, or several that start from params
         of the same structure, as for `trajectories`.
       data: handed to `loss_fn`.
       shape: points along each direction, each >= 2.
@@ -59,7 +59,7 @@ def principal_plane(
 
     Raises:
       TypeError: `results` hold no `FitResult`.
-      ValueError: "params" is not on record; fewer than two params or three rows.
+      ValueError: "params" was not recorded; fewer than two params or three rows.
 
     Example:
       >>> import phihat
@@ -83,7 +83,7 @@ def principal_plane(
     points = np.concatenate(paths)
     if points.shape[1] < 2 or len(points) < 3:
         raise ValueError(
-            f"{call}: it takes at least two params and three rows on record, got "
+            f"{call}: it takes at least two params and three recorded rows, got "
             f"{points.shape[1]} and {len(points)}."
         )
     center = points.mean(axis=0)
@@ -137,7 +137,7 @@ def random_plane(
       shape: points along each direction, each >= 2.
 
     Raises:
-      TypeError: params that are no floats.
+      TypeError: params are not floats.
       ValueError: fewer than two numbers in `params`, or all of them zero.
 
     Example:
@@ -189,12 +189,14 @@ def random_plane(
 
 
 def _example_params(call: str, results: Any) -> Params:
-    """Return params that tell the structure; those of one lane of one result."""
+    """Return params of this structure: those of one lane of one result."""
     for result in by_name(call, results).values():
         if isinstance(result, FitResult):
             first = operator.itemgetter((0,) * np.ndim(result.status))
             return jax.tree.map(first, jax.tree.map(jnp.asarray, result.params))
-    raise TypeError(f"{call}: `results` must hold a FitResult, to tell the params.")
+    raise TypeError(
+        f"{call}: `results` must hold a FitResult, whose params have the structure."
+    )
 
 
 def _principal(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -44,7 +44,7 @@ def convexity_map(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `found` is no `ConvexityMap`.
+      TypeError: `found` is not a `ConvexityMap`.
 
     Example:
       >>> from phihat import Box, curvature
@@ -98,8 +98,8 @@ def critical_points(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `points` are no `CriticalPoints`.
-      ValueError: another number of params than two.
+      TypeError: `points` is not a `CriticalPoints`.
+      ValueError: there are not two params.
 
     Example:
       >>> import phihat
@@ -156,8 +156,8 @@ def basins(found: Basins, *, num_shown: int = 6, axes: Any = None) -> "Axes":
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `found` are no `Basins`.
-      ValueError: another number of params than two.
+      TypeError: `found` is not a `Basins`.
+      ValueError: there are not two params.
 
     Example:
       >>> import phihat
@@ -190,7 +190,7 @@ def basins(found: Basins, *, num_shown: int = 6, axes: Any = None) -> "Axes":
         count, share = len(optima.loss) - num_shown, np.mean(label >= num_shown)
         kinds[f"{count} more: {share:.0%}"] = (label >= num_shown, GREY)
     if (label < 0).any():
-        kinds[f"no end: {np.mean(label < 0):.0%}"] = (label < 0, "white")
+        kinds[f"not converged: {np.mean(label < 0):.0%}"] = (label < 0, "white")
     _draw_classes(axes, *found.ticks, kinds)
     limits = axes.get_xlim(), axes.get_ylim()
     places = flat_rows(optima.params, 0)[0][:num_shown]

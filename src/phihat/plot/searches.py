@@ -55,7 +55,7 @@ def prepare_rounds(result: SearchResult) -> Rounds:
       result: of a search made with `trace=True`.
 
     Raises:
-      TypeError: it is no `SearchResult`.
+      TypeError: it is not a `SearchResult`.
       ValueError: it has no trace, or those of many searches.
 
     Example:
@@ -104,7 +104,7 @@ def bracket(result: SearchResult, *, axes: Any = None) -> "Axes":
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `result` is of no search.
+      TypeError: `result` is not the result of a search.
       ValueError: it has no trace.
 
     Example:
@@ -175,7 +175,7 @@ def searched_function(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `result` is of no search.
+      TypeError: `result` is not the result of a search.
       ValueError: it has no trace.
 
     Example:

@@ -42,8 +42,8 @@ def spectral_density(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `found` is no `SpectralDensity`.
-      ValueError: another `yscale`.
+      TypeError: `found` is not a `SpectralDensity`.
+      ValueError: `yscale` is not one of these.
 
     Example:
       >>> import jax.numpy as jnp
@@ -82,7 +82,7 @@ def spectral_density(
     title = f"Eigenvalues of the Hessian: {nodes.min():.4g} to {nodes.max():.4g}"
     x, y = "eigenvalue λ of the Hessian", "share of eigenvalues per unit"
     canvas.finish(axes, title, x, y)
-    canvas.legend_inside(axes)
+    canvas.legend_below(axes)
     return axes
 
 
@@ -95,8 +95,8 @@ def sharpness(
     Hessian exceeds $2 / \alpha$.
 
     Args:
-      results: as for `loss_curves`, with "sharpness" on record.
-      learning_rate: $\alpha$; where None, it must be on record as "learning_rate".
+      results: as for `loss_curves`, with "sharpness" recorded.
+      learning_rate: $\alpha$; where None, it must be recorded as "learning_rate".
       axes: where to draw; a new figure by default, which is `axes.figure`.
 
     Returns:
@@ -104,8 +104,8 @@ def sharpness(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `results` are no results.
-      ValueError: "sharpness" or "learning_rate" is not on record.
+      TypeError: `results` has the wrong type.
+      ValueError: "sharpness" or "learning_rate" was not recorded.
 
     Example:
       >>> import jax.numpy as jnp
@@ -158,5 +158,5 @@ def sharpness(
         axes, "Sharpness and the edge of stability", "step t", "largest eigenvalue λ"
     )
     canvas.whole_ticks(axes.xaxis)
-    canvas.legend_inside(axes)
+    canvas.legend_below(axes)
     return axes

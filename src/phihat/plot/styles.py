@@ -1,4 +1,4 @@
-"""Colours, markers and line styles that everyone can tell apart.
+"""Colours, markers and line styles that everyone can distinguish.
 
 Example:
   >>> from phihat.plot import make_styles

@@ -37,8 +37,8 @@ class Surface:
       values: the loss [A, B].
       origin: the flat params at a = b = 0 [P].
       directions: of the plane [2, P].
-      names: what the two coordinates are called, for the labels.
-      note: what is to be said of the plane, for the title.
+      names: names of the two coordinates, for the labels.
+      note: what to say about the plane, for the title.
     """
 
     first: Float[np.ndarray, " A"]
@@ -87,8 +87,8 @@ def evaluate_surface(
       shape: points along the first and the second coordinate, each >= 2.
 
     Raises:
-      TypeError: `box` is no Box; a loss that still wants a key.
-      ValueError: another number of coordinates than two; a loss that is no scalar.
+      TypeError: `box` is not a `Box`; the loss needs a key.
+      ValueError: not two coordinates; the loss is not a scalar.
 
     Example:
       >>> import phihat

@@ -3,8 +3,8 @@
 Example:
   >>> import phihat
   >>> found = phihat.learning_rate_range(lambda x: x**2, 1.0, phihat.adam)
-  >>> phihat.plot.learning_rate_range(found).get_title()
-  'Which learning rates train'
+  >>> phihat.plot.learning_rate_range(found).get_title().split(";")[0]
+  'Take a learning rate of 0.193'
 """
 
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ def learning_rate_range(found: LearningRateRange, *, axes: Any = None) -> "Axes"
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `found` is no `LearningRateRange`.
+      TypeError: `found` is not a `LearningRateRange`.
 
     Example:
       >>> import phihat
@@ -53,55 +53,31 @@ def learning_rate_range(found: LearningRateRange, *, axes: Any = None) -> "Axes"
     size = canvas.text_size(axes)
     final = np.asarray(found.final, float)
     first = float(found.loss[0, 0])
-    # Far above the start nothing is to be seen: those rates are marked at the top.
+    # Losses far above the start would hide the rest: they are marked at the top.
     shown = np.isfinite(final) & (final <= 30.0 * max(first, np.finfo(float).tiny))
-    is_log = (final[shown] > 0).all() if shown.any() else False
     for label, chosen, color, marker in (
         ("stable", shown & found.is_stable, OKABE_ITO[1], "o"),
         ("unstable", shown & ~found.is_stable, OKABE_ITO[0], "X"),
     ):
-        if not chosen.any():
-            continue
-        canvas.dots(
-            axes,
-            found.rates[chosen],
-            final[chosen],
-            marker=marker,
-            color=color,
-            scale=0.6,
-            label=label,
-        )
-    axes.set_xlim(found.rates[0], found.rates[-1])
+        if chosen.any():
+            options = {"color": color, "edge": color, "marker": marker, "scale": 0.4}
+            canvas.dots(
+                axes, found.rates[chosen], final[chosen], label=label, **options
+            )
+    axes.set_xlim(*_rates_of_interest(found))
     canvas.set_log(axes, "x")
-    if is_log:
+    if shown.any() and (final[shown] > 0).all():
         canvas.set_log(axes, "y")
     if (~shown).any():
-        count = int((~shown).sum())
-        axes.plot(
-            found.rates[~shown],
-            np.full(count, 0.98),
-            transform=axes.get_xaxis_transform(),
-            linestyle="none",
-            marker="^",
-            color=OKABE_ITO[0],
-            markersize=0.5 * size,
-            label=f"{count} diverged",
-        )
-    for value, label, line in (
-        (found.suggestion, "suggestion", "-"),
-        (found.largest_stable, "largest stable", "--"),
-    ):
-        if np.isfinite(value):
-            axes.axvline(
-                value,
-                color="black",
-                linestyle=line,
-                linewidth=0.12 * size,
-                label=f"{label}: {value:.3g}",
-                zorder=1,
-            )
+        places = found.rates[~shown]
+        top = axes.get_xaxis_transform()
+        label = f"{len(places)} diverged"
+        options = {"transform": top, "color": OKABE_ITO[0], "label": label}
+        heights = np.full(len(places), 0.98)
+        axes.plot(places, heights, "^", markersize=0.5 * size, **options)
+    _mark_answers(axes, found, size)
     x, y = "learning rate α", "loss, mean of the last tenth"
-    canvas.finish(axes, "Which learning rates train", x, y)
+    canvas.finish(axes, _rates_title(found), x, y)
     canvas.legend_below(axes)
     return axes
 
@@ -127,8 +103,8 @@ def comparison(
 
     Raises:
       ImportError: matplotlib is missing.
-      TypeError: `table` is no `Comparison`.
-      ValueError: another word for `against`.
+      TypeError: `table` is not a `Comparison`.
+      ValueError: `against` is not one of these.
 
     Example:
       >>> import phihat
@@ -158,6 +134,50 @@ def comparison(
 
 
 # -------------------------------------------------------------------- private helpers
+
+
+def _rates_title(found: LearningRateRange) -> str:
+    if not np.isfinite(found.suggestion):
+        return "No learning rate is stable"
+    return (
+        f"Take a learning rate of {found.suggestion:.3g}; "
+        f"up to {found.largest_stable:.3g} is stable"
+    )
+
+
+def _rates_of_interest(found: LearningRateRange) -> tuple[float, float]:
+    """Return the rates from where the loss begins to fall to well above the stable."""
+    low, high = float(found.rates[0]), float(found.rates[-1])
+    if not np.isfinite(found.largest_stable):
+        return low, high
+    first = float(found.loss[0, 0])
+    falls = found.rates[np.asarray(found.final) < 0.9 * first]
+    begin = min([*falls[:1], found.suggestion]) / 3.0
+    return max(low, float(begin)), min(high, 30.0 * float(found.largest_stable))
+
+
+def _mark_answers(axes: "Axes", found: LearningRateRange, size: float) -> None:
+    """Draw the two answers above all else: a line each, and a star for the first."""
+    if not np.isfinite(found.suggestion):
+        return
+    for value, label, line in (
+        (found.suggestion, "suggestion", "-"),
+        (found.largest_stable, "largest stable", "--"),
+    ):
+        options = {"linestyle": line, "linewidth": 0.12 * size, "zorder": 4}
+        axes.axvline(value, color="black", label=f"{label}: {value:.3g}", **options)
+    nearest = int(np.argmin(np.abs(np.log(found.rates / found.suggestion))))
+    canvas.dots(
+        axes,
+        [found.rates[nearest]],
+        [found.final[nearest]],
+        marker="*",
+        color=OKABE_ITO[2],
+        edge="black",
+        scale=1.5,
+        order=5,
+    )
+
 
 _COSTS = {
     "gradient_evaluations": (

@@ -17,7 +17,7 @@ Example:
 import dataclasses
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,13 +29,14 @@ from jaxtyping import Array
 
 from phihat import fitting
 from phihat._core import checks as _checks
+from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey, Status
 from phihat._engine import spec as _arguments
 from phihat.sweeps.grid import refuse_tracing, sweep
 from phihat.sweeps.many_starts import draw_units
 
-__all__ = ["Comparison", "Contender", "compare"]
+__all__ = ["Comparison", "Contender", "compare", "quantiles"]
 
 _DEFAULT_SPACE = {"learning_rate": (1e-4, 1.0)}
 
@@ -67,8 +68,7 @@ class Contender(NamedTuple):
     @property
     def quartiles(self) -> tuple[float, float, float]:
         """The first quartile of the final losses, their median, the third."""
-        # "nearest" and not a mean: between a number and infinity there is none.
-        low, middle, high = np.quantile(self.final, [0.25, 0.5, 0.75], method="nearest")
+        low, middle, high = quantiles(self.final, (0.25, 0.5, 0.75))
         return float(low), float(middle), float(high)
 
 
@@ -92,9 +92,7 @@ class Comparison:
 
     def plot(self, *, axes: Any = None) -> Any:
         """Draw the losses of all optimizers, by `phihat.plot.comparison`."""
-        from phihat import plot
-
-        return plot.comparison(self, axes=axes)
+        return _pictures.draw("comparison", self, axes=axes)
 
     def __repr__(self) -> str:
         """Show a line for each optimizer."""
@@ -115,6 +113,33 @@ class Comparison:
                 f"{1e3 * entry.seconds:9.3f}  {tuned}"
             )
         return "\n".join(lines)
+
+
+def quantiles(values: Any, levels: Sequence[float], axis: int = -1) -> np.ndarray:
+    """Return quantiles as NumPy's, where some values may be infinite.
+
+    Between a number and infinity lies infinity, which NumPy's formula makes NaN.
+
+    Args:
+      values: finite or infinite.
+      levels: Q numbers in [0, 1].
+      axis: of the values.
+
+    Returns:
+      [Q, ...].
+
+    Example:
+      >>> print(quantiles([1.0, 2.0, 3.0, np.inf], (0.5, 0.75, 1.0)))
+      [2.5 inf inf]
+    """
+    values = np.asarray(values, float)
+    below, above = (
+        np.quantile(values, levels, axis=axis, method=method)
+        for method in ("lower", "higher")
+    )
+    finite = np.where(np.isfinite(values), values, np.finfo(float).max / 4)
+    between = np.quantile(finite, levels, axis=axis)
+    return np.where(above == below, below, np.where(np.isinf(above), above, between))
 
 
 def compare(
@@ -207,7 +232,7 @@ def compare(
         tried = sweep(
             Partial(_final, function), axes, progress=progress, **options
         ).values
-        scores = np.quantile(tried, 0.5, axis=1, method="nearest")
+        scores = quantiles(tried, (0.5,), axis=1)[0]
         best = {k: values[[int(np.argmin(scores))]] for k, values in trials.items()}
         axes = {tuple(best): tuple(best.values()), "seed": judges}
         sweep(function, axes, **options)  # compiles

@@ -24,6 +24,7 @@ from jaxtyping import Array
 
 from phihat import fitting
 from phihat._core import checks as _checks
+from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey, Status
 from phihat._engine import spec as _arguments
@@ -62,9 +63,7 @@ class LearningRateRange:
 
     def plot(self, *, axes: Any = None) -> Any:
         """Draw the final loss over the rates, by `phihat.plot.learning_rate_range`."""
-        from phihat import plot
-
-        return plot.learning_rate_range(self, axes=axes)
+        return _pictures.draw("learning_rate_range", self, axes=axes)
 
     def __repr__(self) -> str:
         """Show the three numbers and the reason."""

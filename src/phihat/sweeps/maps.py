@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from phihat._core import checks as _checks
+from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Status
 from phihat.curvature.boxes import flat_box
@@ -63,9 +64,7 @@ class Basins:
 
     def plot(self, *, axes: Any = None) -> Any:
         """Draw which optimum each start reaches, by `phihat.plot.basins`."""
-        from phihat import plot
-
-        return plot.basins(self, axes=axes)
+        return _pictures.draw("basins", self, axes=axes)
 
     def __repr__(self) -> str:
         """Show the shape and the optima."""
@@ -198,9 +197,7 @@ class Trainability:
 
     def plot(self, *, axes: Any = None) -> Any:
         """Draw where fits converge, by `phihat.plot.trainability`."""
-        from phihat import plot
-
-        return plot.trainability(self, axes=axes)
+        return _pictures.draw("trainability", self, axes=axes)
 
     def __repr__(self) -> str:
         """Show how many fits ended in which way."""

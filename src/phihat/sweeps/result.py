@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from phihat._core import checks as _checks
+from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
 from phihat._core.types import Status
 from phihat.results import FitResult
@@ -221,10 +222,8 @@ class SweepResult:
           ImportError: matplotlib is missing.
           ValueError: no such value, or more than one number per lane.
         """
-        from phihat import plot
-
-        draw = plot.sweep_map if len(self.shape) == 2 else plot.sweep_slices
-        return draw(self, by, axes=axes)
+        name = "sweep_map" if len(self.shape) == 2 else "sweep_slices"
+        return _pictures.draw(name, self, by, axes=axes)
 
     def to_xarray(self) -> Any:
         """Return an `xarray.Dataset`: a variable per leaf, named by its path.

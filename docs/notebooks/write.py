@@ -1,0 +1,115 @@
+"""Execute the notebooks of this folder and store their outputs.
+
+`python docs/notebooks/write.py [NAME ...]` executes each in a kernel of its own and
+writes it back with what it prints and shows; pictures are made small, and what differs
+from run to run is left out. `--check` writes nothing, and fails where an output is not
+the stored one: words must be equal, numbers may differ.
+"""
+
+import argparse
+import base64
+import io
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SOURCE = HERE.parents[1] / "src"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", help="notebooks; all by default")
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    options = parser.parse_args()
+    paths = {path.stem: path for path in sorted(HERE.glob("*.ipynb"))}
+    wrong = []
+    for name in options.names or paths:
+        stored = read(paths[name])
+        executed = execute(read(paths[name]))
+        if options.check:
+            wrong += [f"{name}: {one}" for one in differences(stored, executed)]
+        else:
+            write(executed, paths[name])
+            print(name, flush=True)
+    if wrong:
+        sys.exit("\n".join([*wrong, "Run `python docs/notebooks/write.py`."]))
+
+
+def read(path: Path) -> Any:
+    import nbformat
+
+    return nbformat.read(path, as_version=4)
+
+
+def write(notebook: Any, path: Path) -> None:
+    import nbformat
+
+    nbformat.write(notebook, path)
+
+
+def execute(notebook: Any) -> Any:
+    """Return the notebook with new outputs."""
+    from nbclient import NotebookClient
+
+    os.environ["PYTHONPATH"] = str(SOURCE)  # the kernel takes it over
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    for number, cell in enumerate(notebook.cells):
+        cell["metadata"] = {}
+        cell["id"] = f"cell-{number}"
+        if cell.cell_type == "code":
+            cell["execution_count"] = None
+            cell["outputs"] = [tidy(one) for one in cell["outputs"] if is_shown(one)]
+    return notebook
+
+
+def is_shown(output: Any) -> bool:
+    return output.get("name") != "stderr"
+
+
+def tidy(output: Any) -> Any:
+    """Leave out what differs from run to run, and make pictures small."""
+    if "execution_count" in output:
+        output["execution_count"] = None
+    data = output.get("data", {})
+    if "image/png" in data:
+        data["image/png"] = small(data["image/png"])
+        data.pop("text/plain", None)
+    output["metadata"] = {} if "data" in output else output.get("metadata", {})
+    if output["output_type"] == "stream":
+        output.pop("metadata", None)
+    return output
+
+
+def small(png: str) -> str:
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    written = io.BytesIO()
+    picture.quantize(96, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+    return base64.b64encode(written.getvalue()).decode()
+
+
+def differences(stored: Any, executed: Any) -> list[str]:
+    found = []
+    for number, (old, new) in enumerate(zip(stored.cells, executed.cells, strict=True)):
+        if old.cell_type == "code" and shown(old) != shown(new):
+            found.append(f"cell {number} shows\n{shown(new)}\nand not\n{shown(old)}")
+    return found
+
+
+def shown(cell: Any) -> str:
+    """Return what a cell shows as text, with numbers masked, and its pictures named."""
+    parts = []
+    for output in cell["outputs"]:
+        data = output.get("data", {})
+        text = output.get("text") or data.get("text/plain") or ""
+        parts.append("[picture]" if "image/png" in data else text)
+    masked = re.sub(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "#", "\n".join(parts))
+    return re.sub(r"\s+", " ", masked).strip()
+
+
+if __name__ == "__main__":
+    main()
