@@ -27,7 +27,7 @@ from phihat._core.types import Batch, Box, LossFn, Params
 from phihat.error_bars.doubts import Evidence, Setting
 from phihat.error_bars.profiles import profile
 from phihat.second_order import covariance
-from phihat.second_order.newton_steps import dense_hessian, dense_jacobian
+from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
 
 __all__ = ["Places", "measure", "spread_out"]
 
