@@ -316,6 +316,8 @@ def as_arrays(tree: PyTree) -> PyTree:
     def convert(leaf: Any) -> Any:
         if type(leaf) is float or isinstance(leaf, np.float64):
             return np.asarray(leaf, wide)
+        if isinstance(leaf, jax.Array) and getattr(leaf, "weak_type", False):
+            return jax.lax.convert_element_type(leaf, leaf.dtype)
         return leaf
 
     return jax.tree.map(convert, tree)

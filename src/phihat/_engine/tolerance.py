@@ -120,9 +120,10 @@ def _relative_gradient(grad: Params, params: Params, loss: Array) -> Array:
         return jnp.zeros((), wide)
     entries, slope = jnp.concatenate(leaves), jnp.concatenate(slopes)
     floor = 1e-3 * jnp.sqrt(jnp.mean(entries * entries))
-    sizes = jnp.maximum(
-        jnp.abs(entries), jnp.where(floor > 0, floor, jnp.ones_like(floor))
-    )
+    # Where all params are zero nothing tells their units: only a zero gradient counts.
+    unknown = jnp.full_like(floor, jnp.inf)
+    sizes = jnp.maximum(jnp.abs(entries), jnp.where(floor > 0, floor, unknown))
+    sizes = jnp.where(slope == 0, jnp.zeros_like(sizes), sizes)
     largest = jnp.max(jnp.abs(slope) * sizes)
     scale = jnp.abs(loss).astype(wide)
     return jnp.where(largest == 0, jnp.zeros_like(largest), largest / scale)

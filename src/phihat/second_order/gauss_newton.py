@@ -81,11 +81,11 @@ def levenberg_marquardt(*, initial_radius: float | None = None) -> Optimizer:
     radius = _trust_region.as_radius(_CALL, initial_radius)
     return Optimizer(
         Partial(_trust_region.init, _tree.Static(_CALL), _tree.Static(True)),
-        Partial(_update, initial_radius=radius),
+        Partial(_levenberg_marquardt_update, initial_radius=radius),
     )
 
 
-def _update(
+def _levenberg_marquardt_update(
     updates: PyTree,
     state: _trust_region.TrustRegionState,
     params: Params | None = None,

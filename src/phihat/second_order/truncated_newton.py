@@ -82,11 +82,13 @@ def newton_cg(*, initial_radius: float = 1.0, max_iterations: int = 250) -> Opti
     limit = _checks.check_count(_CALL, "max_iterations", max_iterations)
     return Optimizer(
         Partial(_trust_region.init, _tree.Static(_CALL), _tree.Static(False)),
-        Partial(_update, initial_radius=radius, max_iterations=_tree.Static(limit)),
+        Partial(
+            _newton_cg_update, initial_radius=radius, max_iterations=_tree.Static(limit)
+        ),
     )
 
 
-def _update(
+def _newton_cg_update(
     updates: PyTree,
     state: _trust_region.TrustRegionState,
     params: Params | None = None,
