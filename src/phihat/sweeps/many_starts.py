@@ -216,8 +216,9 @@ def collect(
         max_bytes=max_bytes,
         mesh=as_mesh(call, mesh),
     )
-    wanted = Status.COMPLETED if tolerance is None else Status.CONVERGED
-    kept = np.flatnonzero((ends.status == wanted) & np.isfinite(ends.loss))
+    # An optimizer that measures itself converges without a tolerance too.
+    wanted = [Status.CONVERGED] + [Status.COMPLETED] * (tolerance is None)
+    kept = np.flatnonzero(np.isin(ends.status, wanted) & np.isfinite(ends.loss))
     width = np.asarray(high - low, float)
     places = jax.tree.map(lambda leaf: leaf[kept], ends.params)
     losses = ends.loss[kept]
