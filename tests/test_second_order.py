@@ -85,7 +85,8 @@ def test_small_systems_are_solved(size):
         damped = matrix + np.eye(size) * lanes[i]
         expected = np.linalg.solve(damped, right)
         rtol = 64 * EPS * np.linalg.cond(damped)
-        np.testing.assert_allclose(solutions[i], expected, rtol=rtol, atol=rtol)
+        atol = rtol * np.abs(expected).max()
+        np.testing.assert_allclose(solutions[i], expected, atol=atol)
         square = expected @ np.linalg.solve(damped, expected)
         np.testing.assert_allclose(squares[i], square, rtol=4 * rtol)
 
@@ -220,11 +221,13 @@ def test_newton_needs_one_step_on_a_quadratic():
 def test_the_last_steps_converge_quadratically(make):
     start = jnp.asarray([-1.2, 1.0])
     result = solve(make(), rosenbrock, start, record=("grad_norm",), tolerance=1e-13)
-    before, last = result.history["grad_norm"][int(result.num_steps) - 1 :][:2]
+    norms = np.asarray(result.history["grad_norm"])[: int(result.num_steps)]
+    norms = np.append(norms, result.grad_norm)
+    last = norms[norms < 1e-2]
     # Conjugate gradients are solved to a residual of |g|^1.5 only.
     power = 2.0 if make is newton else 1.5
-    assert 0 < before < 1e-3
-    assert last <= 100 * before**power + 1e-13
+    assert len(last) >= 2
+    assert (last[1:] <= 100 * last[:-1] ** power + 1e-12).all()
     assert result.status == STATUS.CONVERGED
 
 
@@ -275,8 +278,8 @@ def test_a_wall_of_nan_is_no_minimum(make):
 def test_the_radius_shrinks_where_the_loss_is_not_finite():
     barrier = lambda x: x - jnp.log(x)
     for make in (newton, newton_cg):
-        result = solve(make(initial_radius=100.0), barrier, 40.0, record=("params",))
-        assert np.isfinite(result.history["params"]).all()
+        result = solve(make(initial_radius=100.0), barrier, 40.0, record=("loss",))
+        assert np.isfinite(result.history["loss"][: int(result.num_steps)]).all()
         assert result.status == STATUS.CONVERGED
         np.testing.assert_allclose(result.params, 1.0, rtol=1e-9)
 
@@ -452,6 +455,262 @@ def test_weights_and_penalty_reach_levenberg_marquardt():
     assert fits[0].status == fits[1].status == STATUS.CONVERGED
 
 
+# ------------------------------------------------------------------------- bounds
+
+
+def minimum_by_scipy(problem):
+    """Return what SciPy's trust-region-reflective method finds, and its loss."""
+    low, high = np.asarray(problem.low, float), np.asarray(problem.high, float)
+    found = scipy.optimize.least_squares(
+        jax.jit(problem.residuals),
+        np.clip(problem.start, low, high),
+        jac=jax.jit(jax.jacfwd(problem.residuals)),
+        bounds=(low, high),
+        x_scale="jac",
+        max_nfev=10_000,
+        **dict.fromkeys(("xtol", "ftol", "gtol"), 1e-14),
+    )
+    return found.x, 2 * found.cost
+
+
+def bounded_cases():
+    names = more_garbow_hillstrom.PROBLEMS
+    few = ("Rosenbrock", "Bard", "Brown, Dennis")
+    return [(levenberg_marquardt, name) for name in names] + [
+        (make, name) for make in (newton, newton_cg) for name in few
+    ]
+
+
+@pytest.mark.parametrize(("make", "name"), bounded_cases())
+def test_bounds_that_are_active(make, name):
+    problem = more_garbow_hillstrom.PROBLEMS[name]
+    ends = (jnp.asarray(end, float) for end in (problem.low, problem.high))
+    box = Box(*ends)
+    fit = jax.jit(lambda start: run(make(), start, problem.residuals, box=box))
+    params, state = fit(jnp.asarray(problem.start, float))
+    _, loss = minimum_by_scipy(problem)
+    assert state.value <= loss * (1 + 1e-8)
+    assert state.status == STATUS.CONVERGED
+    assert ((params >= box.low) & (params <= box.high)).all()
+    assert ((params == box.low) | (params == box.high)).any()
+
+
+def test_mapped_boxes_hold_to_the_last_bit():
+    ends = jnp.asarray([0.5, 1.1, 1.7, 3.0, 1.2])
+    highs = ends.at[4].set(1.2)
+    lows = jnp.asarray([-jnp.inf, -jnp.inf, 0.1, 0.1, 1.2])
+
+    @jax.jit
+    @jax.vmap
+    def fit(low, high):
+        params = {"a": jnp.asarray(9.0), "rate": jnp.asarray([2.0])}
+        box = Box(
+            {"a": -jnp.inf, "rate": low[None]}, {"a": jnp.inf, "rate": high[None]}
+        )
+        residual_fn = lambda p: p["a"] * jnp.exp(-p["rate"] * X) - Y
+        return run(levenberg_marquardt(), params, residual_fn, box=box)
+
+    params, state = fit(lows, highs)
+    assert (state.status == STATUS.CONVERGED).all()
+    assert not state.curvature_checked.any()
+    rate = params["rate"][:, 0]
+    assert (rate[:3] == highs[:3])[:2].all()
+    assert rate[4] == 1.2
+    np.testing.assert_allclose(rate[2:4], 1.529277, atol=1e-6)
+    for i in (0, 1, 4):
+        shape = np.exp(-float(rate[i]) * X)
+        np.testing.assert_allclose(
+            params["a"][i], shape @ Y / (shape @ shape), rtol=1e-12
+        )
+
+
+# ------------------------------------------------------------------- how a fit ends
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_a_wrong_derivative_stalls(make):
+    stop = jax.lax.stop_gradient
+
+    @jax.custom_jvp
+    def wrong(p):
+        return curve(p, X)
+
+    @wrong.defjvp
+    def wrong_jvp(primals, tangents):
+        (p,), (t,) = primals, tangents
+        return curve(p, X), jnp.exp(-p[1] * X) * t[0] + 0.3 * X * t[1]
+
+    models = (
+        lambda p: stop(p[0]) * jnp.exp(-p[1] * X) + 0.1 * p[0] * X - Y,
+        lambda p: wrong(p) - Y,
+    )
+    for residual_fn in models:
+        fit = jax.jit(lambda start, fn=residual_fn: run(make(), start, fn))
+        _, state = fit(jnp.ones(2))
+        assert state.status == STATUS.STALLED
+
+
+def test_limits_of_a_tolerance_end_a_fit_earlier():
+    residual_fn = lambda p: curve(p, X) - Y
+    steps = []
+    for options in (
+        {},
+        {"gradient": 1e-3},
+        {"relative_gradient": 1e-3},
+        {"loss": 1e-3},
+        {"params": 1e-2},
+    ):
+        tolerance = phihat.Tolerance(**options) if options else None
+        _, state = run(
+            levenberg_marquardt(), jnp.ones(2), residual_fn, tolerance=tolerance
+        )
+        assert state.status == STATUS.CONVERGED
+        np.testing.assert_allclose(state.value, 0.195495417, rtol=1e-3)
+        steps.append(int(state.step))
+    assert max(steps[1:]) < steps[0]
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_a_start_that_is_not_finite_is_told(make):
+    for residual_fn, status in (
+        (lambda p: p - jnp.nan, STATUS.NONFINITE_LOSS),
+        (lambda p: 1 + jnp.sqrt(jnp.abs(p)), STATUS.NONFINITE_GRADIENT),
+    ):
+        _, state = run(make(), jnp.zeros(2), residual_fn, num_steps=0)
+        assert state.status == status
+
+
+# ------------------------------------------------------------------- the protocol
+
+
+def measured(make, params, steps, **options):
+    """Return the params and states of some updates by hand."""
+    residual_fn = lambda p: curve(p, X) - Y
+    extra = {
+        "residual_fn": residual_fn,
+        "value_fn": lambda p: jnp.sum(residual_fn(p) ** 2),
+        **options,
+    }
+    optimizer = make()
+    update = jax.jit(lambda s, p: optimizer.update(p, s, p, **extra))
+    rows = [(params, optimizer.init(params))]
+    for _ in range(steps):
+        updates, state = update(rows[-1][1], rows[-1][0])
+        rows.append((rows[-1][0] + updates, state))
+    return rows, update
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_the_first_update_measures_and_stays(make):
+    start = jnp.asarray([1.0, 1.0])
+    rows, update = measured(make, start, 3)
+    loss_fn = lambda p: jnp.sum((curve(p, X) - Y) ** 2)
+    assert (rows[1][0] == start).all()
+    assert rows[1][1].step == 0
+    for params, state in rows[1:]:
+        assert state.measures_itself
+        np.testing.assert_array_equal(state.accepted(start), params)
+        np.testing.assert_allclose(state.value, loss_fn(params), rtol=8 * EPS)
+        np.testing.assert_allclose(
+            state.gradient, jax.grad(loss_fn)(params), rtol=1e-10, atol=1e-12
+        )
+    # Measured again at the same point it is the same to the last bit.
+    params, state = rows[3]
+    updates, again = update(state.stale(), params)
+    assert (updates == 0).all()
+    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
+        if one.dtype != jnp.int32:
+            np.testing.assert_array_equal(one[:5] if one.ndim == 1 else one, other)
+    # Params that somebody else moved are measured where they are.
+    updates, moved = update(state, params + 0.25)
+    assert (updates == 0).all()
+    np.testing.assert_allclose(moved.value, loss_fn(params + 0.25), rtol=8 * EPS)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_it_runs_in_optax_wrappers(make):
+    residual_fn = lambda p: curve(p, X) - Y
+    value_fn = lambda p: jnp.sum(residual_fn(p) ** 2)
+    wrappers = (
+        optax.chain(make(), optax.scale(0.7)),
+        optax.apply_if_finite(make(), 2),
+    )
+    for optimizer in wrappers:
+
+        def step(carry, _, optimizer=optimizer):
+            params, state = carry
+            updates, state = optimizer.update(
+                params, state, params, value_fn=value_fn, residual_fn=residual_fn
+            )
+            return (optax.apply_updates(params, updates), state), None
+
+        start = jnp.ones(2)
+        carry = (start, optimizer.init(start))
+        (params, _), _ = jax.lax.scan(step, carry, length=40)
+        np.testing.assert_allclose(params, [2.042699, 1.529277], atol=1e-4)
+    masked = optax.masked(make(), {"a": True, "b": False})
+    tree = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    with pytest.raises(ValueError, match="hides some of the params"):
+        masked.update(
+            tree, masked.init(tree), tree, value_fn=value_fn, residual_fn=residual_fn
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("make", ALL)
+def test_coarse_params_keep_their_dtype(make, dtype, float32):
+    del float32
+    x, y = X.astype(dtype), Y.astype(dtype)
+    residual_fn = lambda p: p[0] * jnp.exp(-p[1] * x) - y
+    params, state = run(make(), jnp.ones(2, dtype), residual_fn)
+    assert params.dtype == dtype
+    assert state.value.dtype == jnp.float32
+    assert state.status == STATUS.CONVERGED
+    eps = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(
+        params.astype(jnp.float32), [2.0427, 1.5293], rtol=8 * eps + 1e-5
+    )
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_fewer_residuals_than_params(make):
+    residual_fn = lambda p: jnp.stack([p[0] + p[1] * p[2] - 3.0, p[1] - p[2] ** 2])
+    params, state = run(make(), jnp.ones(3), residual_fn)
+    assert state.status == STATUS.CONVERGED
+    np.testing.assert_allclose(residual_fn(params), 0.0, atol=1e-8)
+
+
+def count(jaxpr, name):
+    """Count a primitive in a program and in everything that it calls."""
+    number = sum(equation.primitive.name == name for equation in jaxpr.eqns)
+    for equation in jaxpr.eqns:
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
+        ):
+            inner = getattr(value, "jaxpr", value)
+            number += count(inner, name) if hasattr(inner, "eqns") else 0
+    return number
+
+
+def test_the_program_holds_one_copy_of_the_model():
+    residual_fn = lambda p: p[0] * jnp.exp(-p[1] * X) + p[2] - Y
+
+    def fit(start, make):
+        return run(make(), start, residual_fn)[1].value
+
+    start = jnp.ones(3)
+    # A second copy looks at the curvature where the fit ends; mapped fits do without.
+    numbers = {make: (2, 2) for make in ALL} | {newton: (1, 1)}
+    for make in (levenberg_marquardt, newton):
+        jaxpr = jax.make_jaxpr(lambda s, make=make: fit(s, make))(start)
+        assert count(jaxpr.jaxpr, "exp") == numbers[make][0]
+    text = jax.jit(lambda s: fit(s, levenberg_marquardt)).lower(start).as_text()
+    assert len(text.splitlines()) <= 950
+    mapped = jax.jit(jax.vmap(lambda s: fit(s, levenberg_marquardt)))
+    compiled = mapped.lower(start[None]).compile().as_text()
+    assert "lapack" not in compiled
+
+
 # ------------------------------------------------------------------------- covariance
 
 
@@ -555,8 +814,8 @@ def test_float32_ends_honestly(make, float32):
     y = curve(jnp.asarray([2.0, 1.5]), x) + 0.1 * jnp.sin(9 * x)
     result = solve(make(), losses.least_squares(curve), jnp.ones(2), (x, y))
     assert result.params.dtype == jnp.float32
-    assert result.status in (STATUS.STALLED, STATUS.CONVERGED)
-    assert result.grad_norm <= 1e-5
+    assert result.status == STATUS.CONVERGED
+    assert result.grad_norm <= 1e-4
 
 
 def test_the_radius_is_data():
@@ -626,7 +885,7 @@ def test_a_hessian_in_blocks_is_the_hessian():
             lambda: newton().update(
                 jnp.ones(2), newton().init(jnp.ones(2)), value_fn=saddle
             ),
-            "newton: `params` is missing: pass `params=` (where the gradient is) to "
+            "newton: `params` is missing: pass `params=` (the point to step from) to "
             "`update`, as `fit` does.",
         ),
         (
