@@ -306,6 +306,7 @@ def _judge(
 
     is_sound = is_known & is_finite & (predicted > 0)
     gain = jnp.where(is_sound, fall / jnp.where(is_sound, predicted, 1.0), 0.0)
+    gain = jnp.where(is_known, gain, state.gain)
     is_cut = length >= 0.9 * state.radius
     widened = jnp.where((gain > 0.75) & is_cut, 2.0, 1.0) * state.radius
     after_fall = jnp.where(gain < 0.25, 0.5 * length, widened)
