@@ -24,9 +24,6 @@ Scalar = Float[Array, ""]
 _MAX_BYTES = 2**30
 """The largest Hessian or Jacobian that is formed."""
 
-_FEW = 8
-"""Up to here a Hessian in forward mode alone is the smaller program."""
-
 _BLOCK = 256
 """Columns that are computed at once."""
 
@@ -35,8 +32,6 @@ def dense_hessian(
     flat_fn: Callable[[Vector], Scalar], point: Vector
 ) -> Float[Array, "P P"]:
     """Return the Hessian, some columns at a time: all tangents at once may not fit."""
-    if point.size <= _FEW:
-        return _forward_hessian(flat_fn, point)
     return columns(jax.linearize(jax.grad(flat_fn), point)[1], point)
 
 
@@ -70,15 +65,3 @@ def check_size(call: str, matrix: str, num_rows: int, point: Vector) -> None:
             f"{num_bytes:,} bytes, more than {_MAX_BYTES:,}; use `newton_cg`, which "
             "needs only products with the Hessian."
         )
-
-
-def _forward_hessian(
-    flat_fn: Callable[[Vector], Scalar], point: Vector
-) -> Float[Array, "P P"]:
-    units = jnp.eye(point.size, dtype=point.dtype)
-
-    def entry(one: Vector, other: Vector) -> Scalar:
-        slope_fn = lambda vector: jax.jvp(flat_fn, (vector,), (one,))[1]  # noqa: E731
-        return jax.jvp(slope_fn, (point,), (other,))[1]
-
-    return jax.vmap(jax.vmap(entry, (None, 0)), (0, None))(units, units)

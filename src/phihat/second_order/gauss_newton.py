@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, PyTree
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
-from phihat._linalg import dense_hessian as _dense
 from phihat._linalg import small as _small
 from phihat.optimizers import Optimizer
 from phihat.second_order import flat_params as _flat_params
@@ -173,17 +172,36 @@ def _look(
     Not under vmap, where every lane would compute it in every step.
     """
 
-    def flat_fn(vector: Vector) -> Scalar:
-        leaves = jax.tree.leaves(tree_fn(space.unflatten(vector)))
-        squares = [jnp.sum(jnp.square(leaf.astype(vector.dtype))) for leaf in leaves]
-        return jnp.sum(jnp.stack(squares))
-
     def look() -> Curvature:
-        half_hessian = _dense.dense_hessian(flat_fn, model.point) / 2
-        return _negative_curvature.lowest_curvature(half_hessian, model)
+        bend = _residual_curvature(tree_fn, space, model.point)
+        return _negative_curvature.lowest_curvature(
+            model.here.half_hessian + bend, model
+        )
 
-    return _negative_curvature.look_if(
-        _negative_curvature.if_not_mapped(is_due),
-        look,
-        model,
-    )
+    is_due = _negative_curvature.if_not_mapped(is_due)
+    return _negative_curvature.look_if(is_due, look, model)
+
+
+def _residual_curvature(
+    tree_fn: Callable[[Params], PyTree], space: Space, point: Vector
+) -> Float[Array, "P P"]:
+    """Return the sum of every residual times its Hessian, which J'J leaves out."""
+    residual_fn = lambda vector: tree_fn(space.unflatten(vector))  # noqa: E731
+
+    def entry(one: Vector, other: Vector) -> Scalar:
+        slopes_fn = lambda vector: jax.jvp(residual_fn, (vector,), (one,))  # noqa: E731
+        (residuals, _), (_, bends) = jax.jvp(slopes_fn, (point,), (other,))
+        products = jax.tree.map(
+            lambda a, b: jnp.sum(a.astype(point.dtype) * b.astype(point.dtype)),
+            residuals,
+            bends,
+        )
+        return jnp.sum(jnp.stack(jax.tree.leaves(products)))
+
+    def row(one: Vector) -> Vector:
+        return jax.vmap(lambda other: entry(one, other))(units)
+
+    units = jnp.eye(point.size, dtype=point.dtype)
+    if point.size <= _small.UNROLLED:
+        return jax.vmap(row)(units)
+    return jax.lax.map(row, units)

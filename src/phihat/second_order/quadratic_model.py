@@ -123,7 +123,7 @@ def bend_densely(
 
 
 def search_densely(
-    solver: Solver, model: Model, radius: Scalar, forcing: Scalar
+    solver: Solver, model: Model, radius: Scalar, forcing: None
 ) -> Proposal:
     """Search the step of a model whose Hessian is dense."""
     del forcing

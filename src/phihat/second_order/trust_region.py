@@ -147,7 +147,7 @@ class Method(NamedTuple):
     measure: Callable[[Vector], tuple[Point, float]]
     rescale: Callable[[Vector, Point, Vector], Vector]
     bend: Callable[[Point, Vector, Vector, Any], Shape]
-    search: Callable[[Model, Scalar, Scalar], Proposal]
+    search: Callable[[Model, Scalar, Any], Proposal]
     first_radius: Callable[[Model], Any]
     steepness: Callable[[Model], Vector]
     roughness: Callable[[Model], Vector]
@@ -220,10 +220,12 @@ def advance(
     radius = jnp.where(was_set, verdict.radius, jnp.asarray(first).astype(scale.dtype))
     slope = _small.norm(model.slopes)
     first_slope = jnp.where(was_set, state.promises[4], slope)
-    # Near the end an iterative search must be exact, or it would not see what is left.
-    is_near = was_set & (state.promises[0] <= 1e3 * state.promises[3])
-    share = slope / jnp.where(first_slope > 0, first_slope, 1.0)
-    forcing = jnp.where(is_near, eps**0.5, jnp.minimum(0.1, jnp.sqrt(share)))
+    forcing = None
+    if not method.is_exact:
+        # Near the end the search must be exact, or it would not see what is left.
+        is_near = was_set & (state.promises[0] <= 1e3 * state.promises[3])
+        share = slope / jnp.where(first_slope > 0, first_slope, 1.0)
+        forcing = jnp.where(is_near, eps**0.5, jnp.minimum(0.1, jnp.sqrt(share)))
     proposal = method.search(model, radius, forcing)
     following = promise(model, land(space, model, proposal.step, proposal.sides))
 
@@ -255,7 +257,9 @@ def advance(
     counts = jnp.append(
         state.counts[:3] + trials, jnp.stack([jnp.ones_like(seen), seen])
     )
-    is_exact = leaves | (forcing <= eps**0.5) | (method.is_exact)
+    is_exact = jnp.ones((), bool)
+    if forcing is not None:
+        is_exact = leaves | (forcing <= eps**0.5)
     promises = [
         following.fall,
         following.length,
@@ -307,6 +311,7 @@ def _judge(
 
     is_sound = is_known & is_finite & (predicted > 0)
     gain = jnp.where(is_sound, fall / jnp.where(is_sound, predicted, 1.0), 0.0)
+    gain = jnp.where(is_known, gain, state.gain)
     is_cut = length >= 0.9 * state.radius
     widened = jnp.where((gain > 0.75) & is_cut, 2.0, 1.0) * state.radius
     after_fall = jnp.where(gain < 0.25, 0.5 * length, widened)

@@ -216,10 +216,9 @@ def collect(
         max_bytes=max_bytes,
         mesh=as_mesh(call, mesh),
     )
-    is_good = ends.status == Status.CONVERGED
-    if tolerance is None:  # first-order optimizers then use their budget
-        is_good |= ends.status == Status.COMPLETED
-    kept = np.flatnonzero(is_good & np.isfinite(ends.loss))
+    # An optimizer that measures itself converges without a tolerance too.
+    wanted = [Status.CONVERGED] + [Status.COMPLETED] * (tolerance is None)
+    kept = np.flatnonzero(np.isin(ends.status, wanted) & np.isfinite(ends.loss))
     width = np.asarray(high - low, float)
     places = jax.tree.map(lambda leaf: leaf[kept], ends.params)
     losses = ends.loss[kept]
