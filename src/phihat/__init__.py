@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from phihat import convexity as convexity
     from phihat import critical_points as critical_points
     from phihat import curvature as curvature
+    from phihat import curves as curves
     from phihat import datasets as datasets
     from phihat import error_bars as error_bars
     from phihat import fitting as fitting
@@ -58,6 +59,10 @@ if TYPE_CHECKING:
     from phihat.curvature import hessian_trace as hessian_trace
     from phihat.curvature import sharpness as sharpness
     from phihat.curvature import spectral_density as spectral_density
+    from phihat.curves import CurveFit as CurveFit
+    from phihat.curves import CurveFits as CurveFits
+    from phihat.curves import fit_curve as fit_curve
+    from phihat.curves import fit_curves as fit_curves
     from phihat.error_bars import ConfidenceIntervals as ConfidenceIntervals
     from phihat.error_bars import confidence_intervals as confidence_intervals
     from phihat.fitting import Tolerance as Tolerance
@@ -103,6 +108,8 @@ _HOMES = {
     "ConfidenceIntervals": "error_bars",
     "ConvexityReport": "convexity",
     "CriticalPointKind": "critical_points",
+    "CurveFit": "curves",
+    "CurveFits": "curves",
     "FitError": "results",
     "FitResult": "results",
     "FitState": "results",
@@ -130,12 +137,15 @@ _HOMES = {
     "critical_points": "critical_points",
     "curvature": "curvature",
     "curvature_floor": "convexity",
+    "curves": "curves",
     "datasets": "datasets",
     "eigenvalues": "curvature",
     "error_bars": "error_bars",
     "eval_params": "optimizers",
     "find_critical_points": "critical_points",
     "fit": "fitting",
+    "fit_curve": "curves",
+    "fit_curves": "curves",
     "fitting": "fitting",
     "from_indices": "sampling",
     "full_batch": "sampling",

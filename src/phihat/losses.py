@@ -43,6 +43,7 @@ __all__ = [
     "multiclass_cross_entropy",
     "residual_fn",
     "traits",
+    "weights_of",
     "with_l2",
 ]
 
@@ -281,6 +282,32 @@ def traits(loss_fn: LossFn) -> Traits:
         call, _, _, reduction, *_ = loss_fn.args
         return Traits(call.value, reduction.value, False)
     return Traits(None, None, False)
+
+
+def weights_of(loss_fn: LossFn, data: Batch = None) -> Array | None:
+    """Return the weights of the rows, from the loss or from the data.
+
+    Args:
+      loss_fn: any loss.
+      data: what it is called with.
+
+    Returns:
+      [I], or None where there are none, or the loss is not one of these.
+
+    Example:
+      >>> loss_fn = least_squares(lambda params, x: params * x, weights=[1.0, 2.0])
+      >>> weights_of(loss_fn).tolist()
+      [1.0, 2.0]
+    """
+    loss_fn = _tree.as_partial(loss_fn, "weights_of", "loss_fn")
+    if loss_fn.func in (_penalized, _penalized_keyed):
+        return weights_of(loss_fn.args[0], data)
+    if loss_fn.func not in (_reduced, _reduced_keyed):
+        return None
+    *_, weights = loss_fn.args
+    if weights is None and isinstance(data, (tuple, list)) and len(data) == 3:
+        weights = data[2]
+    return None if weights is None else jnp.asarray(weights)
 
 
 # ------------------------------------------------------------------ the terms of a row

@@ -12,7 +12,6 @@ Example:
 
 import dataclasses
 import numbers
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,7 +25,6 @@ from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, Status
-from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
 from phihat.error_bars.doubts import (
     Evidence,
     Setting,
@@ -34,9 +32,8 @@ from phihat.error_bars.doubts import (
     explain,
     find_doubts,
 )
-from phihat.error_bars.profiles import profile
+from phihat.error_bars.measures import measure
 from phihat.results import FitResult
-from phihat.second_order import covariance
 
 __all__ = ["ConfidenceIntervals", "confidence_intervals"]
 
@@ -95,7 +92,10 @@ class ConfidenceIntervals:
                 f"{list(np.shape(self.covariance)[:-2])}; take one, by "
                 "`jax.tree.map(lambda leaf: leaf[0], intervals)`."
             )
-        names = entry_names(self.params)
+        return self.explain(entry_names(self.params))
+
+    def explain(self, names: list[str]) -> dict[str, str]:
+        """Return the doubts in words that call the params by these names."""
         ends = [
             np.asarray(products.flatten(end)[0] - products.flatten(self.params)[0])
             for end in (self.low, self.high)
@@ -156,6 +156,7 @@ def confidence_intervals(
     absolute_sigma: bool = False,
     distribution: str | None = None,
     box: Box | None = None,
+    num_residuals: int | None = None,
 ) -> ConfidenceIntervals:
     r"""Return intervals for the params of a fit, and the reasons to doubt them.
 
@@ -179,7 +180,10 @@ def confidence_intervals(
         is then not used, but tested against them.
       distribution: of which $q$ is a quantile, "t" or "normal"; None takes Student's t
         where the scatter is estimated from the residuals, else the normal.
-      box: bounds that the fit had: what lies at them is told.
+      box: bounds that the fit had. A param whose bounds agree is held: it has no error,
+        and costs no degree of freedom. What lies at a bound is told.
+      num_residuals: how many residuals count, where some are always zero, such as
+        masked ones; all by default.
 
     Returns:
       `ConfidenceIntervals`. Their ends are infinite where the data do not determine a
@@ -217,6 +221,10 @@ def confidence_intervals(
             raise TypeError(f"{_CALL}: `box` must be a Box, got {_checks.brief(box)}.")
         _checks.check_box(_CALL, "box", box, params)
     setting = _set(loss_fn, params, data, method, absolute_sigma)
+    setting = setting._replace(free=_free(params, box))
+    if num_residuals is not None:
+        count = _checks.check_count(_CALL, "num_residuals", num_residuals, 0)
+        setting = setting._replace(num_residuals=count)
     freedom = None
     is_estimated = setting.is_squares and not absolute_sigma
     if distribution == "t" or (distribution is None and is_estimated):
@@ -225,10 +233,10 @@ def confidence_intervals(
                 f"{_CALL}: `distribution` 't' needs the residuals of "
                 "`losses.least_squares`; use 'normal' for a likelihood."
             )
-        freedom = setting.num_residuals - products.flatten(params)[0].size
+        freedom = setting.num_residuals - sum(setting.free)
     quantile = _quantile(level, freedom)
     arrays = _programs.call(
-        _measure,
+        measure,
         loss_fn,
         (setting, loss_fn.func),
         params,
@@ -298,6 +306,27 @@ def _set(
     )
 
 
+def _free(params: Params, box: Box | None) -> tuple[bool, ...]:
+    """Tell which params a box does not hold."""
+    point, unflatten = products.flatten(params)
+    everywhere = (True,) * point.size
+    ends = jax.tree.leaves(box)
+    if box is None or any(isinstance(end, jax.core.Tracer) for end in ends):
+        return everywhere
+    with jax.ensure_compile_time_eval():
+        infinite = jnp.full(point.shape, jnp.inf, point.dtype)
+        low, high = (
+            np.asarray(products.flatten(box.clip(unflatten(end)))[0])
+            for end in (-infinite, infinite)
+        )
+    free = tuple(bool(entry) for entry in low != high)
+    if not any(free):
+        raise ValueError(
+            f"{_CALL}: `box` holds all params, its ends agree: none of them has errors."
+        )
+    return free
+
+
 def _quantile(level: Any, degrees_of_freedom: int | None) -> float:
     from scipy import special
 
@@ -314,177 +343,3 @@ def _quantile(level: Any, degrees_of_freedom: int | None) -> float:
     if degrees_of_freedom <= 0:
         return float("inf")
     return float(special.stdtrit(degrees_of_freedom, share))
-
-
-# ------------------------------------------------------------------------- the program
-
-
-def _measure(
-    loss_fn: LossFn,
-    options: tuple[Setting, Any],
-    is_eager: bool,
-    params: Params,
-    data: Batch,
-    quantile: Float[Array, ""],
-    box: Box | None,
-    status: Array,
-) -> tuple[Any, ...]:
-    """Return the fields of `ConfidenceIntervals` that are arrays."""
-    del is_eager
-    setting, _ = options
-    point, unflatten = products.flatten(params)
-    wide = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf).astype(_tree.accumulator_dtype(leaf)), params
-    )
-    as_tree = products.flatten(wide)[1]
-    scalar_fn = products.bind(loss_fn, params, data, call=_CALL)
-    flat_fn = lambda vector: scalar_fn(unflatten(vector)).astype(point.dtype)  # noqa: E731
-    spread = covariance(loss_fn, params, data, absolute_sigma=setting.absolute_sigma)
-    value, gradient = jax.value_and_grad(flat_fn)(point)
-    hessian = dense_hessian(flat_fn, point)
-    if setting.is_squares:
-        arguments = () if data is None else (data,)
-        residual_fn = losses.residual_fn(loss_fn)
-        flat_residual_fn = lambda vector: residual_fn(unflatten(vector), *arguments)  # noqa: E731
-        kind = _of_squares(flat_residual_fn, point, setting)
-    else:
-        kind = _of_likelihood(flat_fn, point, value, hessian)
-    quantile = quantile.astype(point.dtype)
-    errors = jnp.sqrt(jnp.diagonal(spread))
-    # Where nothing determines a param its interval is the whole line, not NaN.
-    reach = jnp.where(errors > 0, quantile * errors, 0.0)
-    correlation = spread / (errors[:, None] * errors[None, :])
-    rise_fn = lambda unit: kind.rise_fn(reach * unit) / (kind.unit * quantile**2)  # noqa: E731
-    signs = jnp.asarray([-1.0, 1.0], point.dtype)
-    paths = signs[:, None, None] * correlation[None]
-    ends, lowest_rise = signs[:, None] * reach[None], jnp.zeros((), point.dtype)
-    wald = ends
-    if setting.method == "profile":
-        found = profile(rise_fn, correlation)
-        units = jnp.stack([found.low, found.high])
-        is_known = (reach > 0) & (reach < jnp.inf)
-        ends = jnp.where(is_known[None], units * reach[None], ends)
-        lowest_rise = found.lowest
-    is_finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
-    is_finite &= jnp.all(jnp.isfinite(hessian)) & ~jnp.any(jnp.isnan(spread))
-    lowest, _ = _spectrum(hessian)
-    at_bound, beyond_bound = _outside(box, as_tree, point, errors, ends)
-    evidence = Evidence(
-        status=status,
-        is_finite=is_finite,
-        distances=jnp.abs(spread @ gradient) / (2.0 * kind.unit * errors),
-        lowest=lowest,
-        weakest=kind.weakest,
-        rounding=kind.rounding,
-        rises=jax.vmap(jax.vmap(rise_fn))(paths),
-        at_bound=at_bound,
-        beyond_bound=beyond_bound,
-        chi_square=kind.chi_square,
-        is_exact=kind.is_exact,
-        num_empty=kind.num_empty,
-        wald=wald,
-        lowest_rise=lowest_rise,
-    )
-    failed = jnp.where(is_finite, 0.0, jnp.nan)
-    low, high = (point + end + failed for end in ends)
-    trees = (as_tree(low), as_tree(high), as_tree(errors + failed))
-    return (wide, *trees, spread + failed, evidence)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Kind:
-    """What differs between sums of squares and likelihoods.
-
-    Attributes:
-      rise_fn: `offset [P] -> ` the rise of the loss.
-      unit: the rise at one standard error.
-      weakest: the scaled direction of least curvature.
-      rounding: the share of a standard error that rounding may take.
-    """
-
-    rise_fn: Callable[[Array], Array]
-    unit: Array
-    weakest: Array
-    rounding: Array
-    chi_square: Array
-    is_exact: Array
-    num_empty: Array
-
-
-def _of_squares(
-    residual_fn: Callable[[Array], Array], point: Array, setting: Setting
-) -> _Kind:
-    residuals, jacobian = residual_fn(point), dense_jacobian(residual_fn, point)
-    norms = jnp.linalg.norm(jacobian, axis=0)
-    norms = jnp.where(norms > 0, norms, 1.0)
-    # With too few rows, rows of zeros: the direction that is left open is then found.
-    missing = jnp.zeros((max(point.size - residuals.size, 0), point.size), point.dtype)
-    scaled = jnp.concatenate([jacobian / norms[None, :], missing])
-    _, singular, right = jnp.linalg.svd(scaled, full_matrices=False)
-    eps = float(jnp.finfo(point.dtype).eps)
-    spare = residuals.size - point.size
-    total = residuals @ residuals
-    chi_square = total / spare if spare > 0 else jnp.full_like(total, jnp.nan)
-    unit = jnp.ones_like(total) if setting.absolute_sigma else chi_square
-    # What rounding alone leaves of residuals that should be zero.
-    terms = jnp.abs(jacobian) @ jnp.abs(point)
-    is_empty = (residuals == 0) & jnp.all(jacobian == 0, axis=1)
-
-    def rise_fn(offset: Array) -> Array:
-        moved = residual_fn(point + offset)
-        return (moved - residuals) @ (moved + residuals)
-
-    return _Kind(
-        rise_fn=rise_fn,
-        unit=unit,
-        weakest=right[-1],
-        rounding=eps * singular[0] / singular[-1],
-        chi_square=chi_square,
-        is_exact=jnp.sqrt(total) <= 16 * eps * jnp.linalg.norm(terms),
-        num_empty=jnp.sum(is_empty).astype(jnp.int32),
-    )
-
-
-def _of_likelihood(
-    flat_fn: Callable[[Array], Array], point: Array, value: Array, hessian: Array
-) -> _Kind:
-    lowest, weakest = _spectrum(hessian)
-    eps = float(jnp.finfo(hessian.dtype).eps)
-    return _Kind(
-        rise_fn=lambda offset: flat_fn(point + offset) - value,
-        unit=jnp.full_like(value, 0.5),
-        weakest=weakest,
-        rounding=eps / jnp.maximum(lowest, eps),
-        chi_square=jnp.full_like(value, jnp.nan),
-        is_exact=jnp.asarray(False),
-        num_empty=jnp.asarray(0, jnp.int32),
-    )
-
-
-def _spectrum(hessian: Float[Array, "P P"]) -> tuple[Array, Array]:
-    """Return the lowest eigenvalue over the largest, and its vector, both scaled."""
-    scale = jnp.sqrt(jnp.abs(jnp.diagonal(hessian)))
-    scale = jnp.where(scale > 0, scale, 1.0)
-    values, vectors = jnp.linalg.eigh(hessian / (scale[:, None] * scale[None, :]))
-    largest = jnp.max(jnp.abs(values))
-    return values[0] / jnp.where(largest > 0, largest, 1.0), vectors[:, 0]
-
-
-def _outside(
-    box: Box | None,
-    as_tree: Callable[[Array], Params],
-    point: Array,
-    errors: Array,
-    ends: Array,
-) -> tuple[Array, Array]:
-    """Tell which params lie at an edge of the box, and whose intervals leave it."""
-    if box is None:
-        nowhere = jnp.zeros(point.shape, bool)
-        return nowhere, nowhere
-
-    def leaves(moved: Array) -> Array:
-        return products.flatten(box.clip(as_tree(moved)))[0] != moved
-
-    near = 0.01 * jnp.where(jnp.isfinite(errors), errors, 0.0)
-    at_bound = leaves(point - near) | leaves(point + near)
-    return at_bound, leaves(point + ends[0]) | leaves(point + ends[1])

@@ -75,6 +75,7 @@ class Setting(NamedTuple):
       absolute_sigma: the weights are true.
       num_residuals: n, or None for a likelihood.
       is_penalized: the loss has a penalty.
+      free: of every param, whether it is free: a box may hold it.
     """
 
     method: str
@@ -82,6 +83,7 @@ class Setting(NamedTuple):
     absolute_sigma: bool
     num_residuals: int | None
     is_penalized: bool
+    free: tuple[bool, ...] = ()
 
 
 def entry_names(params: Params) -> list[str]:
@@ -110,7 +112,8 @@ def find_doubts(
     """
     found: dict[str, list[int] | float] = {}
     size = covariance.shape[0]
-    spare = (setting.num_residuals or 0) - size
+    free = np.asarray(setting.free or (True,) * size)
+    spare = (setting.num_residuals or 0) - int(free.sum())
     is_estimated = setting.is_squares and not setting.absolute_sigma
     is_short = is_estimated and spare <= 0
     is_determined = bool(np.isfinite(covariance).all())
@@ -158,7 +161,7 @@ def find_doubts(
         if tail > 1 - _RARE:
             found["chi square low"] = chi_square
     if setting.method == "wald":
-        is_bent = ~(np.abs(evidence.rises - 1.0) <= _BENT).all(axis=0)
+        is_bent = ~(np.abs(evidence.rises - 1.0) <= _BENT).all(axis=0) & free
         if is_bent.any():
             found["parabola"] = _entries(is_bent)
         return found

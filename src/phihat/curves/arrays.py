@@ -1,0 +1,126 @@
+"""From what people hold their numbers in to NumPy arrays of float64, or a refusal.
+
+Example:
+  >>> from phihat.curves import arrays
+  >>> arrays.as_array("fit_curve", "y", [1, 2, 3])
+  array([1., 2., 3.])
+"""
+
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.core
+import numpy as np
+
+from phihat._core import checks as _checks
+
+__all__ = ["as_array", "as_tree", "is_one_array", "refuse_traces"]
+
+
+def as_array(
+    call: str, name: str, value: Any, *, allows_complex: bool = False
+) -> np.ndarray:
+    """Return `value` as an array of float64, or of complex128 where that is allowed.
+
+    Raises:
+      TypeError: text, dates, objects, masked arrays, or a value that is traced.
+      ValueError: rows of different lengths.
+    """
+    refuse_traces(call, name, value)
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{call}: `{name}` is a masked array; pass `{name}.filled(np.nan)` and "
+            'nan_policy="omit", so that its masked entries are left out.'
+        )
+    array = _plain_array(call, name, value)
+    if array.dtype.kind == "c":
+        if allows_complex:
+            return array.astype(np.complex128)
+        raise TypeError(
+            f"{call}: `{name}` is complex, but only `y` may be; pass its real part, or "
+            "its real and imaginary parts as two arrays."
+        )
+    if array.dtype.kind in "biuf":
+        return array.astype(np.float64)
+    raise TypeError(
+        f"{call}: `{name}` must hold numbers, got {_checks.brief(value)}; "
+        f"{_cure(array, name)}."
+    )
+
+
+def as_tree(call: str, name: str, value: Any, *, allows_complex: bool = False) -> Any:
+    """Return a pytree of arrays: a dict or a tuple of arrays keeps its structure.
+
+    A DataFrame becomes a dict of its columns; a list is one array.
+    """
+    if hasattr(value, "columns") and hasattr(value, "to_numpy"):
+        value = {str(column): value[column] for column in value.columns}
+    if isinstance(value, Mapping):
+        return {
+            key: as_tree(call, f"{name}[{key!r}]", entry, allows_complex=allows_complex)
+            for key, entry in value.items()
+        }
+    if isinstance(value, tuple) and not is_one_array(value):
+        return tuple(
+            as_tree(call, f"{name}[{k}]", entry, allows_complex=allows_complex)
+            for k, entry in enumerate(value)
+        )
+    return as_array(call, name, value, allows_complex=allows_complex)
+
+
+def is_one_array(value: Any) -> bool:
+    """Tell a list or a tuple of numbers, which is one array, from one of arrays."""
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(entry, numbers.Number) or np.ndim(entry) == 0 for entry in value
+    )
+
+
+def refuse_traces(call: str, name: str, value: Any) -> None:
+    """Refuse values that a transformation of jax is tracing."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        raise TypeError(
+            f"{call}: `{name}` is being traced; {call} returns NumPy and works outside "
+            "of jit, vmap and grad: inside them call `phihat.fit` with "
+            "`levenberg_marquardt()` and `losses.least_squares(model)`."
+        )
+
+
+# ------------------------------------------------------------------------- private
+
+
+def _plain_array(call: str, name: str, value: Any) -> np.ndarray:
+    dtype = str(getattr(value, "dtype", "")).lower()
+    is_nullable = hasattr(value, "to_numpy") and dtype.startswith(
+        ("int", "uint", "float", "bool")
+    )
+    if is_nullable and type(value).__module__.startswith("pandas"):
+        return value.to_numpy(dtype=np.float64, na_value=np.nan)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(
+            f"{call}: `{name}` has rows of different lengths; give each of them its "
+            "own entry of a dict, or pad them with NaN and pass "
+            'nan_policy="omit".'
+        ) from None
+    if array.dtype.kind == "V" and jax.dtypes.issubdtype(array.dtype, np.floating):
+        return array.astype(np.float32)
+    return array
+
+
+def _cure(array: np.ndarray, name: str) -> str:
+    if array.dtype.kind in "US":
+        return "it is text: convert it, for example with `pandas.to_numeric`"
+    if array.dtype.kind in "Mm":
+        return (
+            "turn times into numbers first, for example "
+            f"`({name} - {name}[0]) / np.timedelta64(1, 's')`"
+        )
+    if array.dtype.kind == "O":
+        return (
+            "an array of objects hides text or missing values: convert it with "
+            "`.astype(float)` or `pandas.to_numeric`"
+        )
+    return "convert it with `np.asarray(..., float)`"

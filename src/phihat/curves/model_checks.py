@@ -1,0 +1,133 @@
+"""What a model must be: `(params, x)`, in jax, with a result like y.
+
+Example:
+  >>> from phihat.curves import model_checks
+  >>> model_checks.check_signature("fit_curve", lambda x, height, rate: height)
+  Traceback (most recent call last):
+  TypeError: fit_curve: models are (params, x), got (x, height, rate), ...
+"""
+
+import inspect
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+
+from phihat._core import checks as _checks
+from phihat.curves.param_names import Layout
+from phihat.curves.residuals import Inputs, Target
+
+__all__ = ["check_model", "check_signature", "in_floats"]
+
+
+def in_floats(dtype: Any) -> Any:
+    """Return the context in which jax computes in this dtype, in this thread alone."""
+    return jax.enable_x64(np.dtype(dtype) == np.float64)
+
+
+def check_signature(call: str, model: Any) -> None:
+    """Refuse SciPy's order of arguments, and whatever is no function.
+
+    Raises:
+      TypeError: with the cure.
+    """
+    if not callable(model):
+        raise TypeError(
+            f"{call}: `model` must be a function (params, x), got "
+            f"{_checks.brief(model)}."
+        )
+    try:
+        parameters = list(inspect.signature(model).parameters.values())
+    except (TypeError, ValueError):
+        return
+    by_place = [
+        each
+        for each in parameters
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
+    takes_any = any(each.kind is each.VAR_POSITIONAL for each in parameters)
+    needed = [each for each in by_place if each.default is each.empty]
+    names = [each.name for each in by_place]
+    is_scipy = bool(names) and names[0] in ("x", "xdata") and "params" not in names[:1]
+    is_scipy &= len(names) > 1 or takes_any
+    has_two = len(needed) <= 2 and (len(by_place) >= 2 or takes_any)
+    if has_two and not is_scipy:
+        return
+    shown = ", ".join(names + ["*params"] * takes_any)
+    raise TypeError(
+        f"{call}: models are (params, x), got ({shown}), the order of "
+        "`scipy.optimize.curve_fit`; write `lambda p, x: model(x, p['a'], p['b'])` "
+        "and name the params in `start`."
+        if is_scipy
+        else f"{call}: models are (params, x), got ({shown}); bind other arguments by "
+        "`functools.partial`."
+    )
+
+
+def check_model(
+    call: str,
+    model: Partial,
+    layout: Layout,
+    target: Target,
+    inputs: Inputs,
+    dtype: Any,
+) -> None:
+    """Call the model on shapes alone, and compare what it returns with y.
+
+    Raises:
+      TypeError: a model in NumPy, or a complex one of a real y, or the other way.
+      ValueError: a result of another shape.
+    """
+    free = np.zeros(len(layout.free_names), dtype)
+
+    def predict(free: Any, fixed: Any, x: Any) -> Any:
+        return model(layout.merge(free, fixed), x)
+
+    with in_floats(dtype):
+        try:
+            result = jax.eval_shape(predict, free, inputs.fixed.astype(dtype), inputs.x)
+        except (
+            jax.errors.TracerArrayConversionError,
+            jax.errors.TracerBoolConversionError,
+            jax.errors.ConcretizationTypeError,
+        ) as error:
+            raise TypeError(
+                f"{call}: the model must be written in jax: use `jax.numpy` where it "
+                "calls NumPy or SciPy, and `jnp.where` for `if` on values."
+            ) from error
+        except KeyError as error:
+            raise ValueError(
+                f"{call}: the model asks for {error}, which is none of the params "
+                f"{list(layout.names)} of `start`."
+            ) from error
+    leaves, structure = jax.tree.flatten(result)
+    if structure != target.structure:
+        raise ValueError(
+            f"{call}: the model must return what y is, {_words(target.structure)}, "
+            f"got {_words(structure)}."
+        )
+    rows = zip(leaves, target.shapes, target.complexes, strict=True)
+    for leaf, shape, is_complex in rows:
+        if leaf.shape != shape:
+            cure = ""
+            if leaf.size == int(np.prod(shape)):
+                cure = "; add or drop an axis, for example by `[:, 0]`"
+            raise ValueError(
+                f"{call}: the model must return the shape of y, {list(shape)}, got "
+                f"{list(leaf.shape)}{cure}."
+            )
+        returns_complex = leaf.dtype.kind == "c"
+        if returns_complex != is_complex:
+            got, wanted = (
+                ("complex", "real") if returns_complex else ("real", "complex")
+            )
+            raise TypeError(
+                f"{call}: the model returns {got} numbers, but y is {wanted}; give "
+                "both the same, for example by `jnp.abs`, `.real` or `.imag`."
+            )
+
+
+def _words(structure: Any) -> str:
+    text = str(structure)
+    return "one array" if text == "PyTreeDef(*)" else text

@@ -1,0 +1,149 @@
+r"""What the residuals at the minimum tell: covariance, chi-square, criteria.
+
+With $n$ data points, $F$ fitted params and $\chi^2 = \sum (r/\sigma)^2$, as lmfit has
+them: $\chi^2_\nu = \chi^2 / (n - F)$, $\mathrm{AIC} = n \ln(\chi^2/n) + 2 F$,
+$\mathrm{BIC} = n \ln(\chi^2/n) + F \ln n$, and $R^2$ from the residuals without sigma.
+
+Example:
+  >>> import numpy as np
+  >>> from phihat.curves import statistics
+  >>> jacobian = np.ones([4, 1])
+  >>> statistics.covariance(jacobian, 4.0, 3).tolist()
+  [[0.3333333333333333]]
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import special
+
+__all__ = [
+    "Quality",
+    "covariance",
+    "covariance_of_gram",
+    "errors_of",
+    "correlations_of",
+    "quality",
+    "quantile",
+]
+
+
+class Quality(NamedTuple):
+    """How well a curve fits; each [] or [N].
+
+    Attributes:
+      chi_square: the sum of the squared residuals over sigma.
+      reduced_chi_square: over the degrees of freedom.
+      r_squared: the share of the scatter of y that the curve explains.
+      aic: Akaike's criterion.
+      bic: Schwarz's criterion.
+    """
+
+    chi_square: Any
+    reduced_chi_square: Any
+    r_squared: Any
+    aic: Any
+    bic: Any
+
+
+def quality(
+    chi_square: Any, misfit: Any, scatter: Any, num_points: Any, num_free: int
+) -> Quality:
+    """Return the measures of quality of one curve or of many.
+
+    Args:
+      chi_square: the sum of the squares of the residuals over sigma.
+      misfit: the sum of the squares of the residuals without sigma.
+      scatter: the sum of the squares of y about its mean.
+      num_points: n.
+      num_free: F.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spare = np.maximum(num_points - num_free, 0)
+        reduced = np.where(
+            spare > 0, chi_square / np.where(spare > 0, spare, 1), np.nan
+        )
+        floor = np.maximum(chi_square, 1e-250 * num_points)
+        base = num_points * np.log(floor / num_points)
+        share = 1.0 - misfit / np.maximum(scatter, np.finfo(float).tiny)
+        return Quality(
+            chi_square,
+            reduced[()],
+            np.where(np.isfinite(misfit), share, np.nan)[()],
+            base + 2 * num_free,
+            base + np.log(num_points) * num_free,
+        )
+
+
+def covariance(jacobian: np.ndarray, total: float, spare: float) -> np.ndarray:
+    r"""Return $s^2 (J^\top J)^{-1}$ of one curve, infinite where it is singular.
+
+    Args:
+      jacobian: of the residuals over sigma, [n, F].
+      total: the robust sum of squares; or `spare`, where sigma is absolute.
+      spare: the degrees of freedom; $s^2$ is their ratio.
+    """
+    size = jacobian.shape[1]
+    if not np.isfinite(jacobian).all():
+        return np.full((size, size), np.nan)
+    norms = np.linalg.norm(jacobian, axis=0)
+    norms = np.where(norms > 0, norms, 1.0)
+    _, singular, right = np.linalg.svd(jacobian / norms, full_matrices=False)
+    eps = np.finfo(float).eps
+    is_full = jacobian.shape[0] >= size and bool(
+        (singular > eps * max(jacobian.shape) * singular[0]).all()
+    )
+    if not is_full or spare <= 0:
+        return np.full((size, size), np.inf)
+    half = right.T / singular
+    return total / spare * (half @ half.T) / np.outer(norms, norms)
+
+
+def covariance_of_gram(gram: np.ndarray, total: Any, spare: Any) -> np.ndarray:
+    r"""Return the covariances of many curves from their $J^\top J$, [N, F, F].
+
+    Infinite where a matrix is singular, NaN where it is not finite.
+    """
+    num_lanes, size, _ = gram.shape
+    found = np.full(gram.shape, np.nan)
+    is_finite = np.isfinite(gram).all((1, 2)) & np.isfinite(total)
+    norms = np.sqrt(np.diagonal(gram, axis1=1, axis2=2))
+    norms = np.where(norms > 0, norms, 1.0)
+    outer = norms[:, :, None] * norms[:, None, :]
+    scaled = np.where(is_finite[:, None, None], gram / outer, np.eye(size))
+    values, vectors = np.linalg.eigh(scaled)
+    eps = np.finfo(float).eps
+    is_full = (values[:, 0] > eps * size * values[:, -1]) & (spare > 0)
+    safe = np.where(is_full[:, None], values, 1.0)
+    inverse = (vectors / safe[:, None, :]) @ np.swapaxes(vectors, 1, 2)
+    variance = np.where(is_full, total / np.where(spare > 0, spare, 1), 1.0)
+    matrices = variance[:, None, None] * inverse / outer
+    found = np.where(is_full[:, None, None], matrices, np.inf)
+    found[~is_finite] = np.nan
+    return found.reshape(num_lanes, size, size)
+
+
+def errors_of(covariance: np.ndarray) -> np.ndarray:
+    """Return the roots of the diagonals, [..., F]."""
+    return np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+
+
+def correlations_of(covariance: np.ndarray) -> np.ndarray:
+    """Return the covariance over the errors, with ones on the diagonal."""
+    errors = errors_of(covariance)
+    outer = errors[..., :, None] * errors[..., None, :]
+    is_good = (outer > 0) & np.isfinite(outer)
+    found = np.where(is_good, covariance / np.where(is_good, outer, 1.0), 0.0)
+    size = covariance.shape[-1]
+    found[..., range(size), range(size)] = 1.0
+    return found
+
+
+def quantile(level: float, degrees_of_freedom: float | None) -> float:
+    """Return the quantile of Student's t, or of the normal where that is None."""
+    share = 0.5 * (1.0 + level)
+    if degrees_of_freedom is None:
+        return float(special.ndtri(share))
+    if degrees_of_freedom <= 0:
+        return float("inf")
+    return float(special.stdtrit(degrees_of_freedom, share))
