@@ -183,6 +183,7 @@ def standardize(x: Any, *, reference: Any = None) -> Float[Array, "..."]:
       The shape of x, in its dtype where that is a float, else in the default one.
 
     Raises:
+      TypeError: a tuple, such as `(x, y)`, where x alone is meant.
       ValueError: no rows, or columns of x and reference that differ.
 
     Example:
@@ -192,6 +193,15 @@ def standardize(x: Any, *, reference: Any = None) -> Float[Array, "..."]:
       >>> standardize(jnp.array([[5.0, 7.0]]), reference=train).tolist()
       [[3.0, 0.0]]
     """
+    for name, given in (("x", x), ("reference", reference)):
+        if isinstance(given, (tuple, dict)) or (
+            isinstance(given, list) and any(hasattr(row, "shape") for row in given)
+        ):
+            raise TypeError(
+                f"standardize: `{name}` must be one array, got a "
+                f"{type(given).__name__} of {len(given)}; pass x alone, and leave y as "
+                "it is."
+            )
     x = jnp.asarray(x)
     dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else _tree.default_float()
     wide = _tree.accumulator_dtype(jnp.zeros((), dtype))

@@ -38,6 +38,7 @@ from phihat._core.types import Batch, LossFn, ModelFn, Params, RandomKey
 __all__ = [
     "Traits",
     "binary_cross_entropy",
+    "check_batch",
     "gaussian_negative_log_likelihood",
     "least_squares",
     "multiclass_cross_entropy",
@@ -47,6 +48,8 @@ __all__ = [
     "with_l2",
 ]
 
+_LEAST_SQUARES = "least_squares"
+_BINARY = "binary_cross_entropy"
 _CROSS_ENTROPY = "multiclass_cross_entropy"
 _GAUSSIAN = "gaussian_negative_log_likelihood"
 
@@ -77,7 +80,7 @@ def least_squares(
       2.5
     """
     terms = Partial(_squares)
-    return _loss("least_squares", terms, model, reduction, weights)
+    return _loss(_LEAST_SQUARES, terms, model, reduction, weights)
 
 
 def binary_cross_entropy(
@@ -107,7 +110,7 @@ def binary_cross_entropy(
       1.3863
     """
     terms = Partial(_binary_cross_entropies)
-    return _loss("binary_cross_entropy", terms, model, reduction, weights)
+    return _loss(_BINARY, terms, model, reduction, weights)
 
 
 def multiclass_cross_entropy(
@@ -320,6 +323,13 @@ def _squares(call: str, prediction: Any, y: Array) -> Float[Array, "..."]:
 
 def _difference(call: str, prediction: Any, y: Array) -> Float[Array, "..."]:
     wide = _widen(call, prediction)
+    for name, values in (("y", y), ("the prediction", wide)):
+        if jnp.iscomplexobj(values):
+            raise TypeError(
+                f"{call}: {name} is complex ({values.dtype}), and its imaginary part "
+                "would be dropped; fit real and imaginary parts as two columns, "
+                "`jnp.stack([y.real, y.imag], -1)`, or use `fit_curve`."
+            )
     _check_same_shape(call, wide, y)
     return wide - y.astype(wide.dtype)
 
@@ -398,12 +408,30 @@ def _loss(
     model = _tree.as_partial(model, call, "model")
     _checks.check_choice(call, "reduction", reduction, ("sum", "mean"))
     if weights is not None:
-        weights = _tree.as_number(weights, call, "weights")
-        _checks.check_range(call, "weights", weights, 0.0)
+        weights = _as_weights(call, weights)
     keyed = _checks.takes_argument(model, "key")
     function = _reduced_keyed if keyed else _reduced
     static = _tree.Static
     return Partial(function, static(call), terms, model, static(reduction), weights)
+
+
+def _as_weights(call: str, weights: Any) -> Any:
+    """Return weights as an array or a number; a Series or a list becomes an array."""
+    if isinstance(weights, np.ma.MaskedArray):
+        raise TypeError(
+            f"{call}: `weights` is a masked array; pass `weights.filled(0.0)`, so that "
+            "what is masked does not count."
+        )
+    if isinstance(weights, (list, tuple)) or hasattr(weights, "to_numpy"):
+        weights = np.asarray(weights)
+    weights = _tree.as_number(weights, call, "weights")
+    _check_weights(call, "weights", weights)
+    return weights
+
+
+def _check_weights(call: str, name: str, weights: Any) -> None:
+    """Check concrete weights: a negative one makes a loss without a least value."""
+    _checks.check_range(call, name, weights, 0.0, np.inf, include_high=False)
 
 
 def _reduced(
@@ -416,6 +444,8 @@ def _reduced(
     batch: Batch,
 ) -> Float[Array, ""]:
     x, y, weights = _unpack(call.value, batch, weights)
+    if call.value in (_LEAST_SQUARES, _GAUSSIAN):
+        x = _float_x(model, params, x)
     return _reduce(
         call.value, terms(call.value, model(params, x), y), reduction.value, weights
     )
@@ -467,8 +497,9 @@ def _per_row(
 def _residuals(
     model: ModelFn, reduction: _tree.Static, weights: Any, params: Params, batch: Batch
 ) -> Float[Array, " N"]:
-    call = "least_squares"
+    call = _LEAST_SQUARES
     x, y, weights = _unpack(call, batch, weights)
+    x = _float_x(model, params, x)
     residual = _difference(call, model(params, x), y)
     if weights is not None:
         residual = _root(_per_row(call, weights, residual)) * residual
@@ -521,6 +552,162 @@ def _penalized_residuals(
 
 
 # ------------------------------------------------------------------ checks
+
+
+def check_batch(call: str, loss_fn: Any, params: Params, data: Any) -> None:
+    """Check concrete labels and weights of a batch of one of these losses.
+
+    Args:
+      call: the public function, for the message.
+      loss_fn: any loss; one that is not from here is not looked into.
+      params: what the model is called with, for its number of classes.
+      data: the whole data.
+
+    Raises:
+      TypeError: masked weights.
+      ValueError: labels that are none; weights that are negative, not finite or of
+        another length than the rows.
+
+    Example:
+      >>> import numpy as np
+      >>> loss_fn = binary_cross_entropy(lambda params, x: params * x)
+      >>> data = (np.ones(2), np.array([-1, 1]))
+      >>> check_batch("fit", loss_fn, 0.0, data)
+      Traceback (most recent call last):
+      ValueError: fit: `binary_cross_entropy` takes labels 0 and 1, ...
+    """
+    loss_fn = _tree.as_partial(loss_fn, call, "loss_fn")
+    if loss_fn.func in (_penalized, _penalized_keyed):
+        return check_batch(call, loss_fn.args[0], params, data)
+    is_ours = loss_fn.func in (_reduced, _reduced_keyed)
+    if not (is_ours and isinstance(data, (tuple, list)) and len(data) in (2, 3)):
+        return None
+    name = loss_fn.args[0].value
+    weights = data[2] if len(data) == 3 else None
+    if weights is not None and _is_here(weights):
+        _check_weights(call, "data[2], the weights,", weights)
+        if np.shape(weights) != np.shape(data[1])[:1]:
+            raise ValueError(
+                f"{call}: the weights, data[2], must be one for each row of y, "
+                f"{list(np.shape(data[1])[:1])}, got shape {list(np.shape(weights))}."
+            )
+    if name in (_BINARY, _CROSS_ENTROPY) and _is_here(data[1]):
+        labels = np.asarray(data[1])
+        if labels.size and labels.dtype.kind in "biuf":
+            check = _check_binary if name == _BINARY else _check_classes
+            check(call, labels, loss_fn, params, data[0])
+    return None
+
+
+_MAX_COPIED = 2**20
+"""Labels on an accelerator are copied here to be looked at, if they are few."""
+
+
+def _is_here(values: Any) -> bool:
+    """Tell whether values can be looked at without waiting for long."""
+    if isinstance(values, jax.core.Tracer):
+        return False
+    if isinstance(values, jax.Array):
+        is_host = all(device.platform == "cpu" for device in values.devices())
+        return values.is_fully_addressable and (is_host or values.size <= _MAX_COPIED)
+    return isinstance(values, (np.ndarray, np.generic, float, int))
+
+
+def _check_binary(
+    call: str, labels: np.ndarray, loss_fn: Partial, params: Any, x: Any
+) -> None:
+    del loss_fn, params, x
+    low, high = float(labels.min()), float(labels.max())
+    if low >= 0 and high <= 1:
+        return
+    cure = "; bring them into [0, 1]"
+    if {low, high} <= {-1.0, 1.0}:
+        cure = "; map -1 and 1 to them by `(y + 1) / 2`"
+    elif np.isnan(labels).any():
+        cure = f"; {int(np.isnan(labels).sum())} of them are NaN: leave those rows out"
+    raise ValueError(
+        f"{call}: `{_BINARY}` takes labels 0 and 1, or probabilities between, got "
+        f"labels from {low:g} to {high:g}{cure}."
+    )
+
+
+def _check_classes(
+    call: str, labels: np.ndarray, loss_fn: Partial, params: Any, x: Any
+) -> None:
+    if labels.dtype.kind not in "iu":
+        return  # the loss itself says that labels are integers
+    low, high = int(labels.min()), int(labels.max())
+    num_classes = _num_classes(loss_fn, params, x)
+    if low >= 0 and (num_classes is None or high < num_classes):
+        return
+    known = "" if num_classes is None else f" below {num_classes}, the number of logits"
+    cure = "; classes count from 0"
+    if num_classes is not None and low >= 1 and high - 1 < num_classes:
+        cure = "; classes count from 0: subtract 1"
+    raise ValueError(
+        f"{call}: `{_CROSS_ENTROPY}` takes labels >= 0{known}, got labels from {low} "
+        f"to {high}{cure}."
+    )
+
+
+def _num_classes(loss_fn: Partial, params: Any, x: Any) -> int | None:
+    """Return the number of logits, or None where the model cannot be asked."""
+    model = loss_fn.args[2]
+    if loss_fn.func is _reduced_keyed:
+        model = functools.partial(model, key=jax.random.key(0))
+    try:
+        leaves, structure = jax.tree.flatten((model, params, x))
+        shapes = tuple(
+            jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf))
+            for leaf in leaves
+        )
+        return _last_axis(structure, shapes)
+    except Exception:  # the fit itself will say what is wrong with the model
+        return None
+
+
+@functools.lru_cache(maxsize=64)
+def _last_axis(structure: Any, shapes: tuple[Any, ...]) -> int | None:
+    def call(leaves: Any) -> Any:
+        model, params, x = jax.tree.unflatten(structure, leaves)
+        return model(params, x)
+
+    shape = jax.eval_shape(call, list(shapes)).shape
+    return shape[-1] if shape else None
+
+
+def _float_x(model: Any, params: Params, x: Any) -> Any:
+    """Turn integers of x into floats, where the model takes them.
+
+    Whole numbers in x are measurements: `x**5` of integers wraps. A model that counts
+    with them, as one that looks up `table[x]`, refuses floats and keeps its integers.
+    """
+    leaves, structure = jax.tree.flatten(x)
+    is_integer = [jnp.issubdtype(jnp.result_type(leaf), jnp.integer) for leaf in leaves]
+    if not any(is_integer):
+        return x
+    dtypes = [jnp.result_type(leaf) for leaf in jax.tree.leaves(params)]
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(*dtypes) if dtypes else _tree.default_float()
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return x
+    floats = jax.tree.unflatten(
+        structure,
+        [
+            jnp.asarray(leaf).astype(dtype) if wanted else leaf
+            for leaf, wanted in zip(leaves, is_integer, strict=True)
+        ],
+    )
+    try:
+        before = jax.eval_shape(model, params, x)
+    except Exception:
+        return x
+    try:
+        after = jax.eval_shape(model, params, floats)
+    except Exception:
+        return x
+    same = jax.tree.map(np.shape, before) == jax.tree.map(np.shape, after)
+    return floats if same else x
 
 
 def _unpack(

@@ -489,7 +489,7 @@ def _adam_init(params: Params) -> AdamState:
     return AdamState(
         step=jnp.zeros((), jnp.int32),
         mean=_zeros_like_accumulator(params),
-        mean_square=_zeros_like_accumulator(params),
+        mean_square=jax.tree.map(jnp.real, _zeros_like_accumulator(params)),
         mean_weight=jnp.zeros((), wide),
         mean_square_weight=jnp.zeros((), wide),
     )
@@ -519,9 +519,10 @@ def _adam_update(
     root_scale = jax.lax.rsqrt(mean_square_weight)
 
     def move(gradient: Array, mean: Array, mean_square: Array) -> Array:
-        dtype = mean.dtype
+        dtype = mean_square.dtype
         root = _tree.safe_sqrt(mean_square) * _tree.cast(root_scale, dtype)
-        step = _tree.cast(scale, dtype) * mean / (root + _tree.cast(eps, dtype))
+        whole = (root + _tree.cast(eps, dtype)).astype(mean.dtype)
+        step = _tree.cast(scale, mean.dtype) * mean / whole
         return (-step).astype(gradient.dtype)
 
     return (
@@ -545,7 +546,10 @@ def _running_mean(decay: Any, mean: PyTree, updates: PyTree, power: int = 1) -> 
     def blend(mean: Array, gradient: Array) -> Array:
         # The share is taken before it is rounded: 1 - 0.999 in float32 is off by 1e-5.
         kept, share = (_tree.cast(part, mean.dtype) for part in (decay, 1 - decay))
-        wide = jnp.asarray(gradient).astype(mean.dtype)
+        wide = jnp.asarray(gradient)
+        if power == 2 and jnp.iscomplexobj(wide):
+            wide = jnp.abs(wide)  # the square of a complex number is no variance
+        wide = wide.astype(mean.dtype)
         return kept * mean + share * (wide if power == 1 else wide * wide)
 
     return jax.tree.map(blend, mean, updates)

@@ -13,6 +13,8 @@ Example:
 import difflib
 import inspect
 import numbers
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -269,10 +271,11 @@ def check_arrays(call: str, argument: str, tree: Any) -> None:
 
 
 def check_data(call: str, data: Any) -> None:
-    """Check that `data` are arrays, not a stream, a list of batches or a DataFrame.
+    """Check that `data` are arrays that mean on the device what they mean here.
 
     Raises:
-      TypeError: naming what was given and how to convert it.
+      TypeError: a stream, a list of batches, a DataFrame, text, a masked array.
+      ValueError: no rows; integers that do not fit.
     """
     if _is_list_of_batches(data):
         raise TypeError(
@@ -281,8 +284,17 @@ def check_data(call: str, data: Any) -> None:
             "tuple or a dict if these are the parts of one data set."
         )
     leaves = jax.tree.leaves(data, is_leaf=_is_iterator)
-    if all(_is_numeric(leaf) for leaf in leaves):
-        return
+    if not all(_is_numeric(leaf) for leaf in leaves):
+        _refuse_leaf(call, data)
+    if any(_may_differ(leaf) for leaf in leaves):
+        for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
+            name = f"`data{jax.tree_util.keystr(path)}`"
+            _check_rows_exist(call, name, leaf)
+            _check_integers(call, name, leaf)
+            _warn_of_rounding(call, name, leaf)
+
+
+def _refuse_leaf(call: str, data: Any) -> None:
     for path, leaf in jax.tree_util.tree_flatten_with_path(data, _is_iterator)[0]:
         if _is_numeric(leaf):
             continue
@@ -301,7 +313,8 @@ def _is_iterator(node: Any) -> bool:
 
 def _is_numeric(leaf: Any) -> bool:
     if isinstance(leaf, (np.ndarray, np.generic)):
-        return leaf.dtype.kind in "biufcV" and leaf.dtype.names is None
+        is_plain = leaf.dtype.kind in "biufcV" and leaf.dtype.names is None
+        return is_plain and not isinstance(leaf, np.ma.MaskedArray)
     return isinstance(leaf, (jax.Array, float, int, complex))
 
 
@@ -313,9 +326,20 @@ def _is_list_of_batches(data: Any) -> bool:
 
 
 def _cure_for_data(leaf: Any) -> str:
+    if isinstance(leaf, np.ma.MaskedArray):
+        return (
+            "the device knows no masks: leave the masked rows out with "
+            "`array[~array.mask]`, in x and y alike, or give them the weight 0"
+        )
     if hasattr(leaf, "columns") or hasattr(leaf, "to_numpy"):
         return "convert it with `.to_numpy()`, x and y apart"
     if hasattr(leaf, "dtype"):
+        if leaf.dtype.kind in "USO":
+            return (
+                f"its dtype {leaf.dtype} is not numeric: convert numbers with "
+                "`.astype(float)`, and class labels with "
+                "`np.unique(labels, return_inverse=True)[1]`"
+            )
         return (
             f"its dtype {leaf.dtype} is not numeric: convert it with `.astype(float)`"
         )
@@ -325,6 +349,79 @@ def _cure_for_data(leaf: Any) -> str:
             "arrays first, for example with `np.concatenate`"
         )
     return "convert it with `np.asarray`"
+
+
+# ------------------------------------------------------- data that lose their meaning
+
+_FEW = 2**20
+"""Of a larger array only the first entries are looked at: no call may take long."""
+
+_ROUNDED = 1e-4
+"""The share of the span of the data that rounding may take without a word."""
+
+
+def _may_differ(leaf: Any) -> bool:
+    """Tell quickly which leaves need a look: nearly none do."""
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        return leaf.dtype.itemsize == 8 or leaf.shape[:1] == (0,)
+    return isinstance(leaf, int) or jnp.shape(leaf)[:1] == (0,)
+
+
+def _check_rows_exist(call: str, name: str, leaf: Any) -> None:
+    if jnp.shape(leaf)[:1] == (0,):
+        raise ValueError(
+            f"{call}: {name} has no rows, its shape is {list(jnp.shape(leaf))}: there "
+            "is nothing to fit; look at the filter that made it."
+        )
+
+
+def _check_integers(call: str, name: str, leaf: Any) -> None:
+    """Refuse integers that 32 bits would wrap in silence."""
+    if jax.config.jax_enable_x64 or not isinstance(leaf, (np.ndarray, np.generic, int)):
+        return
+    array = np.asarray(leaf)
+    if array.dtype.kind not in "iu" or array.dtype.itemsize < 8 or not array.size:
+        return
+    low, high = int(array.min()), int(array.max())
+    limit = np.iinfo(np.int32 if array.dtype.kind == "i" else np.uint32)
+    if low < limit.min or high > limit.max:
+        raise ValueError(
+            f"{call}: {name} holds {array.dtype} from {low} to {high}, which 32 bits "
+            "cannot hold; convert it with `.astype(float)`, in larger units if it must "
+            'be exact, or set `jax.config.update("jax_enable_x64", True)`.'
+        )
+
+
+def _warn_of_rounding(call: str, name: str, leaf: Any) -> None:
+    """Say it where float32 cannot tell the numbers apart that float64 can."""
+    is_wide = isinstance(leaf, np.ndarray) and leaf.dtype == np.float64
+    if not is_wide or jax.config.jax_enable_x64 or leaf.ndim == 0:
+        return
+    rows = leaf.reshape(leaf.shape[0], -1)[: max(_FEW // max(leaf[0].size, 1), 1)]
+    low, high = rows.min(0, initial=np.inf), rows.max(0, initial=-np.inf)
+    span, largest = high - low, np.maximum(np.abs(low), np.abs(high))
+    rounding = largest * 2.0**-24  # at most half the distance of its neighbours
+    is_lost = (rounding > _ROUNDED * span) & (span > 0) & np.isfinite(span)
+    if is_lost.any():
+        column = int(np.flatnonzero(is_lost)[0])
+        rounded = rows[:, column].astype(np.float32) != rows[:, column]
+        if not rounded.any():
+            return
+        warnings.warn(
+            f"{call}: {name} lies between {low[column]:.10g} and {high[column]:.10g}, "
+            f"where float32 knows steps of {2 * rounding[column]:.2g} only, and is "
+            "rounded to them; subtract an offset first, or set "
+            '`jax.config.update("jax_enable_x64", True)`.',
+            stacklevel=_outside_depth(),
+        )
+
+
+def _outside_depth() -> int:
+    """Return the depth of the caller's own line, for a warning that points there."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and "phihat" in frame.f_globals.get("__name__", ""):
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def takes_argument(fn: Callable[..., Any], name: str) -> bool:

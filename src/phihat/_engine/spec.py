@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from phihat import sampling
+from phihat import losses, sampling
 from phihat._core import checks as _checks
 from phihat._core import placement as _placement
 from phihat._core import tree as _tree
@@ -117,6 +117,7 @@ def prepare(
             "`sweeps.implicit_fit`."
         )
     arrays = None if is_streamed else data
+    losses.check_batch(caller, loss_fn, start, arrays)
     step = place(caller, step, params=start, data=arrays, state=state, key=key)
     return _budgeted(
         caller,

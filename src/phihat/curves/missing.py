@@ -8,7 +8,7 @@ Example:
   (array([ True, False,  True]), array([1., 0., 3.]))
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np

@@ -18,11 +18,29 @@ __all__ = ["decode", "encode", "load", "save"]
 
 _FORMAT = "phihat.CurveFit"
 _VERSION = 1
-_FIELDS = (
-    "params errors names covariance chi_square reduced_chi_square r_squared aic bic "
-    "residuals num_points num_steps status success bounds_reached loss f_scale "
-    "absolute_sigma model_name fixed values"
-).split()
+_FIELDS = [
+    "params",
+    "errors",
+    "names",
+    "covariance",
+    "chi_square",
+    "reduced_chi_square",
+    "r_squared",
+    "aic",
+    "bic",
+    "residuals",
+    "num_points",
+    "num_steps",
+    "status",
+    "success",
+    "bounds_reached",
+    "loss",
+    "f_scale",
+    "absolute_sigma",
+    "model_name",
+    "fixed",
+    "values",
+]
 
 
 def save(path: str | os.PathLike[str], fit: Any, problem: Any) -> None:

@@ -19,10 +19,10 @@ from scipy import special
 
 __all__ = [
     "Quality",
+    "correlations_of",
     "covariance",
     "covariance_of_gram",
     "errors_of",
-    "correlations_of",
     "quality",
     "quantile",
 ]
