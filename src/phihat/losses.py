@@ -431,7 +431,8 @@ def _as_weights(call: str, weights: Any) -> Any:
 
 def _check_weights(call: str, name: str, weights: Any) -> None:
     """Check concrete weights: a negative one makes a loss without a least value."""
-    _checks.check_range(call, name, weights, 0.0, np.inf, include_high=False)
+    _checks.check_range(call, name, weights, 0.0)
+    _checks.check_range(call, name, weights, high=np.inf, include_high=False)
 
 
 def _reduced(

@@ -11,7 +11,9 @@ Example:
   2.0000 1.0000
 """
 
+from phihat.curves.many import fit_curves
+from phihat.curves.many_results import CurveFits
 from phihat.curves.result import Bands, CurveFit
 from phihat.curves.single import fit_curve
 
-__all__ = ["Bands", "CurveFit", "fit_curve"]
+__all__ = ["Bands", "CurveFit", "CurveFits", "fit_curve", "fit_curves"]

@@ -3,7 +3,8 @@
 Example:
   >>> import numpy as np
   >>> from phihat.curves import missing
-  >>> clean = missing.remove("fit_curve", np.arange(3.0), np.array([1, np.nan, 3]), "omit")
+  >>> x, y = np.arange(3.0), np.array([1, np.nan, 3])
+  >>> clean = missing.remove("fit_curve", x, y, "omit")
   >>> clean.mask, clean.y
   (array([ True, False,  True]), array([1., 0., 3.]))
 """

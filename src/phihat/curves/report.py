@@ -57,7 +57,7 @@ def with_error(value: float, error: float) -> str:
         alone with what is known of it.
 
     Example:
-      >>> with_error(12.345, 1.5), with_error(4.0e-9, 2.1e-11), with_error(1234.0, 120.0)
+      >>> with_error(12.345, 1.5), with_error(4.0e-9, 2.1e-11), with_error(1234.0, 120)
       ('12.3(1.5)', '4.000(21)e-09', '1230(120)')
       >>> with_error(1.0, float("inf"))
       '1 (not determined)'

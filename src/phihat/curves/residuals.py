@@ -7,9 +7,10 @@ Example:
   >>> from phihat.curves import param_names, residuals
   >>> layout, values = param_names.describe("fit_curve", {"slope": 2.0})
   >>> target = residuals.Target.of(np.zeros(2))
-  >>> inputs = residuals.Inputs(x=jnp.ones(2), y=jnp.zeros(2), fixed=jnp.asarray(values))
+  >>> values = jnp.asarray(values)
+  >>> inputs = residuals.Inputs(x=jnp.ones(2), y=jnp.zeros(2), fixed=values)
   >>> line = Partial(lambda params, x: params["slope"] * x)
-  >>> residuals.whitened(line, layout, target, jnp.asarray(values), inputs).tolist()
+  >>> residuals.whitened(line, layout, target, values, inputs).tolist()
   [2.0, 2.0]
 """
 
@@ -35,6 +36,7 @@ __all__ = [
     "curve_loss",
     "each_model",
     "predictions",
+    "raw",
     "whitened",
 ]
 
@@ -143,6 +145,20 @@ def curve_loss(model: Partial, layout: Layout, target: Target, loss: str) -> Par
     )
 
 
+def raw(
+    model: Partial,
+    layout: Layout,
+    target: Target,
+    free: Float[Array, " F"],
+    inputs: Inputs,
+) -> Float[Array, " n"]:
+    """Return prediction minus y, 0 where masked."""
+    prediction = model(layout.merge(free, inputs.fixed), inputs.x)
+    _check_prediction(prediction, target)
+    residual = target.flatten(prediction, jnp).astype(inputs.y.dtype) - inputs.y
+    return residual if inputs.mask is None else jnp.where(inputs.mask, residual, 0.0)
+
+
 def whitened(
     model: Partial,
     layout: Layout,
@@ -151,11 +167,7 @@ def whitened(
     inputs: Inputs,
 ) -> Float[Array, " n"]:
     """Return prediction minus y over sigma, 0 where masked."""
-    prediction = model(layout.merge(free, inputs.fixed), inputs.x)
-    _check_prediction(prediction, target)
-    residual = target.flatten(prediction, jnp).astype(inputs.y.dtype) - inputs.y
-    if inputs.mask is not None:
-        residual = jnp.where(inputs.mask, residual, 0.0)
+    residual = raw(model, layout, target, free, inputs)
     if inputs.scale is not None:
         residual = residual * inputs.scale
     if inputs.whitener is not None:

@@ -265,7 +265,7 @@ class CurveFit:
         return report.as_html(self)
 
     def _noise(self, like: Any, is_fitted_x: bool, sigma: Any) -> Any:
-        """Return the standard deviation of a new measurement, a tree like a prediction."""
+        """Return the standard deviation of a new measurement, like a prediction."""
         problem = self._problem
         given = problem.sigma if sigma is None and problem is not None else sigma
         factor = 1.0 if self.absolute_sigma else np.sqrt(self.reduced_chi_square)

@@ -18,7 +18,7 @@ __all__ = ["decode", "encode", "load", "save"]
 
 _FORMAT = "phihat.CurveFit"
 _VERSION = 1
-_FIELDS = [
+_FIELDS = (
     "params",
     "errors",
     "names",
@@ -40,7 +40,7 @@ _FIELDS = [
     "model_name",
     "fixed",
     "values",
-]
+)
 
 
 def save(path: str | os.PathLike[str], fit: Any, problem: Any) -> None:

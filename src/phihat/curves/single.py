@@ -7,6 +7,7 @@ Example:
   2.0
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -27,7 +28,7 @@ from phihat.fitting import fit
 from phihat.results import FitResult
 from phihat.second_order import levenberg_marquardt
 
-__all__ = ["conclude", "fit_curve", "rebuild"]
+__all__ = ["conclude", "ended", "fit_curve", "rebuild"]
 
 
 def fit_curve(
@@ -186,6 +187,23 @@ def conclude(problem: Problem, result: FitResult) -> CurveFit:
     )
 
 
+def ended(free: np.ndarray, loss: Any, status: int, num_steps: int) -> FitResult:
+    """Return the result of a fit that ended elsewhere: in a file, or in a chunk."""
+    nowhere = np.asarray(-1, np.int32)
+    return FitResult(
+        params=free,
+        loss=np.asarray(loss),
+        grad_norm=np.asarray(np.nan),
+        history={},
+        status=np.asarray(status, np.int32),
+        num_steps=np.asarray(num_steps, np.int32),
+        state=None,
+        nonfinite_leaf=nowhere,
+        nonfinite_data_leaf=nowhere,
+        data_paths=(),
+    )
+
+
 def rebuild(fields: dict[str, Any], model: Any) -> CurveFit:
     """Return a fit that was read from a file."""
     arguments, doubts = fields.pop("problem"), fields.pop("doubts")
@@ -193,8 +211,12 @@ def rebuild(fields: dict[str, Any], model: Any) -> CurveFit:
     loaded = CurveFit(**fields)
     if model is not None and arguments is not None:
         problem = prepare("CurveFit.load", model, start=loaded.params, **arguments)
-        result = _ended(problem, fields)
-        return conclude(problem, result)
+        free = problem.start[problem.layout.free_places].astype(problem.options.dtype)
+        status = Status.CONVERGED if loaded.success else Status.COMPLETED
+        found = conclude(
+            problem, ended(free, loaded.chi_square, status, loaded.num_steps)
+        )
+        return dataclasses.replace(found, status=loaded.status)
     object.__setattr__(loaded, "_find_doubts", lambda: doubts)
     return loaded
 
@@ -317,24 +339,6 @@ def _intervals(
         name: (float(low), float(high))
         for name, (low, high) in zip(names, ends, strict=True)
     }
-
-
-def _ended(problem: Problem, fields: dict[str, Any]) -> FitResult:
-    """Return the result of a fit that was read from a file."""
-    status = Status.CONVERGED if fields["success"] else Status.COMPLETED
-    free = problem.start[problem.layout.free_places].astype(problem.options.dtype)
-    return FitResult(
-        params=free,
-        loss=np.asarray(fields["chi_square"]),
-        grad_norm=np.asarray(np.nan),
-        history={},
-        status=np.asarray(status, np.int32),
-        num_steps=np.asarray(fields["num_steps"], np.int32),
-        state=None,
-        nonfinite_leaf=np.asarray(-1, np.int32),
-        nonfinite_data_leaf=np.asarray(-1, np.int32),
-        data_paths=(),
-    )
 
 
 def _name_of(model: Any) -> str:

@@ -104,23 +104,41 @@ def covariance_of_gram(gram: np.ndarray, total: Any, spare: Any) -> np.ndarray:
 
     Infinite where a matrix is singular, NaN where it is not finite.
     """
-    num_lanes, size, _ = gram.shape
-    found = np.full(gram.shape, np.nan)
+    size = gram.shape[-1]
     is_finite = np.isfinite(gram).all((1, 2)) & np.isfinite(total)
     norms = np.sqrt(np.diagonal(gram, axis1=1, axis2=2))
     norms = np.where(norms > 0, norms, 1.0)
     outer = norms[:, :, None] * norms[:, None, :]
     scaled = np.where(is_finite[:, None, None], gram / outer, np.eye(size))
-    values, vectors = np.linalg.eigh(scaled)
-    eps = np.finfo(float).eps
-    is_full = (values[:, 0] > eps * size * values[:, -1]) & (spare > 0)
-    safe = np.where(is_full[:, None], values, 1.0)
-    inverse = (vectors / safe[:, None, :]) @ np.swapaxes(vectors, 1, 2)
+    inverse, is_full = _inverses(scaled)
+    is_full &= spare > 0
     variance = np.where(is_full, total / np.where(spare > 0, spare, 1), 1.0)
     matrices = variance[:, None, None] * inverse / outer
     found = np.where(is_full[:, None, None], matrices, np.inf)
     found[~is_finite] = np.nan
-    return found.reshape(num_lanes, size, size)
+    return found
+
+
+def _inverses(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Invert matrices [N, F, F] with ones on the diagonal, all at once, by sweeps.
+
+    LAPACK takes them one by one, which costs more than the fits did.
+    """
+    size = matrices.shape[-1]
+    work = np.ascontiguousarray(np.moveaxis(matrices, 0, -1))
+    is_full = np.ones(work.shape[-1], bool)
+    for k in range(size):
+        pivot = work[k, k].copy()
+        is_good = pivot > size * np.finfo(float).eps
+        is_full &= is_good
+        pivot = np.where(is_good, pivot, 1.0)
+        row = work[k] / pivot
+        column = work[:, k].copy()
+        work -= column[:, None] * row[None]
+        work[:, k] = column / pivot
+        work[k] = row
+        work[k, k] = -1.0 / pivot
+    return -np.moveaxis(work, -1, 0), is_full
 
 
 def errors_of(covariance: np.ndarray) -> np.ndarray:

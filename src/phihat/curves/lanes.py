@@ -1,0 +1,301 @@
+"""Many fits in chunks of one program; lanes that have ended leave between chunks.
+
+A mapped loop waits for its slowest lane. So a chunk runs for a few steps, and what has
+not ended then joins others that have not, in the next chunk of the same program.
+
+Example:
+  >>> from phihat.curves import lanes
+  >>> lanes.round_length(1000), lanes.round_length(7)
+  (20, 7)
+"""
+
+import collections
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array
+
+from phihat import fitting
+from phihat._core import programs as _programs
+from phihat._core import tree as _tree
+from phihat._core.types import Box, Status
+from phihat.curves import robust
+from phihat.curves.many_problems import ManyProblems
+from phihat.curves.model_checks import in_floats
+from phihat.curves.residuals import Inputs, curve_loss, raw
+from phihat.results import FitState
+from phihat.second_order import levenberg_marquardt
+
+__all__ = ["Ends", "round_length", "run"]
+
+_CHUNK = 250
+"""Lanes at once on a CPU: they stay in its cache, and few wait for the slowest."""
+
+_MAX_CHUNK = 2**17
+_DEFAULT_BYTES = 2**31
+_MOST_STEPS = 20
+_LEAST_STEPS = 8
+
+
+class Ends(NamedTuple):
+    """Where N fits of F free params ended.
+
+    Attributes:
+      free: the params [N, F].
+      status: a `Status` each [N].
+      num_steps: the steps of each [N].
+      total: the robust sum of squares over sigma [N].
+      chi_square: the plain one [N].
+      misfit: without sigma [N].
+      gram: the weighted J'J [N, F, F].
+    """
+
+    free: np.ndarray
+    status: np.ndarray
+    num_steps: np.ndarray
+    total: np.ndarray
+    chi_square: np.ndarray
+    misfit: np.ndarray
+    gram: np.ndarray
+
+
+def run(many: ManyProblems, *, max_bytes: int | None, progress: bool) -> Ends:
+    """Fit all curves to their ends."""
+    num_curves, num_free = many.num_curves, len(many.layout.free_names)
+    ends = Ends(
+        free=np.empty([num_curves, num_free]),
+        status=np.zeros(num_curves, np.int32),
+        num_steps=np.zeros(num_curves, np.int32),
+        total=np.empty(num_curves),
+        chi_square=np.empty(num_curves),
+        misfit=np.empty(num_curves),
+        gram=np.empty([num_curves, num_free, num_free]),
+    )
+    devices = jax.local_devices()
+    size = _chunk_size(many, num_free, max_bytes, devices)
+    work = _Work(many, size, _programs_of(many))
+    with _bar(progress, num_curves) as bar:
+        _drive(work, ends, devices, bar)
+    return ends
+
+
+def round_length(num_steps: int) -> int:
+    """Return how many steps a chunk runs: a divisor of the budget where one suits."""
+    if num_steps <= _MOST_STEPS:
+        return num_steps
+    for length in range(_MOST_STEPS, _LEAST_STEPS - 1, -1):
+        if num_steps % length == 0:
+            return length
+    return _MOST_STEPS
+
+
+# ------------------------------------------------------------------- what is compiled
+
+
+def _begin(
+    code: Any, options: Any, is_eager: bool, free: Array, leaves: Any
+) -> FitState:
+    del options, is_eager, leaves
+    return jax.vmap(lambda start: fitting.init(start, code))(free)
+
+
+def _advance(
+    code: Any, options: Any, is_eager: bool, state: FitState, leaves: list[Array]
+) -> tuple[Any, ...]:
+    """Run some steps of every lane, and measure where each is."""
+    del is_eager
+    loss_fn, measure, optimizer, tolerance, box = code
+    structure, is_own, num_steps, _ = options
+
+    def one(state: FitState, leaves: list[Array]) -> tuple[Any, ...]:
+        inputs = jax.tree.unflatten(structure.value, leaves)
+        result = fitting.fit(
+            loss_fn,
+            None,
+            optimizer,
+            (inputs, jnp.zeros_like(inputs.y)),
+            num_steps=num_steps,
+            tolerance=tolerance,
+            projection=box,
+            record=(),
+            state=state,
+        )
+        measured = measure(result.params, inputs)
+        return result.state, result.params, result.status, measured
+
+    axes = [0 if own else None for own in is_own]
+    return jax.vmap(one, in_axes=(0, axes))(state, leaves)
+
+
+def _measure(
+    model: Partial,
+    layout: _tree.Static,
+    target: _tree.Static,
+    loss: _tree.Static,
+    free: Array,
+    inputs: Inputs,
+) -> tuple[Array, Array, Array, Array]:
+    """Return the robust sum, the plain one, the one without sigma, and J'J."""
+    residual_fn = functools.partial(
+        raw, model, layout.value, target.value, inputs=inputs
+    )
+    residual, push = jax.linearize(residual_fn, free)
+    columns = [push(row) for row in jnp.eye(free.size, dtype=free.dtype)]
+    weighted = residual
+    if inputs.scale is not None:
+        weighted = residual * inputs.scale
+        columns = [column * inputs.scale for column in columns]
+    chi_square = jnp.sum(weighted * weighted)
+    total = chi_square
+    if loss.value != "linear":
+        z = (weighted / inputs.f_scale) ** 2
+        total = inputs.f_scale**2 * jnp.sum(robust.rho(loss.value, z, jnp))
+        root = jnp.sqrt(robust.curvature(loss.value, z, jnp))
+        columns = [column * root for column in columns]
+    # Sums of products, for under vmap a dot of few columns is slow on a CPU.
+    size = len(columns)
+    sums = {
+        (i, j): jnp.sum(columns[i] * columns[j])
+        for i in range(size)
+        for j in range(i + 1)
+    }
+    gram = [[sums[max(i, j), min(i, j)] for j in range(size)] for i in range(size)]
+    stacked = jnp.stack([jnp.stack(row) for row in gram])
+    return total, chi_square, jnp.sum(residual * residual), stacked
+
+
+class _Programs(NamedTuple):
+    begin: Callable[..., Any]
+    advance: Callable[..., Any]
+    num_steps: int
+
+
+def _programs_of(many: ManyProblems) -> _Programs:
+    options, layout = many.options, many.layout
+    static = _tree.Static
+    parts = (many.model, static(layout), static(many.target), static(options.loss))
+    loss_fn = curve_loss(many.model, layout, many.target, options.loss)
+    box = None
+    if not many.bounds.are_open:
+        low, high = (
+            end[layout.free_places].astype(options.dtype) for end in many.bounds
+        )
+        box = Box(low, high)
+    optimizer = levenberg_marquardt()
+    num_steps = round_length(options.num_steps)
+    structure = jax.tree.structure(many.inputs)
+    advance_code = (
+        loss_fn,
+        Partial(_measure, *parts),
+        optimizer,
+        options.tolerance,
+        box,
+    )
+    advance_options = (static(structure), many.is_own, num_steps, many.model.func)
+    return _Programs(
+        functools.partial(_programs.call, _begin, optimizer, None),
+        functools.partial(_programs.call, _advance, advance_code, advance_options),
+        num_steps,
+    )
+
+
+# ------------------------------------------------------------------------- the chunks
+
+
+class _Work:
+    """What is left to do: curves not begun, and lanes that have not ended."""
+
+    def __init__(self, many: ManyProblems, size: int, programs: _Programs) -> None:
+        self.many, self.size, self.programs = many, size, programs
+        self.next = 0
+        self.waiting: collections.deque[tuple[int, Any]] = collections.deque()
+
+    def take(self, *, at_end: bool) -> tuple[np.ndarray, Any] | None:
+        """Return the lanes of the next chunk, with their states if they have begun."""
+        if len(self.waiting) >= self.size or (at_end and self.waiting):
+            taken = [
+                self.waiting.popleft() for _ in range(min(self.size, len(self.waiting)))
+            ]
+            states = jax.tree.map(lambda *rows: np.stack(rows), *(s for _, s in taken))
+            return np.array([lane for lane, _ in taken]), states
+        if self.next < self.many.num_curves:
+            begin, self.next = self.next, self.next + self.size
+            return np.arange(begin, min(self.next, self.many.num_curves)), None
+        return None
+
+    def begin(self, device: Any, lanes: np.ndarray, states: Any) -> Any:
+        """Set one chunk going on one device; return what it will find."""
+        many = self.many
+        full = np.resize(np.arange(len(lanes)), self.size)  # the last is filled up
+        with in_floats(many.options.dtype), jax.default_device(device):
+            leaves = many.rows(lanes[full])
+            if states is None:
+                places = many.layout.free_places
+                free = many.start[lanes[full]][:, places].astype(many.options.dtype)
+                state = self.programs.begin(free, leaves)
+            else:
+                state = jax.tree.map(lambda leaf: leaf[full], states)
+            return self.programs.advance(state, leaves)
+
+    def put(self, ends: Ends, lanes: np.ndarray, found: Any) -> int:
+        """Write what a chunk found; return how many lanes have ended."""
+        state, free, status, (total, chi_square, misfit, gram) = found
+        ends.free[lanes] = free
+        ends.num_steps[lanes] = state.step
+        ends.total[lanes], ends.chi_square[lanes] = total, chi_square
+        ends.misfit[lanes], ends.gram[lanes] = misfit, gram
+        ends.status[lanes] = status
+        is_open = (status == Status.COMPLETED) & (
+            state.step < self.many.options.num_steps
+        )
+        for k in np.flatnonzero(is_open):
+            row = jax.tree.map(lambda leaf, k=k: leaf[k].copy(), state)
+            self.waiting.append((int(lanes[k]), row))
+        return len(lanes) - int(is_open.sum())
+
+
+def _drive(work: _Work, ends: Ends, devices: list[Any], bar: Any) -> None:
+    """Keep the devices busy until nothing is left; dispatch does not wait for them."""
+    # Two programs at once on a CPU may wait for each other's threads, without end.
+    each = 1 if devices[0].platform == "cpu" else 2
+    running: collections.deque[tuple[np.ndarray, Any]] = collections.deque()
+    turns = itertools.cycle(devices)
+    while True:
+        while len(running) < each * len(devices):
+            taken = work.take(at_end=not running)
+            if taken is None:
+                break
+            lanes, states = taken
+            running.append((lanes, work.begin(next(turns), lanes, states)))
+        if not running:
+            return
+        lanes, found = running.popleft()
+        rows = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(lanes)], found)  # noqa: B023
+        bar.update(work.put(ends, lanes, rows))
+
+
+def _chunk_size(
+    many: ManyProblems, num_free: int, max_bytes: int | None, devices: list[Any]
+) -> int:
+    itemsize = np.dtype(many.options.dtype).itemsize
+    per_lane = itemsize * (many.target.size * (num_free + 8) + 4 * num_free**2 + 64)
+    limit = _DEFAULT_BYTES if max_bytes is None else max_bytes
+    if per_lane > limit:
+        raise ValueError(
+            f"fit_curves: `max_bytes` must hold one curve, about {per_lane:,} bytes, "
+            f"got {limit:,}."
+        )
+    most = _CHUNK if devices[0].platform == "cpu" else _MAX_CHUNK
+    return max(1, min(most, many.num_curves, limit // per_lane))
+
+
+def _bar(progress: bool, num_curves: int) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=num_curves, disable=not progress, unit="curve", leave=False)

@@ -1,0 +1,172 @@
+"""Many curves at once: `fit_curves`.
+
+Example:
+  >>> import numpy as np
+  >>> from phihat import fit_curves
+  >>> x = np.arange(5.0)
+  >>> y = np.outer([1.0, 2.0, 3.0], x)
+  >>> fits = fit_curves(lambda p, x: p["slope"] * x, x, y, {"slope": 1.0})
+  >>> fits.params["slope"].round(6).tolist()
+  [1.0, 2.0, 3.0]
+"""
+
+from typing import Any
+
+import numpy as np
+
+from phihat._core import checks as _checks
+from phihat._core.types import ModelFn, Params
+from phihat.curves import lanes, statistics
+from phihat.curves.many_problems import ManyProblems, prepare_many
+from phihat.curves.many_results import CurveFits
+
+__all__ = ["fit_curves"]
+
+
+def fit_curves(
+    model: ModelFn,
+    x: Any,
+    y: Any,
+    start: Params,
+    *,
+    mask: Any = None,
+    sigma: Any = None,
+    absolute_sigma: bool = False,
+    bounds: Any = None,
+    fixed: Any = None,
+    loss: str = "linear",
+    f_scale: float = 1.0,
+    nan_policy: str = "raise",
+    tolerance: Any = None,
+    num_steps: int = 1000,
+    dtype: Any = None,
+    max_bytes: int | None = None,
+    progress: bool = False,
+) -> CurveFits:
+    """Fit one model to many curves: as `fit_curve` for each, in one program.
+
+    The curves are fitted in chunks, on all local devices; those that have ended leave,
+    and one that fails disturbs no other.
+
+    Args:
+      model: `(params, x) -> prediction` of one curve.
+      x: of all curves, as in `fit_curve`; arrays [N, I, ...] are each curve's own.
+      y: [N, I] or [N, I, ...], a row for each curve; a list or a dict of curves, which
+        may differ in length if x is a list or a dict likewise; a DataFrame with a row
+        for each curve. Keys and row labels become the labels of the curves.
+      start: a first guess for every param; a leaf with a leading axis N is one for each
+        curve.
+      mask: bools [N, I], True where a point counts.
+      sigma: one number, [I] for all curves, [N, 1] or [N, I].
+      absolute_sigma: as in `fit_curve`, like all that follow.
+      bounds: of the params of every curve.
+      fixed: names of params that stay at their start, or a tree of bools.
+      loss: "linear", "soft_l1", "huber", "cauchy" or "arctan".
+      f_scale: where a robust loss begins to bend.
+      nan_policy: "raise", "omit" or "propagate".
+      tolerance: as in `fit`; by default fits end at the precision of the numbers.
+      num_steps: the budget of each curve.
+      dtype: float64 by default; float32 is faster, and good for 3 or 4 digits.
+      max_bytes: for the arrays of one chunk; 2 GiB by default.
+      progress: show a bar.
+
+    Returns:
+      `CurveFits`: arrays with a row for each curve; `fits[k]` reports on one.
+
+    Raises:
+      TypeError: an argument is of the wrong kind, or is traced.
+      ValueError: an argument has a wrong value. Both say what to do.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> def decay(params, t):
+      ...     return params["height"] * jnp.exp(-t / params["lifetime"])
+      >>> t = np.linspace(0.0, 5.0, 40)
+      >>> heights = np.linspace(1.0, 2.0, 100)
+      >>> noise = 0.01 * np.sin(np.arange(4000.0)).reshape(100, 40)
+      >>> y = heights[:, None] * np.exp(-t / 1.5) + noise
+      >>> fits = fit_curves(decay, t, y, {"height": 1.0, "lifetime": 1.0})
+      >>> table = fits.to_pandas()
+      >>> table.shape, bool(np.allclose(fits.params["lifetime"], 1.5, rtol=0.02))
+      ((100, 13), True)
+    """
+    call = "fit_curves"
+    if not isinstance(progress, bool):
+        raise TypeError(
+            f"{call}: `progress` must be True or False, got {_checks.brief(progress)}."
+        )
+    if max_bytes is not None:
+        _checks.check_count(call, "max_bytes", max_bytes)
+    many = prepare_many(
+        call,
+        model,
+        x,
+        y,
+        start,
+        mask=mask,
+        sigma=sigma,
+        absolute_sigma=absolute_sigma,
+        bounds=bounds,
+        fixed=fixed,
+        loss=loss,
+        f_scale=f_scale,
+        nan_policy=nan_policy,
+        tolerance=tolerance,
+        num_steps=num_steps,
+        dtype=dtype,
+    )
+    return _conclude(many, lanes.run(many, max_bytes=max_bytes, progress=progress))
+
+
+# ------------------------------------------------------------------------- private
+
+
+def _conclude(many: ManyProblems, ends: lanes.Ends) -> CurveFits:
+    layout = many.layout
+    places = layout.free_places
+    num_points = many.num_points
+    spare = num_points - places.size
+    known = many.options.absolute_sigma
+    free_covariance = statistics.covariance_of_gram(
+        ends.gram,
+        np.ones(len(spare)) if known else ends.total,
+        np.ones(len(spare)) if known else spare,
+    )
+    covariance = np.zeros([many.num_curves, layout.size, layout.size])
+    covariance[:, places[:, None], places[None, :]] = free_covariance
+    values = many.start.copy()
+    values[:, places] = ends.free
+    measures = statistics.quality(
+        ends.chi_square, ends.misfit, _scatter(many), num_points, places.size
+    )
+    low, high = many.bounds
+    at_bound = ((values <= low) | (values >= high)) & np.array(layout.free)
+    return CurveFits(
+        params=layout.as_tree(values),
+        errors=layout.as_tree(statistics.errors_of(covariance)),
+        names=layout.names,
+        covariance=covariance,
+        chi_square=measures.chi_square,
+        reduced_chi_square=measures.reduced_chi_square,
+        r_squared=measures.r_squared,
+        aic=measures.aic,
+        bic=measures.bic,
+        num_points=num_points,
+        num_steps=ends.num_steps,
+        status=ends.status,
+        at_bound=at_bound,
+        values=values,
+        labels=many.labels,
+        _many=many,
+    )
+
+
+def _scatter(many: ManyProblems) -> np.ndarray:
+    """Return the sum of squares of each y about its mean."""
+    y, mask = many.inputs.y, many.inputs.mask
+    if mask is None:
+        return len(y[0]) * np.var(y, axis=1, dtype=np.float64)
+    counts = np.maximum(mask.sum(1), 1)
+    mean = y.sum(1, dtype=np.float64) / counts  # zero where masked
+    return ((y.astype(np.float64) - mean[:, None]) ** 2 * mask).sum(1)

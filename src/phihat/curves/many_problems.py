@@ -1,0 +1,405 @@
+"""The arguments of `fit_curves`, brought to one form or refused by one sentence.
+
+Example:
+  >>> import numpy as np
+  >>> from phihat.curves import many_problems
+  >>> line = lambda params, x: params["slope"] * x
+  >>> x, y = np.arange(3.0), np.ones([2, 3])
+  >>> many = many_problems.prepare_many("fit_curves", line, x, y, {"slope": 1.0})
+  >>> many.num_curves, many.start.shape
+  (2, (2, 1))
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import PyTree
+
+from phihat._core import checks as _checks
+from phihat._core import tree as _tree
+from phihat.curves import missing, model_checks
+from phihat.curves.arrays import as_array, as_tree, refuse_traces
+from phihat.curves.param_names import Layout, describe
+from phihat.curves.problem import (
+    Bounds,
+    Options,
+    Problem,
+    as_bounds,
+    as_free,
+    check_options,
+    check_sigma,
+    check_start,
+    refuse_jit,
+)
+from phihat.curves.residuals import Inputs, Target
+
+__all__ = ["ManyProblems", "prepare_many"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ManyProblems:
+    """Many curves of one model.
+
+    Attributes:
+      model: `(params, x) -> prediction`.
+      layout: how the params of one curve lie in a vector.
+      bounds: of all params, for every curve.
+      target: the structure of one y.
+      start: all params, [N, P].
+      inputs: the numbers; what is each curve's own has a leading axis N.
+      is_own: of every leaf of `inputs`, whether it is each curve's own.
+      y: the data, [N, ...].
+      sigma: as `inputs` has one over it, or None.
+      labels: of the curves, or None.
+      options: what else was asked.
+    """
+
+    model: Partial
+    layout: Layout
+    bounds: Bounds
+    target: Target
+    start: np.ndarray
+    inputs: Inputs
+    is_own: tuple[bool, ...]
+    y: np.ndarray
+    sigma: Any
+    labels: Any
+    options: Options
+
+    @property
+    def num_curves(self) -> int:
+        """N."""
+        return len(self.start)
+
+    @property
+    def num_points(self) -> np.ndarray:
+        """How many real numbers of each y count, [N]."""
+        mask = self.inputs.mask
+        if mask is None:
+            return np.full(self.num_curves, self.target.size)
+        return mask.sum(1)
+
+    def rows(self, lanes: Any) -> list[Any]:
+        """Return the leaves of `inputs` for some of the curves."""
+        leaves = jax.tree.leaves(self.inputs)
+        return [
+            leaf[lanes] if own else leaf
+            for leaf, own in zip(leaves, self.is_own, strict=True)
+        ]
+
+    def one(self, k: int) -> Problem:
+        """Return the problem of one curve."""
+        inputs = jax.tree.unflatten(jax.tree.structure(self.inputs), self.rows(k))
+        sigma = self.sigma
+        if isinstance(sigma, np.ndarray) and sigma.shape[:1] == (self.num_curves,):
+            sigma = sigma[k] if sigma.ndim == self.y.ndim else sigma
+        mask = inputs.mask
+        y = self.y[k]
+        if mask is not None:
+            counts = self.target.unflatten(mask.astype(float)) != 0
+            y = np.where(counts, y, np.nan)
+        return Problem(
+            model=self.model,
+            layout=self.layout,
+            bounds=self.bounds,
+            target=self.target,
+            start=self.start[k],
+            inputs=inputs,
+            x=inputs.x,
+            y=y,
+            sigma=sigma,
+            options=dataclasses.replace(
+                self.options,
+                nan_policy="raise" if mask is None else "omit",
+            ),
+        )
+
+
+def prepare_many(
+    call: str,
+    model: Any,
+    x: Any,
+    y: Any,
+    start: Any,
+    *,
+    mask: Any = None,
+    sigma: Any = None,
+    absolute_sigma: bool = False,
+    bounds: Any = None,
+    fixed: Any = None,
+    loss: str = "linear",
+    f_scale: Any = 1.0,
+    nan_policy: str = "raise",
+    tolerance: Any = None,
+    num_steps: int = 1000,
+    dtype: Any = None,
+) -> ManyProblems:
+    """Check the arguments of `fit_curves` and return the problems that they make."""
+    refuse_jit(call)
+    options = check_options(
+        call,
+        absolute_sigma=absolute_sigma,
+        loss=loss,
+        f_scale=f_scale,
+        nan_policy=nan_policy,
+        tolerance=tolerance,
+        num_steps=num_steps,
+        dtype=dtype,
+        has_sigma=sigma is not None,
+    )
+    for name, value in (("start", start), ("x", x), ("y", y), ("mask", mask)):
+        refuse_traces(call, name, value)
+    if isinstance(model, (dict, list, tuple)):
+        raise TypeError(
+            f"{call}: `model` must be one function (params, x) for all curves; several "
+            "data sets with shared params are for `fit_curve`."
+        )
+    model_checks.check_signature(call, model)
+    model = _tree.as_partial(model, call, "model")
+    x, y, mask, labels = _align(call, x, y, mask)
+    num_curves = len(y)
+    layout, values = describe(call, start, num_lanes=num_curves)
+    box = as_bounds(call, layout, bounds)
+    layout = as_free(call, layout, fixed, box)
+    values = check_start(call, layout, values, box)
+    target = Target.of(y[0])
+    x, x_is_own = _own_x(call, x, y)
+    flat = _flat(y)
+    mask = _clean_mask(call, x, x_is_own, y, mask, nan_policy)
+    if mask is not None:
+        x = jax.tree.map(lambda leaf, own: _filled(leaf, own, mask, y), x, x_is_own)
+        repeat = 2 if np.iscomplexobj(y) else 1
+        mask = np.concatenate([mask.reshape(num_curves, -1)] * repeat, axis=1)
+        flat = np.where(mask, flat, 0.0)
+    sigma, scale, scale_is_own = _scale(call, sigma, y, mask)
+    cast = lambda leaf: np.asarray(leaf).astype(options.dtype, copy=False)  # noqa: E731
+    inputs = Inputs(
+        x=jax.tree.map(cast, x),
+        y=cast(flat),
+        fixed=cast(values),
+        mask=mask,
+        scale=None if scale is None else cast(scale),
+        f_scale=None if loss == "linear" else cast(options.f_scale),
+    )
+    is_own = Inputs(
+        x=x_is_own,
+        y=True,
+        fixed=True,
+        mask=None if mask is None else True,
+        scale=None if scale is None else scale_is_own,
+        f_scale=None if loss == "linear" else False,
+    )
+    many = ManyProblems(
+        model=model,
+        layout=layout,
+        bounds=box,
+        target=target,
+        start=values,
+        inputs=inputs,
+        is_own=tuple(jax.tree.leaves(is_own)),
+        y=y,
+        sigma=sigma,
+        labels=labels,
+        options=options,
+    )
+    num_free = len(layout.free_names)
+    if target.size < num_free:
+        raise ValueError(
+            f"{call}: {target.size} points in each curve cannot fit {num_free} params "
+            f"({', '.join(layout.free_names)}); measure more, or hold some by `fixed=`."
+        )
+    model_checks.check_model(
+        call, model, layout, target, many.one(0).inputs, options.dtype
+    )
+    return many
+
+
+# ------------------------------------------------------------------------- private
+
+
+def _align(
+    call: str, x: Any, y: Any, mask: Any
+) -> tuple[Any, np.ndarray, np.ndarray | None, Any]:
+    """Return y [N, I, ...], x, the mask, and labels; pad curves of several lengths."""
+    labels = None
+    if isinstance(y, Mapping):
+        labels = list(y)
+        if isinstance(x, Mapping) and set(x) == set(y):
+            x = [x[label] for label in labels]
+        y = [y[label] for label in labels]
+    elif hasattr(y, "columns") and hasattr(y, "index"):
+        labels = list(y.index)
+        y = y.to_numpy()
+    is_list = isinstance(y, (list, tuple)) and all(np.ndim(row) == 1 for row in y)
+    if is_list and len({len(row) for row in y}) > 1:
+        x, y, mask = _pad(call, x, y, mask)
+    elif isinstance(x, list) and x and all(np.ndim(row) >= 1 for row in x):
+        x = as_array(call, "x", x)
+    y = as_array(call, "y", y, allows_complex=True)
+    if y.size == 0:
+        raise ValueError(
+            f"{call}: `y` is empty, its shape is {list(y.shape)}: there is nothing to "
+            "fit."
+        )
+    if y.ndim < 2:
+        raise ValueError(
+            f"{call}: `y` must be [N, I], a row for each curve, got shape "
+            f"{list(y.shape)}; one curve is for `fit_curve`."
+        )
+    if mask is not None:
+        mask = np.asarray(mask)
+        if mask.dtype.kind != "b" or mask.shape not in (y.shape, y.shape[:2]):
+            raise ValueError(
+                f"{call}: `mask` must be bools of the shape of y, {list(y.shape)}, True "
+                f"where a point counts, got {_checks.brief(mask)}."
+            )
+        mask = np.broadcast_to(
+            mask.reshape(mask.shape + (1,) * (y.ndim - mask.ndim)), y.shape
+        )
+    return x, y, mask, labels
+
+
+def _pad(call: str, x: Any, y: Any, mask: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+    if mask is not None:
+        raise ValueError(
+            f"{call}: `mask` and curves of several lengths do not go together: the "
+            "lengths tell what counts."
+        )
+    lengths = [len(row) for row in y]
+    given = isinstance(x, (list, tuple)) and len(x) == len(y)
+    if not given or [np.size(row) for row in x] != lengths:
+        raise ValueError(
+            f"{call}: `y` has curves of {min(lengths)} to {max(lengths)} points, so "
+            "`x` must be a list with an x of the same length for each."
+        )
+    longest = max(lengths)
+    counts = np.arange(longest)[None] < np.array(lengths)[:, None]
+    rows = [
+        as_array(call, f"y[{k}]", row, allows_complex=True) for k, row in enumerate(y)
+    ]
+    padded_y = np.zeros([len(y), longest], np.result_type(*rows))
+    padded_x = np.zeros([len(y), longest])
+    for k, row in enumerate(rows):
+        padded_y[k, : lengths[k]] = row
+        points = as_array(call, f"x[{k}]", x[k])
+        padded_x[k] = np.pad(points, (0, longest - len(points)), mode="edge")
+    return padded_x, padded_y, counts
+
+
+def _own_x(call: str, x: Any, y: np.ndarray) -> tuple[PyTree, PyTree]:
+    """Return x as a tree, and which of its leaves are each curve's own."""
+    x = as_tree(call, "x", x)
+    own = jax.tree.map(lambda leaf: leaf.shape[:2] == y.shape[:2], x)
+    if isinstance(x, np.ndarray) and not own and y.shape[1] not in x.shape:
+        transposed = y.ndim == 2 and y.shape[0] in x.shape
+        cure = "; curves are the rows of y, so pass `y.T`" if transposed else ""
+        raise ValueError(
+            f"{call}: `x` has shape {list(x.shape)}, but each row of y "
+            f"{list(y.shape)} has {y.shape[1]} points{cure}."
+        )
+    return x, own
+
+
+def _flat(y: np.ndarray) -> np.ndarray:
+    rows = y.reshape(len(y), -1)
+    if np.iscomplexobj(rows):
+        return np.concatenate([rows.real, rows.imag], axis=1)
+    return rows
+
+
+def _clean_mask(
+    call: str,
+    x: PyTree,
+    is_own: PyTree,
+    y: np.ndarray,
+    mask: np.ndarray | None,
+    policy: str,
+) -> np.ndarray | None:
+    """Return which entries of y count, [N, I, ...], or None where all do."""
+    if policy == "propagate":
+        return mask
+    counted = y if mask is None else np.where(mask, y, 0.0)
+    own = jax.tree.leaves(is_own)
+    leaves = jax.tree.leaves(x)
+    shown = [
+        leaf
+        if mask is None or not is_each
+        else np.where(_rows_of(mask, leaf), leaf, 0.0)
+        for leaf, is_each in zip(leaves, own, strict=True)
+    ]
+    missing.check_finite(call, "y", counted, allows_nan=policy == "omit")
+    for leaf in shown:
+        missing.check_finite(call, "x", leaf, allows_nan=policy == "omit")
+    counts = np.ones(y.shape, bool) if mask is None else mask.copy()
+    counts &= ~np.isnan(counted)
+    for leaf, is_each in zip(shown, own, strict=True):
+        if not np.isnan(leaf).any():
+            continue
+        if not is_each and leaf.shape[0] != y.shape[1]:
+            raise ValueError(
+                f"{call}: `x` holds NaN, but its shape {list(leaf.shape)} does not tell "
+                "which points they belong to; leave those out yourself."
+            )
+        bad = np.isnan(leaf)
+        axis = 2 if is_each else 1
+        bad = bad.reshape(*bad.shape[:axis], -1).any(-1)
+        bad = np.broadcast_to(bad, y.shape[:2])
+        counts &= ~bad.reshape(bad.shape + (1,) * (y.ndim - 2))
+    return None if counts.all() else counts
+
+
+def _rows_of(mask: np.ndarray, leaf: np.ndarray) -> np.ndarray:
+    rows = mask.reshape(*mask.shape[:2], -1).any(-1)
+    return rows.reshape(rows.shape + (1,) * (leaf.ndim - 2))
+
+
+def _filled(
+    leaf: np.ndarray, is_own: bool, mask: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """Replace those x that do not count by a neighbour that does."""
+    if not is_own:
+        bad = np.isnan(leaf)
+        if not bad.any():
+            return leaf
+        rows = bad.reshape(len(leaf), -1).any(1)
+        return missing.fill(leaf, rows, 0) if not rows.all() else leaf
+    del y
+    rows = mask.reshape(*mask.shape[:2], -1).any(-1)
+    filled = leaf.copy()
+    for k in np.flatnonzero(~rows.all(1) & rows.any(1)):
+        filled[k] = missing.fill(leaf[k], ~rows[k], 0)
+    return filled
+
+
+def _scale(
+    call: str, sigma: Any, y: np.ndarray, mask: np.ndarray | None
+) -> tuple[Any, np.ndarray | None, bool]:
+    """Return sigma, one over it, and whether it is each curve's own."""
+    if sigma is None:
+        return None, None, False
+    sigma = as_array(call, "sigma", sigma)
+    if sigma.ndim == 0:
+        check_sigma(call, sigma, None)
+        return sigma, 1.0 / sigma, False
+    repeat = 2 if np.iscomplexobj(y) else 1
+    if sigma.shape in (y.shape[1:2], y.shape[1:]) and sigma.shape != y.shape:
+        check_sigma(call, sigma, None)
+        columns = sigma.reshape(sigma.shape + (1,) * (y.ndim - 1 - sigma.ndim))
+        flat = np.broadcast_to(columns, y.shape[1:]).ravel()
+        return sigma, 1.0 / np.concatenate([flat] * repeat), False
+    per_curve = sigma.ndim == 2 and sigma.shape == (len(y), 1)
+    if sigma.shape not in (y.shape, y.shape[:2]) and not per_curve:
+        raise ValueError(
+            f"{call}: `sigma` must be one number, [I] for all curves, [N, 1] or [N, I], "
+            f"where y is {list(y.shape)}, got shape {list(sigma.shape)}."
+        )
+    columns = sigma.reshape(sigma.shape + (1,) * (y.ndim - sigma.ndim))
+    full = np.broadcast_to(columns, y.shape)
+    flat = np.concatenate([full.reshape(len(y), -1)] * repeat, axis=1)
+    check_sigma(call, flat.ravel(), None if mask is None else mask.ravel())
+    counts = True if mask is None else mask
+    return full, np.where(counts, 1.0 / np.where(counts, flat, 1.0), 0.0), True

@@ -1,0 +1,199 @@
+"""What many fitted curves are: `CurveFits`, arrays with a row for each curve.
+
+Example:
+  >>> import numpy as np
+  >>> from phihat import fit_curves
+  >>> x = np.arange(4.0)
+  >>> fits = fit_curves(lambda p, x: p["slope"] * x, x, [x, 2 * x], {"slope": 1.0})
+  >>> fits.params["slope"].round(4).tolist()
+  [1.0, 2.0]
+"""
+
+import collections
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from phihat._core.types import Status
+from phihat.curves import statistics
+from phihat.curves.many_problems import ManyProblems
+from phihat.curves.report import status_words
+from phihat.curves.result import CurveFit
+from phihat.curves.single import conclude, ended
+
+__all__ = ["CurveFits"]
+
+_SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class CurveFits:
+    """Many fitted curves; `fits[k]` is the `CurveFit` of one, with its report.
+
+    Attributes:
+      params: a tree like `start`, every leaf with a leading axis N.
+      errors: the standard errors, likewise; infinite where the data do not determine a
+        param, NaN where the fit failed.
+      names: the name of every number among the params of one curve.
+      covariance: [N, P, P], in the order of the names; zeros where fixed.
+      chi_square: [N].
+      reduced_chi_square: [N].
+      r_squared: [N].
+      aic: [N], as lmfit defines it.
+      bic: [N], likewise.
+      num_points: how many real numbers of each y counted [N].
+      num_steps: the steps of each [N].
+      status: a `Status` each, as int32 [N].
+      at_bound: which params lie at a bound, [N, P].
+      values: the params as numbers, [N, P].
+      labels: of the curves, where y had some, or None.
+
+    Example:
+      >>> from phihat import fit_curves
+      >>> line = lambda p, x: p["slope"] * x
+      >>> fits = fit_curves(line, [1, 2, 3], [[1, 2, 3], [2, 4, 7]], {"slope": 1})
+      >>> len(fits), fits[1].names
+      (2, ('slope',))
+    """
+
+    params: Any
+    errors: Any
+    names: tuple[str, ...]
+    covariance: np.ndarray
+    chi_square: np.ndarray
+    reduced_chi_square: np.ndarray
+    r_squared: np.ndarray
+    aic: np.ndarray
+    bic: np.ndarray
+    num_points: np.ndarray
+    num_steps: np.ndarray
+    status: np.ndarray
+    at_bound: np.ndarray
+    values: np.ndarray
+    labels: Any
+    _many: ManyProblems
+
+    def __len__(self) -> int:
+        """Return the number of curves."""
+        return len(self.status)
+
+    def __getitem__(self, curve: Any) -> CurveFit:
+        """Return one curve by its number, or by its label."""
+        k = self._place(curve)
+        problem = self._many.one(k)
+        free = self.values[k][problem.layout.free_places]
+        result = ended(
+            free.astype(problem.options.dtype),
+            self.chi_square[k],
+            int(self.status[k]),
+            int(self.num_steps[k]),
+        )
+        return conclude(problem, result)
+
+    @property
+    def success(self) -> np.ndarray:
+        """Which curves converged, bools [N]."""
+        return self.status == Status.CONVERGED
+
+    def to_pandas(self) -> Any:
+        """Return a table with a row for each curve: params, errors, quality, status."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "CurveFits.to_pandas: the table needs pandas; install it with "
+                "`pip install pandas`."
+            ) from error
+        errors = statistics.errors_of(self.covariance)
+        columns: dict[str, Any] = {}
+        for place, name in enumerate(self.names):
+            columns[name] = self.values[:, place]
+            columns[f"{name}_error"] = errors[:, place]
+        columns |= {name: getattr(self, name) for name in _QUALITY}
+        columns["at_bound"] = self.at_bound.any(1)
+        columns["status"] = [Status(int(code)).name for code in self.status]
+        index = pandas.RangeIndex(len(self)) if self.labels is None else self.labels
+        return pandas.DataFrame(columns, index=pandas.Index(index, name="curve"))
+
+    def to_xarray(self) -> Any:
+        """Return a Dataset over curves and params."""
+        try:
+            import xarray
+        except ImportError as error:
+            raise ImportError(
+                "CurveFits.to_xarray: it needs xarray; install it with "
+                "`pip install xarray`."
+            ) from error
+        curves = np.arange(len(self)) if self.labels is None else list(self.labels)
+        both = ("curve", "param")
+        found = {
+            "value": (both, self.values),
+            "error": (both, statistics.errors_of(self.covariance)),
+            "covariance": (("curve", "param", "other"), self.covariance),
+            "status": ("curve", self.status),
+            "at_bound": (both, self.at_bound),
+        }
+        found |= {name: ("curve", getattr(self, name)) for name in _QUALITY}
+        names = list(self.names)
+        return xarray.Dataset(
+            found, coords={"curve": curves, "param": names, "other": names}
+        )
+
+    def __repr__(self) -> str:
+        """Report how many curves ended how, the params, and the first bad curves."""
+        counts = collections.Counter(int(code) for code in self.status)
+        how = ", ".join(
+            f"{number} {Status(code).name}" for code, number in counts.most_common()
+        )
+        reduced = self.reduced_chi_square[np.isfinite(self.reduced_chi_square)]
+        lines = [f"{len(self)} curves: {how}"]
+        width = max(len(name) for name in self.names)
+        errors = statistics.errors_of(self.covariance)
+        for place, name in enumerate(self.names):
+            column = self.values[:, place]
+            low, middle, high = np.nanquantile(column, [0.25, 0.5, 0.75])
+            known = errors[:, place][np.isfinite(errors[:, place])]
+            error = f"{np.median(known):.2g}" if known.size else "not known"
+            lines.append(
+                f"  {name:{width}}  median {middle:.5g}, quartiles {low:.5g} to "
+                f"{high:.5g}, median error {error}"
+            )
+        if reduced.size:
+            lines.append(f"  reduced chi-square: median {np.median(reduced):.4g}")
+        bad = np.flatnonzero(~self.success)
+        for k in bad[:_SHOWN]:
+            label = k if self.labels is None else self.labels[k]
+            words = status_words(int(self.status[k]), int(self.num_steps[k]))
+            lines.append(f"  curve {label}: {words}")
+        if len(bad) > _SHOWN:
+            lines.append(f"  ... {len(bad) - _SHOWN} more that did not converge")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook."""
+        import html
+
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+    def _place(self, curve: Any) -> int:
+        if self.labels is not None and curve in self.labels:
+            return list(self.labels).index(curve)
+        is_number = isinstance(curve, (int, np.integer))
+        if is_number and -len(self) <= curve < len(self):
+            return int(curve) % len(self)
+        raise IndexError(
+            f"CurveFits: there is no curve {curve!r}; there are {len(self)}, numbered "
+            "from 0."
+        )
+
+
+_QUALITY = (
+    "chi_square",
+    "reduced_chi_square",
+    "r_squared",
+    "aic",
+    "bic",
+    "num_points",
+    "num_steps",
+)
