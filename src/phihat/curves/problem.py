@@ -22,6 +22,7 @@ from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Box
+from phihat._engine import spec as _spec
 from phihat.curves import missing, model_checks, robust
 from phihat.curves.arrays import as_array, as_tree, refuse_traces
 from phihat.curves.param_names import Layout, describe, entries_of, one_tree
@@ -241,7 +242,7 @@ def check_options(
         loss=loss,
         f_scale=float(number),
         nan_policy=nan_policy,
-        tolerance=tolerance,
+        tolerance=_spec.as_tolerance(call, tolerance),
         num_steps=_checks.check_count(call, "num_steps", num_steps),
         dtype=as_dtype(call, dtype),
     )
