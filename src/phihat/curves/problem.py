@@ -248,7 +248,7 @@ def check_options(
     )
 
 
-def as_dtype(call: str, dtype: Any) -> np.dtype:
+def as_dtype(call: str, dtype: Any) -> Any:
     """Return float64 unless float32 is asked for."""
     try:
         found = np.dtype(np.float64 if dtype is None else dtype)
@@ -413,7 +413,7 @@ def _weights(
         return None, _whitener(call, sigma, target, mask)
     if isinstance(sigma, np.ndarray) and sigma.ndim == 0:
         check_sigma(call, sigma, None)
-        return 1.0 / sigma.real, None
+        return 1.0 / np.real(sigma), None
     if jax.tree.structure(sigma) != target.structure:
         raise ValueError(
             f"{call}: `sigma` must be one number or have the structure of y, "
@@ -445,7 +445,7 @@ def spread_rows(call: str, sigma: np.ndarray, shape: tuple[int, ...]) -> np.ndar
 
 def check_sigma(call: str, sigma: np.ndarray, mask: np.ndarray | None) -> None:
     """Check that standard deviations are positive and finite where they count."""
-    parts = [sigma.real, sigma.imag] if np.iscomplexobj(sigma) else [sigma]
+    parts = [np.real(sigma), np.imag(sigma)] if np.iscomplexobj(sigma) else [sigma]
     for part in parts:
         bad = ~((part > 0) & np.isfinite(part))
         if mask is not None:

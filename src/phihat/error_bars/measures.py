@@ -24,10 +24,10 @@ from jaxtyping import Array, Bool, Float
 from phihat import losses, products
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params
+from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
 from phihat.error_bars.doubts import Evidence, Setting
 from phihat.error_bars.profiles import profile
 from phihat.second_order import covariance
-from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
 
 __all__ = ["Places", "measure", "spread_out"]
 
