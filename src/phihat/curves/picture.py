@@ -48,7 +48,7 @@ def draw(fit: Any, problem: Any, axes: Any, level: float) -> Any:
     upper.set_ylabel("y")
     lower.set_ylabel("residual")
     lower.set_xlabel("x")
-    upper.set_title(f"{fit.model_name}: {_params_line(fit)}", fontsize=10)
+    upper.set_title(f"{fit.model_name}\n{_params_line(fit)}", fontsize=9)
     upper.legend(frameon=False, fontsize=9)
     return np.array([upper, lower], dtype=object)
 

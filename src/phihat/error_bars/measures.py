@@ -112,7 +112,8 @@ def measure(
         lowest=lowest,
         weakest=full(kind.weakest),
         rounding=kind.rounding,
-        rises=full(jax.vmap(jax.vmap(rise_fn))(paths)),
+        # Where a bound holds the minimum the loss falls beyond it: no parabola is due.
+        rises=full(jnp.where(jnp.any(active), 1.0, jax.vmap(jax.vmap(rise_fn))(paths))),
         at_bound=full(jnp.any(at_edge, axis=0)),
         beyond_bound=full((point + ends[0] < edges[0]) | (point + ends[1] > edges[1])),
         chi_square=kind.chi_square,
