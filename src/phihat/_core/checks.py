@@ -367,6 +367,11 @@ def _may_differ(leaf: Any) -> bool:
     return isinstance(leaf, int) or jnp.shape(leaf)[:1] == (0,)
 
 
+def _is_wide() -> bool:
+    """Tell whether 64 bits are switched on, in this thread."""
+    return bool(jnp.result_type(float) == jnp.float64)
+
+
 def _check_rows_exist(call: str, name: str, leaf: Any) -> None:
     if jnp.shape(leaf)[:1] == (0,):
         raise ValueError(
@@ -377,7 +382,7 @@ def _check_rows_exist(call: str, name: str, leaf: Any) -> None:
 
 def _check_integers(call: str, name: str, leaf: Any) -> None:
     """Refuse integers that 32 bits would wrap in silence."""
-    if jax.config.jax_enable_x64 or not isinstance(leaf, (np.ndarray, np.generic, int)):
+    if _is_wide() or not isinstance(leaf, (np.ndarray, np.generic, int)):
         return
     array = np.asarray(leaf)
     if array.dtype.kind not in "iu" or array.dtype.itemsize < 8 or not array.size:
@@ -395,7 +400,7 @@ def _check_integers(call: str, name: str, leaf: Any) -> None:
 def _warn_of_rounding(call: str, name: str, leaf: Any) -> None:
     """Say it where float32 cannot tell the numbers apart that float64 can."""
     is_wide = isinstance(leaf, np.ndarray) and leaf.dtype == np.float64
-    if not is_wide or jax.config.jax_enable_x64 or leaf.ndim == 0:
+    if not is_wide or _is_wide() or leaf.ndim == 0:
         return
     rows = leaf.reshape(leaf.shape[0], -1)[: max(_FEW // max(leaf[0].size, 1), 1)]
     low, high = rows.min(0, initial=np.inf), rows.max(0, initial=-np.inf)

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 from phihat._core import checks as _checks
@@ -73,7 +74,9 @@ def as_tree(call: str, name: str, value: Any, *, allows_complex: bool = False) -
 def is_one_array(value: Any) -> bool:
     """Tell a list or a tuple of numbers, which is one array, from one of arrays."""
     return isinstance(value, (list, tuple)) and all(
-        isinstance(entry, numbers.Number) or np.ndim(entry) == 0 for entry in value
+        isinstance(entry, numbers.Number)
+        or (not isinstance(entry, (dict, list, tuple)) and np.ndim(entry) == 0)
+        for entry in value
     )
 
 
@@ -105,7 +108,7 @@ def _plain_array(call: str, name: str, value: Any) -> np.ndarray:
             "own entry of a dict, or pad them with NaN and pass "
             'nan_policy="omit".'
         ) from None
-    if array.dtype.kind == "V" and jax.dtypes.issubdtype(array.dtype, np.floating):
+    if array.dtype.kind == "V" and jnp.issubdtype(array.dtype, jnp.floating):
         return array.astype(np.float32)
     return array
 

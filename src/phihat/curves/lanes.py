@@ -11,13 +11,13 @@ Example:
 
 import collections
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jax.tree_util import Partial
 from jaxtyping import Array
 
@@ -79,9 +79,15 @@ def run(many: ManyProblems, *, max_bytes: int | None, progress: bool) -> Ends:
     )
     devices = jax.local_devices()
     size = _chunk_size(many, num_free, max_bytes, devices)
-    work = _Work(many, size, _programs_of(many))
+    mesh = None
+    if len(devices) > 1 and num_curves > size:
+        mesh = Mesh(np.array(devices), ("lanes",))
+        size *= len(devices)
+    # Two programs at once on a CPU may wait for each other's threads, without end.
+    most = 1 if devices[0].platform == "cpu" else 2
+    work = _Work(many, size, _programs_of(many, mesh))
     with _bar(progress, num_curves) as bar:
-        _drive(work, ends, devices, bar)
+        _drive(work, ends, most, bar)
     return ends
 
 
@@ -111,7 +117,7 @@ def _advance(
     """Run some steps of every lane, and measure where each is."""
     del is_eager
     loss_fn, measure, optimizer, tolerance, box = code
-    structure, is_own, num_steps, _ = options
+    structure, is_own, num_steps, mesh, _ = options
 
     def one(state: FitState, leaves: list[Array]) -> tuple[Any, ...]:
         inputs = jax.tree.unflatten(structure.value, leaves)
@@ -130,7 +136,18 @@ def _advance(
         return result.state, result.params, result.status, measured
 
     axes = [0 if own else None for own in is_own]
-    return jax.vmap(one, in_axes=(0, axes))(state, leaves)
+    advance = jax.vmap(one, in_axes=(0, axes))
+    if mesh is None:
+        return advance(state, leaves)
+    # Each device loops over its own lanes, and none waits for another's.
+    split, whole = PartitionSpec("lanes"), PartitionSpec()
+    return jax.shard_map(
+        advance,
+        mesh=mesh,
+        in_specs=(split, [split if own else whole for own in is_own]),
+        out_specs=split,
+        check_vma=False,
+    )(state, leaves)
 
 
 def _measure(
@@ -176,7 +193,7 @@ class _Programs(NamedTuple):
     num_steps: int
 
 
-def _programs_of(many: ManyProblems) -> _Programs:
+def _programs_of(many: ManyProblems, mesh: Mesh | None) -> _Programs:
     options, layout = many.options, many.layout
     static = _tree.Static
     parts = (many.model, static(layout), static(many.target), static(options.loss))
@@ -197,7 +214,8 @@ def _programs_of(many: ManyProblems) -> _Programs:
         options.tolerance,
         box,
     )
-    advance_options = (static(structure), many.is_own, num_steps, many.model.func)
+    function = many.model.func
+    advance_options = (static(structure), many.is_own, num_steps, mesh, function)
     return _Programs(
         functools.partial(_programs.call, _begin, optimizer, None),
         functools.partial(_programs.call, _advance, advance_code, advance_options),
@@ -214,33 +232,37 @@ class _Work:
     def __init__(self, many: ManyProblems, size: int, programs: _Programs) -> None:
         self.many, self.size, self.programs = many, size, programs
         self.next = 0
-        self.waiting: collections.deque[tuple[int, Any]] = collections.deque()
+        self.waiting: list[tuple[np.ndarray, Any]] = []
 
     def take(self, *, at_end: bool) -> tuple[np.ndarray, Any] | None:
         """Return the lanes of the next chunk, with their states if they have begun."""
-        if len(self.waiting) >= self.size or (at_end and self.waiting):
-            taken = [
-                self.waiting.popleft() for _ in range(min(self.size, len(self.waiting)))
-            ]
-            states = jax.tree.map(lambda *rows: np.stack(rows), *(s for _, s in taken))
-            return np.array([lane for lane, _ in taken]), states
+        num_waiting = sum(len(lanes) for lanes, _ in self.waiting)
+        if num_waiting >= self.size or (at_end and num_waiting):
+            lanes, states = jax.tree.map(
+                lambda *blocks: np.concatenate(blocks), *self.waiting
+            )
+            first, rest = slice(self.size), slice(self.size, None)
+            self.waiting = []
+            if num_waiting > self.size:
+                self.waiting = [(lanes[rest], _rows(states, rest))]
+            return lanes[first], _rows(states, first)
         if self.next < self.many.num_curves:
             begin, self.next = self.next, self.next + self.size
             return np.arange(begin, min(self.next, self.many.num_curves)), None
         return None
 
-    def begin(self, device: Any, lanes: np.ndarray, states: Any) -> Any:
-        """Set one chunk going on one device; return what it will find."""
+    def begin(self, lanes: np.ndarray, states: Any) -> Any:
+        """Set one chunk going; return what it will find."""
         many = self.many
         full = np.resize(np.arange(len(lanes)), self.size)  # the last is filled up
-        with in_floats(many.options.dtype), jax.default_device(device):
+        with in_floats(many.options.dtype):
             leaves = many.rows(lanes[full])
             if states is None:
                 places = many.layout.free_places
                 free = many.start[lanes[full]][:, places].astype(many.options.dtype)
                 state = self.programs.begin(free, leaves)
             else:
-                state = jax.tree.map(lambda leaf: leaf[full], states)
+                state = _rows(states, full)
             return self.programs.advance(state, leaves)
 
     def put(self, ends: Ends, lanes: np.ndarray, found: Any) -> int:
@@ -254,30 +276,29 @@ class _Work:
         is_open = (status == Status.COMPLETED) & (
             state.step < self.many.options.num_steps
         )
-        for k in np.flatnonzero(is_open):
-            row = jax.tree.map(lambda leaf, k=k: leaf[k].copy(), state)
-            self.waiting.append((int(lanes[k]), row))
+        if is_open.any():
+            self.waiting.append((lanes[is_open], _rows(state, is_open)))
         return len(lanes) - int(is_open.sum())
 
 
-def _drive(work: _Work, ends: Ends, devices: list[Any], bar: Any) -> None:
-    """Keep the devices busy until nothing is left; dispatch does not wait for them."""
-    # Two programs at once on a CPU may wait for each other's threads, without end.
-    each = 1 if devices[0].platform == "cpu" else 2
+def _rows(tree: Any, rows: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[rows], tree)
+
+
+def _drive(work: _Work, ends: Ends, most: int, bar: Any) -> None:
+    """Keep so many chunks at work until nothing is left; none is waited for at once."""
     running: collections.deque[tuple[np.ndarray, Any]] = collections.deque()
-    turns = itertools.cycle(devices)
     while True:
-        while len(running) < each * len(devices):
+        while len(running) < most:
             taken = work.take(at_end=not running)
             if taken is None:
                 break
-            lanes, states = taken
-            running.append((lanes, work.begin(next(turns), lanes, states)))
+            running.append((taken[0], work.begin(*taken)))
         if not running:
             return
         lanes, found = running.popleft()
-        rows = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(lanes)], found)  # noqa: B023
-        bar.update(work.put(ends, lanes, rows))
+        found = _rows(jax.tree.map(np.asarray, found), slice(len(lanes)))
+        bar.update(work.put(ends, lanes, found))
 
 
 def _chunk_size(

@@ -162,7 +162,7 @@ def _conclude(many: ManyProblems, ends: lanes.Ends) -> CurveFits:
     )
 
 
-def _scatter(many: ManyProblems) -> np.ndarray:
+def _scatter(many: ManyProblems) -> Any:
     """Return the sum of squares of each y about its mean."""
     y, mask = many.inputs.y, many.inputs.mask
     if mask is None:

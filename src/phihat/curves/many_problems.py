@@ -81,7 +81,7 @@ class ManyProblems:
         mask = self.inputs.mask
         if mask is None:
             return np.full(self.num_curves, self.target.size)
-        return mask.sum(1)
+        return np.sum(mask, axis=1)
 
     def rows(self, lanes: Any) -> list[Any]:
         """Return the leaves of `inputs` for some of the curves."""
@@ -171,7 +171,7 @@ def prepare_many(
     flat = _flat(y)
     mask = _clean_mask(call, x, x_is_own, y, mask, nan_policy)
     if mask is not None:
-        x = jax.tree.map(lambda leaf, own: _filled(leaf, own, mask, y), x, x_is_own)
+        x = jax.tree.map(lambda leaf, own: _filled(leaf, own, mask), x, x_is_own)
         repeat = 2 if np.iscomplexobj(y) else 1
         mask = np.concatenate([mask.reshape(num_curves, -1)] * repeat, axis=1)
         flat = np.where(mask, flat, 0.0)
@@ -254,8 +254,8 @@ def _align(
         mask = np.asarray(mask)
         if mask.dtype.kind != "b" or mask.shape not in (y.shape, y.shape[:2]):
             raise ValueError(
-                f"{call}: `mask` must be bools of the shape of y, {list(y.shape)}, True "
-                f"where a point counts, got {_checks.brief(mask)}."
+                f"{call}: `mask` must be bools of the shape of y, {list(y.shape)}, "
+                f"True where a point counts, got {_checks.brief(mask)}."
             )
         mask = np.broadcast_to(
             mask.reshape(mask.shape + (1,) * (y.ndim - mask.ndim)), y.shape
@@ -307,7 +307,7 @@ def _own_x(call: str, x: Any, y: np.ndarray) -> tuple[PyTree, PyTree]:
 def _flat(y: np.ndarray) -> np.ndarray:
     rows = y.reshape(len(y), -1)
     if np.iscomplexobj(rows):
-        return np.concatenate([rows.real, rows.imag], axis=1)
+        return np.concatenate([np.real(rows), np.imag(rows)], axis=1)
     return rows
 
 
@@ -334,41 +334,38 @@ def _clean_mask(
     missing.check_finite(call, "y", counted, allows_nan=policy == "omit")
     for leaf in shown:
         missing.check_finite(call, "x", leaf, allows_nan=policy == "omit")
-    counts = np.ones(y.shape, bool) if mask is None else mask.copy()
-    counts &= ~np.isnan(counted)
+    counts = np.array(~np.isnan(counted))
+    if mask is not None:
+        counts &= mask
     for leaf, is_each in zip(shown, own, strict=True):
         if not np.isnan(leaf).any():
             continue
         if not is_each and leaf.shape[0] != y.shape[1]:
             raise ValueError(
-                f"{call}: `x` holds NaN, but its shape {list(leaf.shape)} does not tell "
-                "which points they belong to; leave those out yourself."
+                f"{call}: `x` holds NaN, but its shape {list(leaf.shape)} does not "
+                "tell which points they belong to; leave those out yourself."
             )
-        bad = np.isnan(leaf)
         axis = 2 if is_each else 1
-        bad = bad.reshape(*bad.shape[:axis], -1).any(-1)
+        bad = np.isnan(leaf).reshape((*leaf.shape[:axis], -1)).any(-1)
         bad = np.broadcast_to(bad, y.shape[:2])
         counts &= ~bad.reshape(bad.shape + (1,) * (y.ndim - 2))
     return None if counts.all() else counts
 
 
 def _rows_of(mask: np.ndarray, leaf: np.ndarray) -> np.ndarray:
-    rows = mask.reshape(*mask.shape[:2], -1).any(-1)
+    rows: Any = mask.reshape((*mask.shape[:2], -1)).any(-1)
     return rows.reshape(rows.shape + (1,) * (leaf.ndim - 2))
 
 
-def _filled(
-    leaf: np.ndarray, is_own: bool, mask: np.ndarray, y: np.ndarray
-) -> np.ndarray:
+def _filled(leaf: np.ndarray, is_own: bool, mask: np.ndarray) -> np.ndarray:
     """Replace those x that do not count by a neighbour that does."""
     if not is_own:
         bad = np.isnan(leaf)
         if not bad.any():
             return leaf
-        rows = bad.reshape(len(leaf), -1).any(1)
+        rows: Any = bad.reshape(len(leaf), -1).any(1)
         return missing.fill(leaf, rows, 0) if not rows.all() else leaf
-    del y
-    rows = mask.reshape(*mask.shape[:2], -1).any(-1)
+    rows: Any = mask.reshape((*mask.shape[:2], -1)).any(-1)
     filled = leaf.copy()
     for k in np.flatnonzero(~rows.all(1) & rows.any(1)):
         filled[k] = missing.fill(leaf[k], ~rows[k], 0)
@@ -394,8 +391,8 @@ def _scale(
     per_curve = sigma.ndim == 2 and sigma.shape == (len(y), 1)
     if sigma.shape not in (y.shape, y.shape[:2]) and not per_curve:
         raise ValueError(
-            f"{call}: `sigma` must be one number, [I] for all curves, [N, 1] or [N, I], "
-            f"where y is {list(y.shape)}, got shape {list(sigma.shape)}."
+            f"{call}: `sigma` must be one number, [I] for all curves, [N, 1] or "
+            f"[N, I], where y is {list(y.shape)}, got shape {list(sigma.shape)}."
         )
     columns = sigma.reshape(sigma.shape + (1,) * (y.ndim - sigma.ndim))
     full = np.broadcast_to(columns, y.shape)

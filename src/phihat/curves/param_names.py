@@ -220,11 +220,12 @@ def _numbers(call: str, name: str, node: Any) -> Any:
             key: _numbers(call, f"{name}[{key!r}]", entry)
             for key, entry in node.items()
         }
-    if isinstance(node, tuple) and hasattr(node, "_fields"):
+    fields = getattr(node, "_fields", None)
+    if isinstance(node, tuple) and fields is not None:
         return type(node)(
             *(
                 _numbers(call, f"{name}.{key}", entry)
-                for key, entry in zip(node._fields, node, strict=True)
+                for key, entry in zip(fields, node, strict=True)
             )
         )
     if isinstance(node, (list, tuple)) and not is_one_array(node):

@@ -26,9 +26,8 @@ def draw(fit: Any, problem: Any, axes: Any, level: float) -> Any:
       ImportError: matplotlib is missing.
       ValueError: the data are no curve over one x.
     """
-    x, y = problem.x, problem.y
-    if isinstance(x, dict) and len(x) == 1:
-        ((_, x),) = x.items()
+    y: Any = problem.y
+    x = _only(problem.x)
     is_plain = isinstance(x, np.ndarray) and isinstance(y, np.ndarray)
     if not is_plain or x.shape != y.shape or x.ndim != 1 or np.iscomplexobj(y):
         raise ValueError(
@@ -49,12 +48,18 @@ def draw(fit: Any, problem: Any, axes: Any, level: float) -> Any:
     upper.set_ylabel("y")
     lower.set_ylabel("residual")
     lower.set_xlabel("x")
-    upper.set_title(f"{fit.model_name}: {_params_line(fit)}", fontsize=10)
+    upper.set_title(f"{fit.model_name}\n{_params_line(fit)}", fontsize=9)
     upper.legend(frameon=False, fontsize=9)
     return np.array([upper, lower], dtype=object)
 
 
 # ------------------------------------------------------------------------- private
+
+
+def _only(x: Any) -> Any:
+    """Return the one column of a table of one column, else x itself."""
+    is_table = isinstance(x, dict) and len(x) == 1
+    return next(iter(x.values())) if is_table else x
 
 
 def _make_axes() -> Any:

@@ -22,6 +22,7 @@ from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Box
+from phihat._engine import spec as _spec
 from phihat.curves import missing, model_checks, robust
 from phihat.curves.arrays import as_array, as_tree, refuse_traces
 from phihat.curves.param_names import Layout, describe, entries_of, one_tree
@@ -241,13 +242,13 @@ def check_options(
         loss=loss,
         f_scale=float(number),
         nan_policy=nan_policy,
-        tolerance=tolerance,
+        tolerance=_spec.as_tolerance(call, tolerance),
         num_steps=_checks.check_count(call, "num_steps", num_steps),
         dtype=as_dtype(call, dtype),
     )
 
 
-def as_dtype(call: str, dtype: Any) -> np.dtype:
+def as_dtype(call: str, dtype: Any) -> Any:
     """Return float64 unless float32 is asked for."""
     try:
         found = np.dtype(np.float64 if dtype is None else dtype)
@@ -412,7 +413,7 @@ def _weights(
         return None, _whitener(call, sigma, target, mask)
     if isinstance(sigma, np.ndarray) and sigma.ndim == 0:
         check_sigma(call, sigma, None)
-        return 1.0 / sigma.real, None
+        return 1.0 / np.real(sigma), None
     if jax.tree.structure(sigma) != target.structure:
         raise ValueError(
             f"{call}: `sigma` must be one number or have the structure of y, "
@@ -444,7 +445,7 @@ def spread_rows(call: str, sigma: np.ndarray, shape: tuple[int, ...]) -> np.ndar
 
 def check_sigma(call: str, sigma: np.ndarray, mask: np.ndarray | None) -> None:
     """Check that standard deviations are positive and finite where they count."""
-    parts = [sigma.real, sigma.imag] if np.iscomplexobj(sigma) else [sigma]
+    parts = [np.real(sigma), np.imag(sigma)] if np.iscomplexobj(sigma) else [sigma]
     for part in parts:
         bad = ~((part > 0) & np.isfinite(part))
         if mask is not None:

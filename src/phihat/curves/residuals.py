@@ -22,11 +22,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from phihat import losses
 from phihat._core import tree as _tree
-from phihat._core.types import Params
+from phihat._core.types import LossFn, Params
 from phihat.curves import robust
 from phihat.curves.param_names import Layout
 
@@ -57,12 +57,12 @@ class Inputs:
     """
 
     x: PyTree
-    y: Float[Array, " n"]
-    fixed: Float[Array, " P"]
-    mask: Bool[Array, " n"] | None = None
-    scale: Float[Array, "..."] | None = None
-    whitener: Float[Array, "n n"] | None = None
-    f_scale: Float[Array, ""] | None = None
+    y: Any
+    fixed: Any
+    mask: Any = None
+    scale: Any = None
+    whitener: Any = None
+    f_scale: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +137,7 @@ def each_model(models: Any, params: Params, x: Any) -> Any:
     return tuple(model(params, part) for model, part in pairs)
 
 
-def curve_loss(model: Partial, layout: Layout, target: Target, loss: str) -> Partial:
+def curve_loss(model: Partial, layout: Layout, target: Target, loss: str) -> LossFn:
     """Return the sum of squares `(free [F], (inputs, zeros [n])) -> []` of a curve."""
     static = _tree.Static
     return losses.least_squares(

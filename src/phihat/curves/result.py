@@ -321,7 +321,7 @@ def _wide(leaf: Any) -> np.ndarray:
 def _error_of(jacobian: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     """Return the root of g' C g, of real and imaginary parts apart."""
     if np.iscomplexobj(jacobian):
-        real, imaginary = jacobian.real, jacobian.imag
+        real, imaginary = np.real(jacobian), np.imag(jacobian)
         return _error_of(real, covariance) + 1j * _error_of(imaginary, covariance)
     with np.errstate(invalid="ignore"):
         return np.sqrt(np.einsum("...i,ij,...j->...", jacobian, covariance, jacobian))
@@ -329,7 +329,7 @@ def _error_of(jacobian: np.ndarray, covariance: np.ndarray) -> np.ndarray:
 
 def _add_squares(error: np.ndarray, noise: np.ndarray) -> np.ndarray:
     if np.iscomplexobj(error):
-        return np.hypot(error.real, noise) + 1j * np.hypot(error.imag, noise)
+        return np.hypot(np.real(error), noise) + 1j * np.hypot(np.imag(error), noise)
     return np.hypot(error, noise)
 
 

@@ -86,8 +86,9 @@ def encode(value: Any) -> Any:
         return {"array": encode(value.tolist()), "dtype": value.dtype.str}
     if isinstance(value, dict):
         return {"dict": [[encode(key), encode(entry)] for key, entry in value.items()]}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return encode(value._asdict())
+    fields = getattr(value, "_fields", None)
+    if isinstance(value, tuple) and fields is not None:
+        return encode(dict(zip(fields, value, strict=True)))
     if isinstance(value, tuple):
         return {"tuple": [encode(entry) for entry in value]}
     if isinstance(value, list):

@@ -189,19 +189,19 @@ def conclude(problem: Problem, result: FitResult) -> CurveFit:
 
 def ended(free: np.ndarray, loss: Any, status: int, num_steps: int) -> FitResult:
     """Return the result of a fit that ended elsewhere: in a file, or in a chunk."""
-    nowhere = np.asarray(-1, np.int32)
-    return FitResult(
-        params=free,
-        loss=np.asarray(loss),
-        grad_norm=np.asarray(np.nan),
-        history={},
-        status=np.asarray(status, np.int32),
-        num_steps=np.asarray(num_steps, np.int32),
-        state=None,
-        nonfinite_leaf=nowhere,
-        nonfinite_data_leaf=nowhere,
-        data_paths=(),
-    )
+    fields: dict[str, Any] = {
+        "params": free,
+        "loss": np.asarray(loss),
+        "grad_norm": np.asarray(np.nan),
+        "history": {},
+        "status": np.asarray(status, np.int32),
+        "num_steps": np.asarray(num_steps, np.int32),
+        "state": None,
+        "nonfinite_leaf": np.asarray(-1, np.int32),
+        "nonfinite_data_leaf": np.asarray(-1, np.int32),
+        "data_paths": (),
+    }
+    return FitResult(**fields)
 
 
 def rebuild(fields: dict[str, Any], model: Any) -> CurveFit:

@@ -194,8 +194,8 @@ SENTENCES: dict[str, str] = {
     "by up to {distance:.2g}: let the fit converge first",
     "correlation": "{entries} are correlated beyond 0.999: the data tell them together "
     "and hardly apart",
-    "bounds": "{entries} lie at the edge of the box, where an interval on both sides "
-    "means little",
+    "bounds": "the box ends at the fitted {entries}, and an interval on both sides of "
+    "its end means little",
     "beyond": "the interval of {entries} reaches beyond the box",
     "freedom": "with {number:.0f} degrees of freedom the scatter itself is known to "
     "{scatter:.0%} only",

@@ -24,10 +24,10 @@ from jaxtyping import Array, Bool, Float
 from phihat import losses, products
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params
+from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
 from phihat.error_bars.doubts import Evidence, Setting
 from phihat.error_bars.profiles import profile
 from phihat.second_order import covariance
-from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
 
 __all__ = ["Places", "measure", "spread_out"]
 
@@ -112,7 +112,8 @@ def measure(
         lowest=lowest,
         weakest=full(kind.weakest),
         rounding=kind.rounding,
-        rises=full(jax.vmap(jax.vmap(rise_fn))(paths)),
+        # Where a bound holds the minimum the loss falls beyond it: no parabola is due.
+        rises=full(jnp.where(jnp.any(active), 1.0, jax.vmap(jax.vmap(rise_fn))(paths))),
         at_bound=full(jnp.any(at_edge, axis=0)),
         beyond_bound=full((point + ends[0] < edges[0]) | (point + ends[1] > edges[1])),
         chi_square=kind.chi_square,

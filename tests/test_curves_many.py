@@ -1,0 +1,201 @@
+"""Many curves at once: as each alone, and what becomes of those that fail."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas
+import pytest
+import scipy.stats
+
+from phihat import Status, fit_curve, fit_curves
+from phihat.curves import lanes
+
+T = np.linspace(0.0, 5.0, 25)
+START = {"tau": 1.0, "height": 1.0}
+
+
+def decay(params, t):
+    return params["height"] * jnp.exp(-t / params["tau"])
+
+
+def many_decays(num_curves=7, noise=0.02, seed=3):
+    rng = np.random.default_rng(seed)
+    tau = rng.uniform(0.5, 3.0, num_curves)
+    height = rng.uniform(1.0, 4.0, num_curves)
+    curves = height[:, None] * np.exp(-T / tau[:, None])
+    return curves + noise * rng.normal(size=curves.shape), tau, height
+
+
+MANY, TAU, HEIGHT = many_decays()
+
+
+def expect_as_alone(fits, k, fit):
+    assert fits.status[k] == Status.CONVERGED
+    np.testing.assert_allclose(fits.values[k], fit.values, rtol=1e-6)
+    np.testing.assert_allclose(fits.covariance[k], fit.covariance, rtol=1e-5)
+    for name in ("chi_square", "reduced_chi_square", "r_squared", "aic", "bic"):
+        np.testing.assert_allclose(
+            getattr(fits, name)[k], getattr(fit, name), rtol=1e-7
+        )
+    assert fits.num_points[k] == fit.num_points
+
+
+OPTIONS = {
+    "plain": {},
+    "sigma of rows": {"sigma": np.linspace(0.01, 0.03, 25)},
+    "known sigma": {"sigma": 0.02, "absolute_sigma": True},
+    "robust": {"loss": "soft_l1", "f_scale": 0.05},
+    "fixed": {"fixed": ["tau"]},
+    "bounds": {"bounds": {"tau": (0.1, 1.2)}},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_each_curve_is_as_alone(name):
+    options = OPTIONS[name]
+    fits = fit_curves(decay, T, MANY, START, **options)
+    assert fits.success.all()
+    for k in (0, 6):
+        alone = fit_curve(decay, T, MANY[k], START, **options)
+        expect_as_alone(fits, k, alone)
+        assert fits[k].values == pytest.approx(alone.values)
+        assert fits[k].status.startswith("converged")
+    assert fits.params["tau"].shape == fits.errors["tau"].shape == (7,)
+
+
+def test_each_curve_has_its_own_x_sigma_and_start():
+    x = np.stack([T + 0.1 * k for k in range(7)])
+    sigma = np.full(MANY.shape, 0.02) * np.arange(1, 8)[:, None]
+    fits = fit_curves(decay, x, MANY, {"tau": TAU, "height": 1.0}, sigma=sigma)
+    fit = fit_curve(decay, x[4], MANY[4], {"tau": TAU[4], "height": 1}, sigma=sigma[4])
+    expect_as_alone(fits, 4, fit)
+
+
+def test_chunks_and_rounds_change_nothing(monkeypatch):
+    whole = fit_curves(decay, T, MANY, START)
+    monkeypatch.setattr(lanes, "_CHUNK", 3)
+    monkeypatch.setattr(lanes, "round_length", lambda budget: 2)
+    cut = fit_curves(decay, T, MANY, START, progress=False)
+    np.testing.assert_allclose(cut.values, whole.values, rtol=1e-9)
+    np.testing.assert_array_equal(cut.num_steps, whole.num_steps)
+    np.testing.assert_array_equal(cut.status, whole.status)
+
+
+def test_curves_of_several_lengths():
+    lengths = [25, 18, 9]
+    x = {f"run {k}": T[:n] for k, n in enumerate(lengths)}
+    y = {f"run {k}": MANY[k, :n] for k, n in enumerate(lengths)}
+    fits = fit_curves(decay, x, y, START)
+    for k, n in enumerate(lengths):
+        expect_as_alone(fits, k, fit_curve(decay, T[:n], MANY[k, :n], START))
+    assert list(fits.to_pandas().index) == list(x)
+    assert fits["run 2"].num_points == 9
+    listed = fit_curves(decay, list(x.values()), list(y.values()), START)
+    np.testing.assert_array_equal(listed.values, fits.values)
+
+
+def test_masks_and_missing_points_do_not_count():
+    y, mask = MANY.copy(), np.ones(MANY.shape, bool)
+    y[2, 5], mask[2, 5] = np.nan, False
+    kept = np.arange(25) != 5
+    wanted = fit_curve(decay, T[kept], MANY[2, kept], START)
+    omitted = fit_curves(decay, T, y, START, nan_policy="omit")
+    masked = fit_curves(decay, T, y, START, mask=mask)
+    for fits in (omitted, masked):
+        expect_as_alone(fits, 2, wanted)
+        expect_as_alone(fits, 0, fit_curve(decay, T, MANY[0], START))
+        assert np.isnan(fits[2].residuals[5])
+
+
+def test_a_curve_that_fails_disturbs_no_other():
+    y = MANY.copy()
+    y[3] = np.nan
+    fits = fit_curves(decay, T, y, START, nan_policy="propagate")
+    others = fit_curves(decay, T, MANY, START)
+    good = np.arange(7) != 3
+    np.testing.assert_allclose(fits.values[good], others.values[good], rtol=1e-9)
+    assert fits.status[3] == Status.NONFINITE_LOSS
+    assert np.isnan(fits.errors["tau"][3])
+    assert "curve 3: failed" in repr(fits)
+    assert "7 curves: 6 CONVERGED, 1 NONFINITE_LOSS" in repr(fits)
+
+
+def test_a_curve_that_says_nothing_of_a_param():
+    y = MANY.copy()
+    y[1] = 0.0
+    fits = fit_curves(decay, T, y, START)
+    assert not np.isfinite(fits.errors["tau"][1])
+    assert np.isfinite(fits.errors["tau"][[0, 2]]).all()
+
+
+def test_tables():
+    fits = fit_curves(decay, T, pandas.DataFrame(MANY, index=list("abcdefg")), START)
+    table = fits.to_pandas()
+    assert list(table.columns[:4]) == ["tau", "tau_error", "height", "height_error"]
+    assert list(table["status"]) == ["CONVERGED"] * 7
+    dataset = fits.to_xarray()
+    assert dataset["value"].sel(curve="c", param="tau") == table.loc["c", "tau"]
+    assert "7 curves: 7 CONVERGED" in fits._repr_html_()
+
+
+def test_curves_of_several_columns_and_complex_ones():
+    w = np.linspace(0.1, 3.0, 20)
+    s, t = np.array([1.0, 2.0, 3.0]), np.array([0.5, 1.0, 1.5])
+    response = s[:, None] / (1.0 + 1j * w * t[:, None])
+
+    def columns(p, w):
+        size = p["s"] / (1.0 + (w * p["t"]) ** 2)
+        return jnp.stack([size, -size * w * p["t"]], -1)
+
+    def response_fn(p, w):
+        return jax.lax.complex(*jnp.moveaxis(columns(p, w), -1, 0))
+
+    y = np.stack([response.real, response.imag], -1)
+    for model, data in ((columns, y), (response_fn, response)):
+        fits = fit_curves(model, w, data, {"s": 1.0, "t": 1.0})
+        np.testing.assert_allclose(fits.params["t"], t, rtol=1e-6)
+        np.testing.assert_allclose(fits.params["s"], s, rtol=1e-6)
+        assert (fits.num_points == 40).all()
+
+
+def test_float32_is_good_for_three_digits():
+    fits = fit_curves(decay, T, MANY, START, dtype="float32")
+    wanted = fit_curves(decay, T, MANY, START)
+    np.testing.assert_allclose(fits.values, wanted.values, rtol=1e-3)
+    np.testing.assert_allclose(fits.errors["tau"], wanted.errors["tau"], rtol=1e-2)
+
+
+def test_errors_and_bands_cover_as_often_as_they_say():
+    """Of 2,000 repeated experiments 95 % hold the truth, to three deviations."""
+    rng = np.random.default_rng(11)
+    x = np.linspace(0.0, 3.0, 12)
+    truth = {"tau": 1.3, "height": 2.0}
+    curve = truth["height"] * np.exp(-x / truth["tau"])
+    y = curve + 0.05 * rng.normal(size=(2000, 12))
+    fits = fit_curves(decay, x, y, START)
+    assert fits.success.all()
+    reach = scipy.stats.t.ppf(0.975, 10)
+    deviation = np.sqrt(0.95 * 0.05 / 2000)
+    for name, value in truth.items():
+        held = np.abs(fits.params[name] - value) <= reach * fits.errors[name]
+        assert held.mean() == pytest.approx(0.95, abs=3 * deviation + 0.005)
+    # The band at one x, from the covariances, as `predict` has it.
+    at = 0.9
+    fall = np.exp(-at / fits.params["tau"])
+    slope = np.stack(
+        [fits.params["height"] * fall * at / fits.params["tau"] ** 2, fall], -1
+    )
+    error = np.sqrt(np.einsum("ni,nij,nj->n", slope, fits.covariance, slope))
+    value = fits.params["height"] * fall
+    true_value = truth["height"] * np.exp(-at / truth["tau"])
+    held = np.abs(value - true_value) <= reach * error
+    assert held.mean() == pytest.approx(0.95, abs=3 * deviation + 0.005)
+    new = true_value + 0.05 * rng.normal(size=2000)
+    wide = np.sqrt(error**2 + fits.reduced_chi_square)
+    held = np.abs(new - value) <= reach * wide
+    assert held.mean() == pytest.approx(0.95, abs=3 * deviation + 0.005)
+    bands = fits[5].predict([at])
+    assert bands.error[0] == pytest.approx(error[5], rel=1e-6)
+    assert bands.prediction_high[0] - bands.value[0] == pytest.approx(
+        reach * wide[5], rel=1e-6
+    )
