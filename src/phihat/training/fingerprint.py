@@ -133,7 +133,7 @@ def describe_record(record: Any) -> Any:
 
     Example:
       >>> from phihat.training import Validation
-      >>> describe_record(Validation(np.zeros(2, np.uint8), every=5))["every"]
+      >>> describe_record(Validation(jnp.zeros(2), every=5))["every"]
       '5'
     """
     if record is None:
