@@ -400,3 +400,55 @@ def test_the_log_says_what_ended_the_fit(tmp_path):
         "STOPPED",
         f"the callback `{stop.__qualname__}`",
     )
+
+
+# ------------------------------------------------------------------------- averages
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [phihat.gradient_descent(0.1), phihat.nesterov(0.01), optax.sgd(0.1, momentum=0.9)],
+)
+def test_averaged_params_are_the_mean_and_then_forget(inner):
+    steps = phihat.fit(bowl, jnp.zeros(3), inner, num_steps=30, record=("params",))
+    points = np.asarray(steps.history["params"])[1:]
+    mean = points[0]
+    for count, point in enumerate(points):
+        share = min(0.9, count / (count + 1))
+        mean = share * mean + (1 - share) * point
+    optimizer = training.with_averaged_params(inner, decay=0.9)
+    result = phihat.fit(bowl, jnp.zeros(3), optimizer, num_steps=30)
+    np.testing.assert_allclose(result.params, mean, rtol=30 * np.finfo(float).eps)
+    np.testing.assert_array_equal(result.state.params, steps.state.params)
+
+
+def test_averaged_params_are_trained_kept_and_chosen(tmp_path):
+    optimizer = training.with_averaged_params(phihat.adam(0.1), decay=0.9)
+    record = ("loss", "learning_rate")
+    whole = phihat.fit(bowl, jnp.zeros(3), optimizer, num_steps=60, record=record)
+    assert (whole.history["learning_rate"] == 0.1).all()
+    kept = {"checkpoint": Checkpoints(tmp_path, every=10), "record": record}
+    with pytest.raises(Crash):
+        train(optimizer, callbacks=[crash_at(30)], **kept)
+    again = train(optimizer, **kept)
+    np.testing.assert_array_equal(again.params, whole.params)
+    held_out = training.Validation(jnp.zeros(1), every=10)
+    looked = phihat.train(
+        lambda p, data: bowl(p) + jnp.sum(data),
+        jnp.zeros(3),
+        optimizer,
+        jnp.zeros(1),
+        num_steps=60,
+        validation=held_out,
+    )
+    best = np.asarray(looked.history["validation_loss"]).min()
+    assert float(bowl(looked.params)) == pytest.approx(best, rel=1e-12)
+
+
+def test_wrong_averages():
+    with pytest.raises(ValueError, match=r"`decay` must lie in \[0, 1\), got 1.0"):
+        training.with_averaged_params(phihat.adam(0.1), decay=1.0)
+    with pytest.raises(TypeError, match="`optimizer` must be an"):
+        training.with_averaged_params(3)
+    with pytest.raises(ValueError, match="measures its steps itself"):
+        training.with_averaged_params(phihat.newton()).init(jnp.zeros(2))

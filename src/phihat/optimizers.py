@@ -361,6 +361,8 @@ def eval_params(opt_state: PyTree, params: Params) -> Params:
             params = _undo_lookahead(node, params)
         elif _is_schedule_free(node):
             params = optax.contrib.schedule_free_eval_params(node, params)
+        elif _is_averaged(node):
+            params = node.averaged_params(params)
     return params
 
 
@@ -612,7 +614,14 @@ def _is_schedule_free(node: Any) -> bool:
 
 
 def _moves_params(node: Any) -> bool:
-    return isinstance(node, NesterovState) or _is_schedule_free(node)
+    if isinstance(node, NesterovState) or _is_averaged(node):
+        return True
+    return _is_schedule_free(node)
+
+
+def _is_averaged(node: Any) -> bool:
+    """Tell the state of an optimizer whose params are evaluated by their average."""
+    return hasattr(type(node), "averaged_params")
 
 
 def _undo_lookahead(state: NesterovState, params: Params) -> Params:

@@ -79,7 +79,9 @@ def _describe_fields(node: Any, leaves: list[Any]) -> Any:
     elif isinstance(node, tuple) and hasattr(node, "_fields"):
         fields = {}
     elif dataclasses.is_dataclass(node) and not isinstance(node, type):
-        fields = {f.name: getattr(node, f.name) for f in dataclasses.fields(node)}
+        # As they are kept: a class may show its fields in another form.
+        read = functools.partial(object.__getattribute__, node)
+        fields = {f.name: read(f.name) for f in dataclasses.fields(node)}
     else:
         return None
     found: list[Any] = []

@@ -321,6 +321,7 @@ def _own_updates(update: Any, depth: int = 0) -> list[Any]:
         return [update]
     inside = [cell.cell_contents for cell in getattr(update, "__closure__", None) or ()]
     inside += [getattr(update, "func", None)] * hasattr(update, "keywords")
+    inside += list(getattr(update, "args", ()))
     inside += list(getattr(getattr(update, "__self__", None), "__dict__", {}).values())
     found = []
     for value in jax.tree.leaves(inside, is_leaf=callable):

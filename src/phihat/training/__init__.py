@@ -16,8 +16,17 @@ Example:
   COMPLETED 0.1999
 """
 
+from phihat.training.averaging import AveragedParamsState, with_averaged_params
 from phihat.training.flight_recorder import Replay, flight_recorder, replay
 from phihat.training.long_fits import train
 from phihat.training.validation import Validation
 
-__all__ = ["Replay", "Validation", "flight_recorder", "replay", "train"]
+__all__ = [
+    "AveragedParamsState",
+    "Replay",
+    "Validation",
+    "flight_recorder",
+    "replay",
+    "train",
+    "with_averaged_params",
+]

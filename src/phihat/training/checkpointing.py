@@ -173,8 +173,9 @@ class CheckpointManager:
             if validator.best_params is not None:
                 tree["best_params"] = by_path(validator.best_params)
         if result is not None:
-            parts = {name: getattr(result, name) for name in RESULT_PARTS}
-            tree["result"] = parts | {"params": by_path(result.params)}
+            found = vars(result)
+            parts = {name: found[name] for name in RESULT_PARTS}
+            tree["result"] = parts | {"params": by_path(found["params"])}
             notes["data_paths"] = list(result.data_paths)
             notes["ended_by"] = run.ended_by
         return tree, notes

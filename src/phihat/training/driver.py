@@ -24,7 +24,14 @@ from phihat.results import FitResult, FitState
 from phihat.training import chunks, multihost
 from phihat.training.streams import Place, Stream, StreamBatches, StreamFailure
 
-__all__ = ["ChunkBatches", "Run", "first_room", "join_rows", "steps_until"]
+__all__ = [
+    "ChunkBatches",
+    "Run",
+    "first_room",
+    "join_rows",
+    "steps_until",
+    "with_parts",
+]
 
 _CHUNK_SECONDS = 0.2
 """How long a chunk should last: host work of a millisecond is then below 1 %."""
@@ -55,6 +62,11 @@ def first_room(entries: Any, state: FitState) -> int:
         return _FEW_ROWS
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     return min(_FEW_ROWS, max(4, _BUFFER_BYTES // max(size, 1)))
+
+
+def with_parts(result: FitResult, **changed: Any) -> FitResult:
+    """Return a result with other parts; unlike `replace`, it looks at none of them."""
+    return FitResult(**(vars(result) | changed))
 
 
 def steps_until(step: int, every: int) -> int:
@@ -333,10 +345,10 @@ class Run:
         )
         status = self.status
         if status in (Status.RUNNING, Status.COMPLETED) or self.is_stopped:
-            status = Status(int(result.status))
+            status = Status(int(vars(result)["status"]))
         self.status = status
         code = jnp.asarray(status, jnp.int32)
-        return dataclasses.replace(
+        return with_parts(
             result,
             status=code,
             state=result.state._replace(status=code),

@@ -133,7 +133,7 @@ def describe_record(record: Any) -> Any:
 
     Example:
       >>> from phihat.training import Validation
-      >>> describe_record(Validation(np.zeros(2, np.uint8), every=5))["every"]
+      >>> describe_record(Validation(jnp.zeros(2), every=5))["every"]
       '5'
     """
     if record is None:
@@ -206,9 +206,8 @@ def compare(
         if old == new or is_new or (is_code and old_python != new_python):
             continue
         is_older = name.replace("numbers", "code") not in before
-        are_texts = isinstance(old, dict) and isinstance(new, dict)
-        if name.endswith(" numbers") and is_older and are_texts:
-            new = {key: new[key] for key in old if key in new}
+        if name.endswith(" numbers") and is_older and isinstance(old, dict):
+            new = {key: text for key, text in (new or {}).items() if key in old}
         for part, sentence in _differences(name, old, new):
             is_grave = name not in _SLIGHT and part not in allowed
             changes.append(Change(part, sentence, is_grave))

@@ -8,8 +8,9 @@ Example:
   >>> from phihat.training import locking
   >>> with tempfile.TemporaryDirectory() as folder:
   ...     lock = locking.FolderLock(pathlib.Path(folder))
-  ...     lock.acquire("train")
+  ...     print(lock.acquire("train"))
   ...     lock.release()
+  True
 """
 
 import contextlib

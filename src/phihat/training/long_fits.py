@@ -10,7 +10,6 @@ Example:
 """
 
 import contextlib
-import dataclasses
 import datetime
 import functools
 import os
@@ -40,7 +39,7 @@ from phihat.training import chunks, fingerprint, multihost
 from phihat.training.arguments import check_devices, check_rest, check_stream
 from phihat.training.callbacks import as_seconds
 from phihat.training.checkpointing import CheckpointManager
-from phihat.training.driver import Run, first_room
+from phihat.training.driver import Run, first_room, with_parts
 from phihat.training.logging import Log, Progress
 from phihat.training.restoring import RestoredRun
 from phihat.training.signals import say, watch
@@ -304,15 +303,15 @@ def _say_how_to_go_on(run: Run, manager: CheckpointManager | None) -> None:
 
 def _complete(run: Run, validator: Validator | None, result: FitResult) -> FitResult:
     """Add the history, and count the steps from the start of the run."""
-    state = result.state
-    last = result.params
+    parts = vars(result)
+    last = parts["params"]
     if validator is not None:
-        last = chunks.evaluation_params(run.spec, state)
+        last = chunks.evaluation_params(run.spec, result.state)
     history = run.complete_history(last) | run.tell()
     if validator is not None:
-        history |= validator.history(result.loss.dtype)
+        history |= validator.history(parts["loss"].dtype)
     num_steps = jnp.asarray(run.step - run.start_step, jnp.int32)
-    return dataclasses.replace(result, history=history, num_steps=num_steps)
+    return with_parts(result, history=history, num_steps=num_steps)
 
 
 # -------------------------------------------------------------------- private helpers
