@@ -59,7 +59,11 @@ def main() -> None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             runs[name] = pool.submit(run_outside, name, folder), folder
         for name, (run, folder) in runs.items():
-            drawn = run.result()
+            try:
+                drawn = run.result()
+            except RuntimeError as error:
+                wrong.append(f"{name} failed.\n{error}")
+                continue
             if options.check:
                 known = recorded.get(name)
                 wrong += [f"{name}: {one}" for one in differences(known, drawn)]
@@ -102,7 +106,7 @@ def run_outside(name: str, folder: Path) -> dict[str, Any]:
         text=True,
     )
     if done.returncode:
-        sys.exit(f"{name} failed.\n{done.stdout}\n{done.stderr}")
+        raise RuntimeError(f"{done.stdout}\n{done.stderr}")
     return json.loads((folder / "drawn.json").read_text(encoding="utf-8"))
 
 

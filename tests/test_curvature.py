@@ -433,3 +433,9 @@ BAD = [
 def test_wrong_calls(call, error, sentence):
     with pytest.raises(error, match=sentence):
         call()
+
+
+def test_extreme_eigenvalues_print_without_their_vectors():
+    found = curvature.extreme_eigenvalues(lambda p: p @ p, jnp.ones(3))
+    assert repr(found).startswith("ExtremeEigenvalues(smallest=2.0 +- ")
+    assert "vector" not in repr(found)

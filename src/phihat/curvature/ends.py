@@ -43,6 +43,13 @@ class ExtremeEigenvalues(NamedTuple):
     smallest_error: Float[Array, ""]
     largest_error: Float[Array, ""]
 
+    def __repr__(self) -> str:
+        """Show the eigenvalues and their errors; the vectors may be long."""
+        return (
+            f"ExtremeEigenvalues(smallest={self.smallest} +- {self.smallest_error}, "
+            f"largest={self.largest} +- {self.largest_error})"
+        )
+
 
 def sharpness(
     loss_fn: LossFn,
