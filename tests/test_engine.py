@@ -2,7 +2,10 @@
 
 import functools
 import itertools
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 from unittest import mock
 
@@ -484,3 +487,50 @@ def test_numbers_of_any_kind_share_a_program():
 
 def quartic(x):
     return x**4 + 2.0 * x
+
+
+CACHED = """
+import jax, jax.numpy as jnp
+hits, misses = [], []
+def listen(event, **details):
+    hits.append(event) if event.endswith("/cache_hits") else None
+    misses.append(event) if event.endswith("/cache_misses") else None
+jax.monitoring.register_event_listener(listen)
+import phihat
+data = phihat.datasets.linear_regression()
+loss_fn = phihat.losses.least_squares(phihat.models.linear)
+start = {"weight": 0.0, "bias": 0.0}
+phihat.fit(loss_fn, start, phihat.adam(0.1), data, num_steps=50)
+phihat.fit(loss_fn, start, phihat.levenberg_marquardt(), data, num_steps=50)
+fit = lambda rate: phihat.fit(loss_fn, start, phihat.adam(rate), data, num_steps=5).loss
+phihat.sweep(fit, {"rate": jnp.array([0.1, 0.2])})
+print(len(hits), len(misses))
+"""
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    """With jax's own cache of compiled programs, which the user switches on."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("JAX_", "PYTEST_")) and name != "XLA_FLAGS"
+    } | {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+    def run():
+        done = subprocess.run(
+            [sys.executable, "-c", CACHED],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [int(word) for word in done.stdout.split()]
+
+    hits, misses = run()
+    assert misses > 3
+    again, missed = run()
+    assert (again, missed) == (hits + misses, 0)

@@ -11,7 +11,7 @@ Example:
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["scan_counts"]
+__all__ = ["holds", "scan_counts"]
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
@@ -25,3 +25,23 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()
     return len(list(consts)), len(list(carry))
+
+
+def holds(jaxpr: Any, name: str) -> bool:
+    """Tell whether a jaxpr holds a primitive of this name, at any depth.
+
+    Args:
+      jaxpr: a jaxpr, closed or not.
+      name: of a primitive.
+    """
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == name:
+            return True
+        for value in equation.params.values():
+            inner = value if isinstance(value, (tuple, list)) else (value,)
+            if any(hasattr(one, "eqns") and holds(one, name) for one in inner):
+                return True
+            if any(hasattr(one, "jaxpr") and holds(one, name) for one in inner):
+                return True
+    return False

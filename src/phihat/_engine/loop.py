@@ -67,6 +67,7 @@ class LoopPlan(NamedTuple):
       keeps_last: keep what the last step that was tried has measured.
       measures_end: try one step more than are taken, to learn the last loss and
         gradient through the same code; needs `keeps_last`.
+      is_single: one step, without a loop round it.
       remat: keep the states between blocks only, for reverse differentiation.
     """
 
@@ -79,6 +80,7 @@ class LoopPlan(NamedTuple):
     num_measurements: Any = 0
     keeps_last: bool = True
     measures_end: bool = True
+    is_single: bool = False
     remat: bool = False
 
     @property
@@ -224,6 +226,8 @@ def run_loop(
     run = _run_selecting if plan.selects else _run_replaying
     if plan.selects and not plan.stops_early:
         run = _run_scanning
+    if plan.is_single:
+        run = _run_once
     steps, history = run(context, carry, history)
     last = steps.carry
     return LoopResult(
@@ -276,6 +280,20 @@ def _run_scanning(
     num_blocks = -(-plan.last // block)
     (steps, history), _ = jax.lax.scan(run_block, (start, history), length=num_blocks)
     return steps, history
+
+
+def _run_once(
+    context: _Context, carry: _Carry, history: PyTree
+) -> tuple[_Steps, PyTree]:
+    """Take one step by itself.
+
+    XLA's CPU compiler gives convolutions their fast form only outside of loops.
+    """
+    steps = _first_steps(context, carry)
+    first, row = steps.index, context.row_of(steps.index)
+    steps = steps._replace(page=_read(history, row, 1))
+    steps = _take_step(context, context.source, first, steps)
+    return steps._replace(page={}), _write(history, steps.page, row)
 
 
 def _run_selecting(
@@ -598,6 +616,8 @@ def _ask(
 
 def _block_length(row: PyTree, plan: LoopPlan) -> int:
     """Return the steps of a block, whole rows of the history."""
+    if plan.is_single:
+        return plan.record_every
     sizes = [leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(row)]
     rows = _BLOCK
     if sizes and _SMALL_BUFFER // max(*sizes, 1) >= _FEW_ROWS:

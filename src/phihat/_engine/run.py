@@ -71,6 +71,7 @@ def run_spec(
     begin: Any = 0,
     end: Any = None,
     num_rows: int | None = None,
+    is_single: bool = False,
     recorder_states: PyTree = None,
     sound_params: Params | None = None,
 ) -> LoopResult:
@@ -85,6 +86,7 @@ def run_spec(
       begin: for a part, how far into its row of the history it begins.
       end: for a part, where it ends, counted likewise.
       num_rows: for a part, room for rows.
+      is_single: the part is one step, without a loop round it.
       recorder_states: of the part before.
       sound_params: likewise.
     """
@@ -107,10 +109,11 @@ def run_spec(
         num_rows=num_rows,
         record_every=spec.record_every,
         selects=True,
-        stops_early=stops or is_part or spec.tolerance is not None,
+        stops_early=not is_single and (stops or is_part or spec.tolerance is not None),
         num_measurements=num_measurements,
         keeps_last=isinstance(spec.step, Step) and not stops,
         measures_end=isinstance(spec.step, Step) and not (stops or is_part),
+        is_single=is_single,
         remat=spec.remat,
     )
 
@@ -136,6 +139,7 @@ def run_spec(
 
     # A tolerance is the usual end: nothing is to be repeated for it.
     can_replay = stops or spec.tolerance is None
+    can_replay &= not is_single
     can_replay &= jax.default_backend() == "cpu" and not spec.remat
     rest = (begin, end, num_measurements, recorder_states, sound_params)
     if can_replay and mode.is_eager:

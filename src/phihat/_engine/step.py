@@ -72,7 +72,9 @@ class Step:
     has_model_state: bool = _static()
     stops: bool = _static()
     caller: str = _static()
-    placement: _placement.Placement | None = _static()
+    placement: _placement.Placement | None = dataclasses.field(
+        metadata={"static": True}
+    )
 
     def __call__(self, state: FitState, batch: Batch) -> tuple[FitState, StepInfo]:
         """Take a step unless the state has stopped, or the step must not be taken."""

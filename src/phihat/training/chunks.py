@@ -20,6 +20,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Int, PyTree
 
 from phihat import fitting
+from phihat._core import jaxprs as _jaxprs
 from phihat._core import placement as _placement
 from phihat._core import tree as _tree
 from phihat._core.programs import Mode
@@ -41,6 +42,7 @@ __all__ = [
     "evaluate",
     "evaluation_params",
     "finish",
+    "is_faster_alone",
     "optimizer_numbers",
     "own",
     "row_shapes",
@@ -57,12 +59,14 @@ class Options(NamedTuple):
       num_rows: room for rows of the history.
       is_stream: the data are a batch, or a group of batches.
       is_group: they are a group, `[G, ...]`.
+      is_single: a chunk is one step, without a loop round it.
       shardings: of the carry's leaves, which stay where they are; None on one device.
     """
 
     num_rows: int
     is_stream: bool
     is_group: bool
+    is_single: bool = False
     shardings: tuple[NamedSharding | None, ...] | None = None
 
 
@@ -152,6 +156,7 @@ def advance(
         begin=begin,
         end=end,
         num_rows=options.num_rows,
+        is_single=options.is_single,
         recorder_states=carry.recorder_states,
         sound_params=carry.sound_params,
     )
@@ -170,6 +175,28 @@ def advance(
     if options.shardings is not None:
         handed_on = _placement.keep(options.shardings, handed_on)
     return handed_on, report
+
+
+def is_faster_alone(spec: FitSpec, state: FitState, data: Batch) -> bool:
+    """Tell whether steps are faster one by one than in a compiled loop.
+
+    So it is on the CPU where the loss has convolutions: a compiled loop leaves their
+    gradients in a slow form.
+    """
+    is_measuring = measures_itself(state.opt_state)
+    if jax.default_backend() != "cpu" or is_measuring:
+        return False
+
+    def loss(state: FitState, data: Batch) -> Array:
+        source = fitting.source_of(spec, data, state.key)
+        return source.use_fn(
+            state.step,
+            lambda batch: bind_loss(spec.step, state, lambda fn: fn(batch))(
+                state.params
+            )[0],
+        )
+
+    return _jaxprs.holds(jax.make_jaxpr(loss)(state, data), "conv_general_dilated")
 
 
 def row_shapes(

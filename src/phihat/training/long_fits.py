@@ -201,6 +201,8 @@ def train(
         data = jax.tree.map(_on_device, data)
         epoch = fitting.source_of(spec, data, state.key).steps_per_epoch
         num_steps = spec.num_steps or epoch * (spec.num_epochs or 0)
+        if chunks.is_faster_alone(spec, state, data):
+            options = options._replace(is_single=True)
 
     with contextlib.ExitStack() as stack:
         watcher = stack.enter_context(watch())
