@@ -7,18 +7,15 @@ import pickle
 import subprocess
 import sys
 import warnings
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.tree_util import Partial
 
 import phihat
 from phihat import FitResult, Status, fitting, losses, models
-from phihat._core import programs
 from phihat._engine import loop
 from phihat.fitting import Tolerance
 
@@ -237,9 +234,11 @@ def test_a_bad_end_warns_once_when_it_is_read():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             read(result)
-    with warnings.catch_warnings(), pytest.raises(phihat.FitError):
+    result = diverge()
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
-        phihat.raise_for_status(diverge())
+        with pytest.raises(phihat.FitError):
+            phihat.raise_for_status(result)
 
 
 def test_a_notebook_shows_a_table():
@@ -397,7 +396,7 @@ def test_batch_normalization_of_flax_agrees_with_a_loop_by_hand():
         np.testing.assert_allclose(
             evaluate(whole.params, whole.model_state),
             evaluate(by_hand, moved),
-            rtol=1e-6,
+            atol=1e-6,
         )
     for mine, yours in zip(
         jax.tree.leaves((whole.params, whole.model_state)),
@@ -471,22 +470,16 @@ def test_errors_speak_in_the_name_of_the_call(call, name):
 def test_numbers_of_any_kind_share_a_program():
     starts = (1.0, np.float64(1.0), np.asarray(1.0), jnp.asarray(1.0))
     rates = (0.1, np.float32(0.1), jnp.asarray(0.1), jnp.asarray(0.1, jnp.float32))
-    jitted = []
+    traced = []
 
-    def compile_once(*arguments):
-        jitted.append(real(*arguments))
-        return jitted[-1]
+    def quartic(x):
+        traced.append(x)
+        return x**4 + 2.0 * x
 
-    real = programs._compile
-    with mock.patch.object(programs, "_compile", compile_once):
-        for start, rate in itertools.product(starts, rates):
-            phihat.fit(Partial(quartic), start, phihat.adam(rate), num_steps=4)
-    assert len(jitted) == 1
-    assert jitted[0]._cache_size() == 1
-
-
-def quartic(x):
-    return x**4 + 2.0 * x
+    for start, rate in itertools.product(starts, rates):
+        phihat.fit(quartic, start, phihat.adam(rate), num_steps=4)
+        traced.append("called")
+    assert [one for one in traced[traced.index("called") :] if one != "called"] == []
 
 
 CACHED = """
