@@ -67,32 +67,43 @@ def finish(child: subprocess.Popen) -> None:
         sys.exit(f"A fit that nobody killed ended with {child.returncode}:\n{errors}")
 
 
+PHASES = {
+    "writing": ".*.writing",
+    "removing an old checkpoint": ".*.removed",
+    "replacing a checkpoint": ".*.old",
+}
+"""What lies in the folder of checkpoints meanwhile."""
+
+
 def kill_at_random(folder: Path, num_steps: int, rng: random.Random) -> str:
-    """Start the fit, kill it, and tell what it was doing."""
+    """Start the fit, kill it in some phase, and tell what it was doing."""
     child = start(folder, num_steps)
     assert child.stdout is not None
-    if rng.random() < 0.1:
-        time.sleep(rng.uniform(0.0, 2.0))
-        child.kill()
+    aim = rng.choice(["beginning", "at work", *PHASES])
+    if aim == "beginning":  # or going on, from its first import to its first chunk
+        time.sleep(rng.uniform(0.0, 3.0))
     else:
         child.stdout.readline()  # its first chunk, or its end
-        # Kill the moment a checkpoint begins, every other time.
-        deadline = time.monotonic() + rng.uniform(0.0, 0.4)
-        waits_for_write = rng.random() < 0.5
+        deadline = time.monotonic() + rng.uniform(0.0, 0.6)
         while time.monotonic() < deadline and child.poll() is None:
-            if waits_for_write and writing(folder):
-                time.sleep(rng.uniform(0.0, 0.1))
+            if aim in PHASES and any((folder / "run").glob(PHASES[aim])):
+                time.sleep(rng.uniform(0.0, 0.02))
                 break
-            time.sleep(0.001)
-        child.kill()
-    child.communicate()
+            time.sleep(0.0005)
+    child.kill()
+    said = child.communicate()[0]
     if child.returncode != -signal.SIGKILL:
         return "after its end"
-    return "writing a checkpoint" if writing(folder) else "at work"
+    if aim == "beginning" and "ready" not in said:
+        return aim
+    return phase_of(folder)
 
 
-def writing(folder: Path) -> bool:
-    return any((folder / "run").glob(".*.writing"))
+def phase_of(folder: Path) -> str:
+    for name, pattern in PHASES.items():
+        if any((folder / "run").glob(pattern)):
+            return name
+    return "at work"
 
 
 def steps_in_log(folder: Path) -> set[int]:

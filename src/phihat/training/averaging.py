@@ -115,10 +115,12 @@ def _update(
     decay: Any,
     **extra: Any,
 ) -> tuple[PyTree, AveragedParamsState]:
-    params = _checks.check_extra("with_averaged_params", "params", params, "the params")
+    known: Any = _checks.check_extra(
+        "with_averaged_params", "params", params, "the params"
+    )
     extra = _accepted(update_fn, extra)
-    updates, inner_state = update_fn(updates, state.inner_state, params, **extra)
-    point = eval_params(inner_state, optax.apply_updates(params, updates))
+    updates, inner_state = update_fn(updates, state.inner_state, known, **extra)
+    point = eval_params(inner_state, optax.apply_updates(known, updates))
     count = state.num_averaged.astype(_tree.default_float())
     weight = jnp.minimum(_tree.cast(decay, count.dtype), count / (count + 1))
 

@@ -229,6 +229,7 @@ class Run:
         )
         self._pending.append(_Pending(report, batches, begin))
         self.launched += batches.num_steps
+        self._longest = max(batches.num_steps, self._longest)
         if batches.source is not None:
             self._used += batches.num_steps
         if batches.source is not None and len(self._pending) > _IN_FLIGHT:
@@ -303,6 +304,13 @@ class Run:
             row_bytes = sum(leaf.nbytes for leaf in leaves) // self._room
             room = min(_MANY_ROWS, _BUFFER_BYTES // max(row_bytes, 1))
             self._room = max(self._room, room)
+
+    def learn_from_stream(self, seconds: float, steps: int) -> None:
+        """Take note of how long steps of a stream took at most: it may have waited."""
+        if self.stream is None or self.is_shared or not self.is_measured or not steps:
+            return
+        known = self.step_seconds or seconds
+        self.step_seconds = max(min(known, seconds / steps), 1e-9)
 
     def change_optimizer(self, optimizer: Any) -> None:
         """Go on with an optimizer of the same code and other numbers."""

@@ -173,6 +173,7 @@ class TrainLoop:
         began = time.monotonic()
         if run.step == before and not run.is_stopped:
             return
+        run.learn_from_stream(began - self._drained_at, run.step - before)
         if rows:
             self._rows.append(rows)
         if hooks.progress is not None:
