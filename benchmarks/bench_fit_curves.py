@@ -114,11 +114,10 @@ def test_many_curves(
     benchmark: Any, report: pairs.Report, make: Callable[[], Case], dtype: str
 ) -> None:
     case = make()
-    ours = lambda: (
-        fit_curves(  # noqa: E731
-            case.model, case.x, case.y, case.start, dtype=dtype
-        ).values
-    )
+
+    def ours() -> Any:
+        return fit_curves(case.model, case.x, case.y, case.start, dtype=dtype).values
+
     sample = scipy_loop(case)
     fits = fit_curves(case.model, case.x, case.y[:SAMPLE], case.start[:SAMPLE])
     wanted = np.stack([params for params, _ in sample])
