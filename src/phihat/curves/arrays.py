@@ -21,9 +21,17 @@ __all__ = ["as_array", "as_tree", "is_one_array", "refuse_traces"]
 
 
 def as_array(
-    call: str, name: str, value: Any, *, allows_complex: bool = False
+    call: str,
+    name: str,
+    value: Any,
+    *,
+    allows_complex: bool = False,
+    copies: bool = True,
 ) -> np.ndarray:
     """Return `value` as an array of float64, or of complex128 where that is allowed.
+
+    It is a copy, so that what the caller does to his array later changes no result;
+    or, where it is too large for that and `copies` is False, may be the array itself.
 
     Raises:
       TypeError: text, dates, objects, masked arrays, or a value that is traced.
@@ -44,7 +52,7 @@ def as_array(
             "its real and imaginary parts as two arrays."
         )
     if array.dtype.kind in "biuf":
-        return array.astype(np.float64)
+        return array.astype(np.float64, copy=copies)
     raise TypeError(
         f"{call}: `{name}` must hold numbers, got {_checks.brief(value)}; "
         f"{_cure(array, name)}."

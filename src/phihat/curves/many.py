@@ -121,24 +121,32 @@ def fit_curves(
 
 # ------------------------------------------------------------------------- private
 
+_BLOCK = 2**15
+"""Curves at once in NumPy, so that no array as large as the data is made."""
+
 
 def _conclude(many: ManyProblems, ends: lanes.Ends) -> CurveFits:
     layout = many.layout
     places = layout.free_places
     num_points = many.num_points
-    spare = num_points - places.size
-    known = many.options.absolute_sigma
-    free_covariance = statistics.covariance_of_gram(
-        ends.gram,
-        np.ones(len(spare)) if known else ends.total,
-        np.ones(len(spare)) if known else spare,
-    )
     covariance = np.zeros([many.num_curves, layout.size, layout.size])
-    covariance[:, places[:, None], places[None, :]] = free_covariance
+    scatter = np.empty(many.num_curves)
+    for begin in range(0, many.num_curves, _BLOCK):
+        rows = slice(begin, begin + _BLOCK)
+        scatter[rows] = _scatter(many, rows)
+        spare = num_points[rows] - places.size
+        one = np.ones(len(spare))
+        known = many.options.absolute_sigma
+        block = statistics.covariance_of_gram(
+            ends.gram[rows],
+            one if known else ends.total[rows],
+            one if known else spare,
+        )
+        covariance[rows, places[:, None], places[None, :]] = block
     values = many.start.copy()
     values[:, places] = ends.free
     measures = statistics.quality(
-        ends.chi_square, ends.misfit, _scatter(many), num_points, places.size
+        ends.chi_square, ends.misfit, scatter, num_points, places.size
     )
     low, high = many.bounds
     at_bound = ((values <= low) | (values >= high)) & np.array(layout.free)
@@ -162,11 +170,12 @@ def _conclude(many: ManyProblems, ends: lanes.Ends) -> CurveFits:
     )
 
 
-def _scatter(many: ManyProblems) -> Any:
+def _scatter(many: ManyProblems, rows: slice) -> Any:
     """Return the sum of squares of each y about its mean."""
-    y, mask = many.inputs.y, many.inputs.mask
-    if mask is None:
-        return len(y[0]) * np.var(y, axis=1, dtype=np.float64)
+    y = many.inputs.y[rows].astype(np.float64)
+    if many.inputs.mask is None:
+        return y.shape[1] * np.var(y, axis=1)
+    mask = many.inputs.mask[rows]
     counts = np.maximum(mask.sum(1), 1)
-    mean = y.sum(1, dtype=np.float64) / counts  # zero where masked
-    return ((y.astype(np.float64) - mean[:, None]) ** 2 * mask).sum(1)
+    mean = y.sum(1) / counts  # y is zero where masked
+    return ((y - mean[:, None]) ** 2 * mask).sum(1)

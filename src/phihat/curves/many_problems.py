@@ -239,7 +239,7 @@ def _align(
         x, y, mask = _pad(call, x, y, mask)
     elif isinstance(x, list) and x and all(np.ndim(row) >= 1 for row in x):
         x = as_array(call, "x", x)
-    y = as_array(call, "y", y, allows_complex=True)
+    y = as_array(call, "y", y, allows_complex=True, copies=False)
     if y.size == 0:
         raise ValueError(
             f"{call}: `y` is empty, its shape is {list(y.shape)}: there is nothing to "
