@@ -1,7 +1,7 @@
 """Fit a curve to a CSV file with error bars, and see how well each param is known.
 
 `phihat.fit_curve` takes a table of numbers, a model and a first guess. It fits by
-Levenberg-Marquardt in float64, and its report has errors, the quality of the fit and the
+Levenberg-Marquardt in float64. Its report has errors, the quality of the fit, and the
 reasons to doubt it.
 """
 
@@ -27,8 +27,8 @@ def decay(params, time):
     return params["height"] * jnp.exp(-time / params["lifetime"]) + params["floor"]
 
 
-# Without sigmas in the file, leave out `sigma` and `absolute_sigma`: then the scatter of
-# the points about the curve decides how large the errors are.
+# Without sigmas in the file, leave out `sigma` and `absolute_sigma`: then the scatter
+# of the points about the curve decides how large the errors are.
 start = {"height": 50.0, "lifetime": 1.0, "floor": 0.0}
 fit = phihat.fit_curve(decay, time, counts, start, sigma=sigma, absolute_sigma=True)
 print(fit)

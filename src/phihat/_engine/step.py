@@ -350,8 +350,10 @@ def _ignore_extra_args(value_fn: Callable[[Params], Array]) -> Callable[..., Arr
     refuse those that their `value_fn` does not take.
     """
 
-    def value_of(params: Params, grad_fn: Any = None, obj_fn: Any = None) -> Array:
-        del grad_fn, obj_fn
+    def value_of(
+        params: Params, grad_fn: Any = None, obj_fn: Any = None, box: Any = None
+    ) -> Array:
+        del grad_fn, obj_fn, box
         return value_fn(params)
 
     return value_of
