@@ -5,7 +5,6 @@ that was made.
 """
 
 import dataclasses
-import functools
 import warnings
 from typing import Any
 
@@ -18,7 +17,7 @@ from phihat._core import placement as _placement
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
 from phihat._engine import recorders as _recorders
-from phihat._engine.step import Step, measures_itself
+from phihat._engine.step import STATIC, Step, measures_itself
 from phihat._engine.tolerance import Tolerance
 from phihat.optimizers import Optimizer
 from phihat.results import FitResult, FitState
@@ -35,8 +34,6 @@ __all__ = [
     "prepare",
     "prepare_run",
 ]
-
-_static = functools.partial(dataclasses.field, metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass
@@ -59,10 +56,10 @@ class FitSpec:
     sampler: Any
     record: tuple[tuple[str, Any], ...]
     tolerance: Tolerance | None
-    num_steps: int | None = _static()
-    num_epochs: int | None = _static()
-    record_every: int = _static()
-    remat: bool = _static()
+    num_steps: int | None = dataclasses.field(metadata=STATIC)
+    num_epochs: int | None = dataclasses.field(metadata=STATIC)
+    record_every: int = dataclasses.field(metadata=STATIC)
+    remat: bool = dataclasses.field(metadata=STATIC)
 
     @property
     def caller(self) -> str:

@@ -1,7 +1,6 @@
 """One step: loss, gradient, update, projection, and whether it may be taken."""
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from phihat.optimizers import Optimizer
 from phihat.results import FitState, StepInfo
 
 __all__ = [
+    "STATIC",
     "Attempt",
     "Step",
     "apply_update",
@@ -40,7 +40,8 @@ __all__ = [
     "subkey",
 ]
 
-_static = functools.partial(dataclasses.field, metadata={"static": True})
+STATIC = {"static": True}
+"""Metadata of a field that shapes the program."""
 
 UseBatch = Callable[[Callable[[Batch], Any]], Any]
 """`fn -> fn(batch)`, with the batch of the step."""
@@ -68,13 +69,11 @@ class Step:
     loss_fn: Any
     optimizer: Optimizer
     projection: Any
-    has_aux: bool = _static()
-    has_model_state: bool = _static()
-    stops: bool = _static()
-    caller: str = _static()
-    placement: _placement.Placement | None = dataclasses.field(
-        metadata={"static": True}
-    )
+    has_aux: bool = dataclasses.field(metadata=STATIC)
+    has_model_state: bool = dataclasses.field(metadata=STATIC)
+    stops: bool = dataclasses.field(metadata=STATIC)
+    caller: str = dataclasses.field(metadata=STATIC)
+    placement: _placement.Placement | None = dataclasses.field(metadata=STATIC)
 
     def __call__(self, state: FitState, batch: Batch) -> tuple[FitState, StepInfo]:
         """Take a step unless the state has stopped, or the step must not be taken."""

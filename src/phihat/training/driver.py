@@ -194,8 +194,9 @@ class Run:
 
     def _affordable(self) -> int:
         """Return how many steps a chunk should have: one, until that is measured."""
-        is_unknown = not self.is_measured or self.step_seconds is None
-        if is_unknown or self.options.is_single:
+        if not self.is_measured or self.step_seconds is None:
+            return 1
+        if self.options.is_single:
             return 1
         seconds = _CHUNK_SECONDS if self.stream is None else _STREAM_SECONDS
         return max(1, min(int(seconds / self.step_seconds), self._longest * _GROWTH))
