@@ -17,10 +17,17 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from phihat.convexity import loops, products, reductions, rescues, shifts
+from phihat.convexity import (
+    dtypes,
+    loops,
+    matrices,
+    products,
+    reductions,
+    rescues,
+    shifts,
+)
 from phihat.convexity.arrays import Array, elementwise, same_elements
 from phihat.convexity.evaluate import VALUE_RULES, Undefined, Unreadable
 from phihat.convexity.identities import identity
@@ -32,11 +39,10 @@ from phihat.convexity.report import Blame, Line
 from phihat.convexity.rules import RULES, Call, Undecided, square
 from phihat.convexity.structure import STRUCTURAL, Unknown
 from phihat.convexity.values.extended import from_constant
-from phihat.convexity.values.makers import fits_integers
 
 __all__ = ["Interpreter", "Proof", "prove"]
 
-_REGISTERED = (loops, products)  # imported for the rules that they register
+_REGISTERED = (loops, matrices, products)  # imported for the rules that they register
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +147,7 @@ class Interpreter:
         """Interpret all equations, in order."""
         for position, equation in enumerate(self.program.equations):
             self.current = equation
-            inputs = [self.values[number] for number in equation.inputs]
+            inputs = [self.value(number) for number in equation.inputs]
             outputs, how = self.apply(equation, inputs)
             outputs, how = self.rescuer.rescue(equation, outputs, how)
             for number, output in zip(equation.outputs, outputs, strict=True):
@@ -159,6 +165,13 @@ class Interpreter:
                 )
             )
 
+    def value(self, number: int) -> Array:
+        """Return what is known of a value; of a constant random key, nothing."""
+        if number not in self.values:
+            unknown = TOP.replace(constant=True)
+            self.values[number] = Array.of(unknown, self.program.shapes[number])
+        return self.values[number]
+
     def apply(
         self, equation: Equation, inputs: Sequence[Array]
     ) -> tuple[list[Array], str]:
@@ -167,10 +180,7 @@ class Interpreter:
         if constants is not None:
             return constants, "constant"
         plain, how = self.plain(equation, inputs)
-        plain = [
-            _wrapped(array, self.program.dtypes[number])
-            for array, number in zip(plain, equation.outputs, strict=True)
-        ]
+        plain = list(map(_wrapped, plain, equation.dtypes))
         if all(array.is_constant for array in inputs):
             plain = [
                 array if array.is_constant else array.with_classes(_constant)
@@ -196,13 +206,13 @@ class Interpreter:
     ) -> tuple[list[Array], str]:
         """Apply the rule of the primitive, without a second view."""
         name = equation.primitive
+        if name in _OTHER_ON_INTEGERS and dtypes.is_integer(equation.dtype):
+            raise Undecided(f"no rule for the primitive `{name}` on integers")
         if name in reductions.RULES_OF_ARRAYS:
             return reductions.RULES_OF_ARRAYS[name](self, equation, inputs), name
         if name in STRUCTURAL:
             shapes = [self.program.shapes[number] for number in equation.outputs]
             return moved(equation, inputs, shapes), "moved"
-        if name in _OTHER_ON_INTEGERS and _is_integral(equation.dtype):
-            raise Undecided(f"no rule for the primitive `{name}` on integers")
         if name in RULES:
             return self.element_by_element(equation, inputs)
         raise Undecided(f"no rule for the primitive `{name}`")
@@ -347,9 +357,8 @@ def _words(facts: Facts) -> str:
 
 def _literal(value: np.ndarray) -> Array:
     """Return the array of a constant of the program."""
-    kind = str(getattr(value, "dtype", ""))
-    if not kind.startswith(("float", "bfloat", "int", "uint", "bool")):
-        return Array.of(TOP.replace(constant=True), np.shape(value))
+    if not dtypes.is_readable(value.dtype):
+        return Array.of(TOP.replace(constant=True), value.shape)
     return Array.known(from_constant(value))
 
 
@@ -365,22 +374,18 @@ def _is_zero(array: Array | None) -> bool:
     )
 
 
-_OTHER_ON_INTEGERS = {"and", "or", "xor", "not", "div"}
+_OTHER_ON_INTEGERS = {"and", "div", "not", "or", "reduce_and", "reduce_or", "xor"}
 """On integers these work bit by bit, and division truncates."""
-
-
-def _is_integral(dtype: Any) -> bool:
-    return dtype is not None and jnp.issubdtype(dtype, jnp.integer)
 
 
 def _wrapped(array: Array, dtype: Any) -> Array:
     """Widen the range of integers that may overflow: they come out anywhere."""
-    if not _is_integral(dtype):
+    if not (dtypes.is_integer(dtype) or dtypes.is_boolean(dtype)):
         return array
-    low, high = float(jnp.iinfo(dtype).min), float(jnp.iinfo(dtype).max)
+    low, high = dtypes.ends(dtype)
 
     def function(x: Facts) -> Facts:
-        if fits_integers(x.low, x.high, dtype):
+        if dtypes.fits(x.low, x.high, dtype):
             return x
         return Facts(low, high, total=x.total, constant=x.constant)
 
