@@ -1,4 +1,4 @@
-"""What the jaxprs of several jax versions write differently.
+"""What the jaxprs of several jax versions write differently, and which primitive is which.
 
 Example:
   >>> import jax
@@ -6,12 +6,21 @@ Example:
   >>> jaxpr = jax.make_jaxpr(lambda x: jax.lax.scan(add, 0.0, x))(jax.numpy.ones(3))
   >>> scan_counts(jaxpr.eqns[0].params)
   (0, 1)
+  >>> primitive_name(jaxpr.eqns[0].primitive)
+  'scan'
 """
 
-from collections.abc import Mapping
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["scan_counts"]
+import jax
+import jax.extend.core
+import jax.extend.core.primitives
+import numpy as np
+
+__all__ = ["primitive_name", "scan_counts"]
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
@@ -25,3 +34,55 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()
     return len(list(consts)), len(list(carry))
+
+
+def primitive_name(primitive: Any) -> str | None:
+    """Return the name of a primitive of jax; None for any other object.
+
+    The object decides, and never the name that it bears: a primitive that somebody
+    else made is not jax's own, even if it is called `exp`. One that this version of jax
+    does not hand out has no name here.
+    """
+    return _names().get(primitive)
+
+
+@functools.cache
+def _names() -> dict[Any, str]:
+    return {primitive: primitive.name for primitive in _primitives()}
+
+
+def _primitives() -> Iterator[Any]:
+    """Yield the primitives that jax hands out by attribute, or by a public function."""
+    for home in (jax.extend.core.primitives, jax.lax):
+        for attribute in dir(home):
+            if attribute.endswith("_p"):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    found = getattr(home, attribute, None)
+                if isinstance(found, jax.extend.core.Primitive):
+                    yield found
+    data = jax.ShapeDtypeStruct((2,), np.uint32)
+    yield from _used_by(
+        lambda x: jax.random.wrap_key_data(x, impl="threefry2x32"), data
+    )
+    yield from _used_by(jax.random.key_data, jax.eval_shape(jax.random.key, 0))
+
+
+def _used_by(function: Callable[..., Any], argument: Any) -> Iterator[Any]:
+    """Yield the primitives that have no attribute, from a jaxpr of what uses them."""
+    try:
+        with jax.disable_jit(False):
+            eqns = jax.make_jaxpr(function)(argument).eqns
+    except Exception:  # another version of jax: then they have no rule
+        return
+    for eqn in eqns:
+        name = eqn.primitive.name
+        if name in ("random_wrap", "random_unwrap"):
+            yield eqn.primitive
+        elif name in ("jit", "pjit"):
+            inner = eqn.params["jaxpr"].jaxpr.eqns
+            yield from (
+                e.primitive
+                for e in inner
+                if e.primitive.name in ("random_wrap", "random_unwrap")
+            )

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from phihat.convexity import dtypes
 from phihat.convexity import intervals as iv
 from phihat.convexity.evaluate import VALUE_RULES, Unreadable
 from phihat.convexity.intervals import Interval
@@ -139,7 +140,8 @@ class Outline:
             return
         inputs = [self._operand(number) for number in equation.inputs]
         results = None
-        if all(operand is not None for operand in inputs):
+        is_real = all(map(dtypes.is_float, equation.dtypes))
+        if is_real and all(operand is not None for operand in inputs):
             results = self._affine(equation, inputs)
         if results is None:
             self.equations.append(equation)

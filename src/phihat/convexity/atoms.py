@@ -4,13 +4,13 @@
 that meet with a jump of 4e-9: their bodies are neither convex nor concave to the last
 bit, the functions that they stand for are. A call is read as such an atom only if its
 jaxpr equals, up to the names of variables, the jaxpr that the *installed* jax makes of
-the reference function on arguments of the same shapes and dtypes. So an impostor that
-merely bears the name is not fooled by, and a new jax is followed by itself.
+the reference function on arguments of the same shapes and dtypes, under the same
+configuration. So an impostor that merely bears the name is not read as one, and a new
+jax is followed by itself.
 
 Example:
   >>> import jax, jax.numpy as jnp
-  >>> with jax.enable_x64(True):
-  ...     jaxpr = jax.make_jaxpr(jnp.logaddexp)(1.0, 2.0)
+  >>> jaxpr = jax.make_jaxpr(jnp.logaddexp)(1.0, 2.0)
   >>> (call,) = jaxpr.eqns
   >>> recognise(call, call.params["call_jaxpr"])
   'logaddexp'
@@ -24,6 +24,8 @@ import jax
 import jax.numpy as jnp
 import jax.scipy.special
 import numpy as np
+
+from phihat._core.jaxprs import primitive_name
 
 __all__ = ["ATOMS", "recognise"]
 
@@ -72,7 +74,7 @@ def recognise(eqn: Any, body: Any) -> str | None:
         (aval.shape, str(aval.dtype), bool(getattr(aval, "weak_type", False)))
         for aval in (atom.aval for atom in eqn.invars)
     )
-    bodies = _reference_bodies(name, avals)
+    bodies = _reference_bodies(name, avals, _configuration())
     return name if _fingerprint(body) in bodies else None
 
 
@@ -84,18 +86,33 @@ def _name(eqn: Any, body: Any) -> str:
     return str(name).split(" ")[0]
 
 
+def _configuration() -> tuple[Any, ...]:
+    """Return what of jax's configuration decides how a function is traced."""
+    return tuple(
+        getattr(jax.config, option, None)
+        for option in (
+            "jax_enable_x64",
+            "jax_numpy_dtype_promotion",
+            "jax_numpy_rank_promotion",
+            "jax_default_dtype_bits",
+            "jax_default_matmul_precision",
+        )
+    )
+
+
 @functools.cache
-def _reference_bodies(name: str, avals: Any) -> frozenset[str]:
+def _reference_bodies(name: str, avals: Any, configuration: Any) -> frozenset[str]:
     """Trace the reference on such arguments; return fingerprints of its calls."""
+    del configuration  # the current one; part of the key alone
     structs = [
         jax.ShapeDtypeStruct(shape, dtype, weak_type=weak)
         for shape, dtype, weak in avals
     ]
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        try:
+    try:
+        with jax.disable_jit(False):
             closed = jax.make_jaxpr(ATOMS[name])(*structs)
-        except Exception:  # arguments that the reference refuses: no atom
-            return frozenset()
+    except Exception:  # arguments that the reference refuses: no atom
+        return frozenset()
     found = {_fingerprint(closed)}
     # The call itself may be the only equation; then its body is what is compared.
     jaxpr = closed.jaxpr
@@ -138,7 +155,8 @@ def _fingerprint(closed: Any) -> str:
             if key not in _NOT_VALUE
         )
         outputs = " ".join(define(v) for v in eqn.outvars)
-        lines.append(f"{outputs} = {eqn.primitive.name}[{settings}] {inputs}")
+        name = primitive_name(eqn.primitive) or f"{id(eqn.primitive)}"
+        lines.append(f"{outputs} = {name}[{settings}] {inputs}")
     lines.append("out " + " ".join(read(atom) for atom in jaxpr.outvars))
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -418,10 +419,22 @@ def _posed(
     middles = [low / 2 + high / 2 for low, high in zip(lows, highs, strict=True)]
     domain = Box(jax.tree.unflatten(tree, lows), jax.tree.unflatten(tree, highs))
     middle = jax.tree.unflatten(tree, middles)
+    like = jax.tree.map(_prototype, box.low, box.high)
     try:
-        return pose(call, loss_fn, middle, data, domain=domain), None
+        return pose(call, loss_fn, middle, data, domain=domain, like=like), None
     except Untraceable as error:
         return None, Blame("", "", str(error))
+
+
+def _prototype(low: Any, high: Any) -> jax.ShapeDtypeStruct:
+    """Return the params that a box stands for: of its dtype, or the default float."""
+    shape = np.shape(low)
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(low, high)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        low, high, dtype = 0.0, 0.0, jnp.result_type(float)
+    weak = all(jax.typeof(end).weak_type for end in (low, high))
+    return jax.ShapeDtypeStruct(shape, dtype, weak_type=weak)
 
 
 def _ends(problem: Problem) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from phihat.convexity import chords
+from phihat.convexity import chords, dtypes
 from phihat.convexity import intervals as iv
 from phihat.convexity.evaluate import Undefined, Unreadable, evaluate
 from phihat.convexity.floating import function_of
@@ -42,8 +42,8 @@ _ENTRIES = 1 << 22
 _LONGEST = 1500
 """A flat program of more equations would compile slowly: the loss itself is called."""
 
-_NOISE = 64 * 2.0**-52
-"""A gap below this times the values is taken for rounding."""
+_UNIT = 2.0**-52
+"""The rounding of float64; 64 of it, times the values, is what a gap may owe to it."""
 
 _OVERWHELMING = 1e-3
 """Where intervals cannot read the program, a gap must exceed this times the values."""
@@ -98,11 +98,10 @@ class _Points(NamedTuple):
             ratio = self.gap / (self.size + 1e-300)
         return np.where(np.isfinite(self.gap), ratio, -np.inf)
 
-    @property
-    def curvature(self) -> np.ndarray:
+    def curvature(self, noise: float) -> np.ndarray:
         """How concave the chord is, less what may be rounding: the larger, the more."""
         with np.errstate(all="ignore"):
-            excess = (self.gap - _NOISE * self.size) / (self.step**2).sum(axis=1)
+            excess = (self.gap - noise * self.size) / (self.step**2).sum(axis=1)
         return np.where(np.isnan(excess), -np.inf, excess)
 
     @property
@@ -126,6 +125,7 @@ class ChordSearch:
         self.deadline = deadline
         self.num_chords = self.num_finite = 0
         self.failure = ""
+        self.noise = 64 * _UNIT
         self.space, self.shapes = _space(problem)
         self.value_fn: Any = None
         self.values_fn: Any = None
@@ -160,11 +160,11 @@ class ChordSearch:
             del data
             return self.problem.loss(self.leaves(point))
 
-        candidates = [of_loss]
+        candidates = [(of_loss, _unit(self.problem))]
         if len(self.problem.program.equations) <= _LONGEST and data is not None:
-            candidates.insert(0, of_program)
-        for value_fn in candidates:
-            self.value_fn = value_fn
+            candidates.insert(0, (of_program, _UNIT))
+        for value_fn, unit in candidates:
+            self.value_fn, self.noise = value_fn, 64 * unit
             self.values_fn = jax.jit(jax.vmap(value_fn, in_axes=(0, None)))
             try:
                 start = jnp.broadcast_to(
@@ -232,7 +232,7 @@ class ChordSearch:
                 parts.append(self.hints(best, rng, _HINTED[number]))
             pairs = [np.concatenate(part) for part in zip(*parts, strict=True)]
             best = best.joined(self.measured(*pairs))
-            bent = np.argsort(-best.curvature, kind="stable")[:24]
+            bent = np.argsort(-best.curvature(self.noise), kind="stable")[:24]
             broken = np.argsort(-best.relative_gap, kind="stable")[:8]
             outside = np.nonzero(best.leaves_domain)[0][:4]
             best = best.take(np.unique(np.concatenate([bent, broken, outside])))
@@ -243,7 +243,7 @@ class ChordSearch:
     ) -> Witness | None:
         """Prove the most broken chords; small gaps only at the end of the search."""
         gap = best.relative_gap
-        enough = _NOISE if is_last else 1e-7
+        enough = self.noise if is_last else max(1e-7, self.noise)
         broken = [row for row in np.argsort(-gap, kind="stable") if gap[row] > enough]
         outside = list(np.nonzero(best.leaves_domain)[0])
         keys = [
@@ -384,7 +384,8 @@ class ChordSearch:
         )
         known = zip(program.data, data, self.problem.data, strict=True)
         inputs.update(
-            (number, from_array(leaf))
+            # An integer beyond 2^53 is its own range, and no float.
+            (number, given if not self.problem.has_data_range else from_array(leaf))
             for number, leaf, given in known
             if given is not None
         )
@@ -395,15 +396,18 @@ class ChordSearch:
         program = self.problem.program
         if not np.isfinite(values).all() or program.assumptions:
             return False
-        narrow = any(
-            jnp.issubdtype(dtype, jnp.floating) and dtype != np.float64
-            for dtype in program.dtypes
-        )
-        return not narrow and gap > _OVERWHELMING * float(np.abs(values).sum())
+        is_wide = self.noise == 64 * _UNIT
+        return is_wide and gap > _OVERWHELMING * float(np.abs(values).sum())
 
 
 _HINTED = {1: 2.0**-9, 5: 2.0**-3, 8: 2.0**-6}
 """The rounds in which curvature is asked for hints, and the width of differences."""
+
+
+def _unit(problem: Problem) -> float:
+    """Return the rounding of the widest float that the loss is computed in."""
+    kinds = [d for d in problem.program.dtypes if dtypes.is_float(d)]
+    return max((float(jnp.finfo(d).eps) for d in kinds), default=_UNIT)
 
 
 def _flags() -> Any:
@@ -439,13 +443,25 @@ def data_sets(problem: Problem) -> list[tuple[str, list[Any]]]:
         if leaf is None:
             ends: Any = (None, None, None)
         else:
-            is_float = jnp.issubdtype(problem.program.dtypes[number], jnp.floating)
-            middle = leaf.middle if is_float else np.floor(leaf.middle)
+            dtype = problem.program.dtypes[number]
+            middle = np.floor(leaf.middle)
+            if dtypes.is_float(dtype):  # a number that the program can be given
+                middle = leaf.middle.astype(dtype).astype(np.float64)
+            middle = np.clip(middle, leaf.low, leaf.high)
             ends = (leaf.low, leaf.high, middle)
         for leaves, end in zip(named.values(), ends, strict=True):
             leaves.append(end)
     return [
         (name, leaves)
         for name, leaves in named.items()
-        if all(leaf is None or np.isfinite(leaf).all() for leaf in leaves)
+        if all(
+            leaf is None or _is_given(leaf, problem.program.dtypes[number])
+            for leaf, number in zip(leaves, problem.program.data, strict=True)
+        )
     ]
+
+
+def _is_given(leaf: np.ndarray, dtype: Any) -> bool:
+    """Tell whether a leaf of data holds numbers that are its own, not their bounds."""
+    limit = np.inf if dtypes.is_float(dtype) else 2.0**53
+    return bool((np.abs(leaf) < limit).all())

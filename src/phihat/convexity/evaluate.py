@@ -4,7 +4,8 @@ r"""The rigorous value of a flat program: intervals that hold it, over ranges or
 a table, `VALUE_RULES`, so that whoever folds constants or bounds derivatives reads the
 very same one. A primitive without a rule is `Unreadable`, by name; a value that is not
 certainly a finite real is `Undefined`. Atoms are evaluated as the ideal functions that
-they stand for, and casts between floats as the identity.
+they stand for, and casts between floats as the identity. After every rule one dispatcher
+applies the meaning of the dtypes: no rule has to think of integers that wrap.
 
 Example:
   >>> import jax.numpy as jnp
@@ -31,6 +32,7 @@ from phihat.convexity.values.extended import (
     from_constant,
     rearranged,
 )
+from phihat.convexity.values.makers import wrapped
 
 __all__ = ["VALUE_RULES", "Undefined", "Unreadable", "evaluate"]
 
@@ -176,9 +178,20 @@ def _is_certain(value: Extended) -> bool:
     return bool(np.isin(value.kind, certain).any())
 
 
+def _of_its_dtypes(rule: Rule) -> Rule:
+    """Apply the meaning of dtypes after a rule: integers that may wrap may be any."""
+
+    def apply(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+        results = rule(equation, inputs)
+        if results is None or not equation.dtypes:
+            return results
+        return list(map(wrapped, results, equation.dtypes))
+
+    return apply
+
+
 _RULES: dict[str, Rule] = {
-    **RULES,
-    "scan": _scan,
+    name: _of_its_dtypes(rule) for name, rule in {**RULES, "scan": _scan}.items()
 }
 
 

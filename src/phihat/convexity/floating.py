@@ -1,8 +1,9 @@
 """A flat program as a JAX function: the value in floats, and the value's derivatives.
 
-It computes in float64 what the loss computes, from data that may be given anew. It has
-no derivative rules but those of the primitives: `stop_gradient` and custom rules are
-gone, so that its Hessian is that of the value wherever the value is smooth.
+It computes in float64 what the flat program says, from data that may be given anew: its
+floats stand for reals, so they are widened; its integers stay in their own dtype. It
+has no derivative rules but those of the primitives: `stop_gradient` and custom rules
+are gone, so that its Hessian is that of the value wherever the value is smooth.
 
 Example:
   >>> from phihat.convexity.trace import trace
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from phihat.convexity import dtypes
 from phihat.convexity.atoms import ATOMS
 from phihat.convexity.program import Equation, Program
 
@@ -42,9 +44,10 @@ def function_of(program: Program) -> Callable[..., Any]:
 def _apply(program: Program, params: list[Any], data: list[Any]) -> list[Any]:
     values = dict(zip(program.params, params, strict=True))
     for number, leaf in zip(program.data, data, strict=True):
-        dtype = program.dtypes[number]
-        is_float = jnp.issubdtype(dtype, jnp.floating)
-        values[number] = jnp.asarray(leaf).astype(jnp.float64 if is_float else dtype)
+        if leaf is not None:
+            dtype = program.dtypes[number]
+            wide = jnp.float64 if dtypes.is_float(dtype) else dtype
+            values[number] = jnp.asarray(leaf).astype(wide)
 
     def read(number: int) -> Any:
         if number not in values:
@@ -69,8 +72,8 @@ def _results(equation: Equation, inputs: list[Any]) -> Sequence[Any]:
         return [jax.lax.select_n(*inputs)]
     if name == "scan":
         return _scanned(params, inputs)
-    if equation.bind is None:
-        raise NotImplementedError(name)
+    if equation.bind is None or name == "bitcast_convert_type":
+        raise NotImplementedError(name)  # of other bits, in float64
     results = equation.bind(*inputs, **_widened(params))
     return results if isinstance(results, (list, tuple)) else [results]
 
@@ -94,7 +97,7 @@ def _scanned(params: Mapping[str, Any], inputs: list[Any]) -> list[Any]:
 
 
 def _as_float64(value: np.ndarray) -> np.ndarray:
-    if jnp.issubdtype(value.dtype, jnp.floating):
+    if dtypes.is_float(value.dtype):
         return value.astype(np.float64)
     return value
 
@@ -108,6 +111,6 @@ def _wider(value: Any) -> Any:
     is_dtype = isinstance(value, np.dtype) or (
         isinstance(value, type) and issubclass(value, np.generic)
     )
-    if is_dtype and jnp.issubdtype(value, jnp.floating):
+    if is_dtype and dtypes.is_float(value):
         return np.dtype(np.float64)
     return value

@@ -16,18 +16,19 @@ Example:
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from phihat.convexity import curved_rules, gathered_rules, piecewise_rules
+from phihat.convexity import curved_rules, dtypes, gathered_rules, piecewise_rules
 from phihat.convexity import intervals as iv
 from phihat.convexity.affine import Outline
 from phihat.convexity.box_pass import Blocked, Pass
 from phihat.convexity.intervals import Interval
-from phihat.convexity.jets import lift
+from phihat.convexity.jets import Jet, Ridge, lift
 from phihat.convexity.program import Equation
 from phihat.convexity.report import Blame
-from phihat.convexity.values.makers import is_integer
+from phihat.convexity.values.makers import wrapped
 
 __all__ = ["RULES", "Blocked", "Bounds", "second_derivatives"]
 
@@ -98,11 +99,24 @@ def _step(run: Pass, equation: Equation) -> None:
             if run.infinite(number) is not None:
                 raise Blocked(equation, "it takes a constant that is not finite")
     rule = RULES.get(equation.primitive)
-    if is_integer(equation.dtype) and equation.primitive in curved_rules.RULES:
+    if dtypes.is_integer(equation.dtype) and equation.primitive in curved_rules.RULES:
         rule = piecewise_rules.logic  # a quotient of integers is no quotient of reals
     if rule is None:
         raise Blocked(equation, "there is no rule for its second derivative")
     with np.errstate(all="ignore"):
         results = rule(run, equation, [run.read(n) for n in equation.inputs])
     results = results if isinstance(results, list) else [results]
+    results = [
+        _of_dtype(equation, result, dtype)
+        for result, dtype in zip(results, equation.dtypes, strict=True)
+    ]
     run.values.update(zip(equation.outputs, results, strict=True))
+
+
+def _of_dtype(equation: Equation, result: Ridge | Jet, dtype: Any) -> Ridge | Jet:
+    """Apply the meaning of a dtype after a rule: integers that may wrap may be any."""
+    if dtypes.is_float(dtype):
+        return result
+    if isinstance(result, Jet) or result.rows is not None:
+        raise Blocked(equation, f"its {dtype} may change within the box")
+    return Ridge(None, wrapped(result.value, dtype))

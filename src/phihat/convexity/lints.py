@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from phihat.convexity.floating import function_of
 from phihat.convexity.problem import Problem
 
 __all__ = ["lints"]
@@ -41,8 +42,9 @@ class _Lines(NamedTuple):
     """Lines through the params: `value(t, k)` at parameter t of line k, AD's, and room.
 
     Attributes:
-      value: the loss.
-      curvature: its second derivative by AD; None where AD follows the value.
+      value: the flat program in float64.
+      curvature: the second derivative of the jaxpr by AD, in its own dtypes; None where
+        AD follows the value.
       low: where each line enters the domain, at -4 or later `[K]`.
       high: where it leaves, at 4 or sooner `[K]`.
     """
@@ -99,14 +101,21 @@ def _lines(problem: Problem) -> _Lines:
     ]
     stacked = list(map(jnp.asarray, directions))
 
+    def point(t: Any, line: Any) -> list[Any]:
+        return [a + t * v[line] for a, v in zip(problem.start, stacked, strict=True)]
+
+    flat = function_of(problem.program)
+    data = [None if leaf is None else leaf.low for leaf in problem.data]
+
     def value(t: Any, line: Any) -> Any:
-        return problem.loss(
-            [a + t * v[line] for a, v in zip(problem.start, stacked, strict=True)]
-        )
+        return flat(point(t, line), data)
+
+    def with_rules(t: Any, line: Any) -> Any:
+        return problem.loss(point(t, line)).astype(jnp.float64)
 
     return _Lines(
         jax.jit(jax.vmap(value)),
-        _curvature(value) if problem.program.rules_of_ad else None,
+        _curvature(with_rules) if problem.program.rules_of_ad else None,
         *_room(problem, directions),
     )
 

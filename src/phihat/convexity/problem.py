@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.extend.core
+import jax.numpy as jnp
 import numpy as np
 
 from phihat._core import checks as _checks
@@ -21,7 +23,7 @@ from phihat._core import tree as _tree
 from phihat._core.types import Box
 from phihat.convexity.intervals import Interval, from_array
 from phihat.convexity.program import Program
-from phihat.convexity.trace import trace
+from phihat.convexity.trace import NoLoss, Untraceable, trace
 
 __all__ = ["Problem", "pose"]
 
@@ -42,8 +44,8 @@ class Problem:
       labels: the tree path of each leaf of params.
       is_box: whether a domain was given.
       has_data_range: whether some of the data are a range.
-      loss: the loss as a function of the list of leaves of params, at the data's
-        lower ends, in float64.
+      loss: the jaxpr that was traced, derivative rules and all, as a function of the
+        list of leaves of params, at the data's lower ends, in its own dtypes.
     """
 
     call: str
@@ -89,9 +91,8 @@ class Problem:
         return jax.tree.unflatten(jax.tree.structure(self.params), list(leaves))
 
     def value(self, leaves: Sequence[Any]) -> float:
-        """Evaluate the loss in float64 at a list of leaves, at the data's low ends."""
-        with jax.enable_x64(True):
-            return float(self.loss([np.asarray(leaf, np.float64) for leaf in leaves]))
+        """Evaluate the loss in its own dtypes, at the data's low ends."""
+        return float(self.loss(leaves))
 
     def digest(self) -> str:
         """Hash the whole statement: program, domain, data, what is held, versions."""
@@ -103,6 +104,7 @@ class Problem:
                 for e in self.program.equations
             ],
             self.program.shapes,
+            list(map(str, self.program.dtypes)),
             self.program.assumptions,
             self.varied,
         ):
@@ -126,6 +128,7 @@ def pose(
     *,
     domain: Box | None = None,
     wrt: Any = None,
+    like: Any = None,
 ) -> Problem:
     """Check the arguments, trace the loss and lay out the ranges.
 
@@ -137,6 +140,8 @@ def pose(
       domain: None for the whole space, or a `Box` like params.
       wrt: None for all leaves; else the tree path of a leaf or a group of leaves as
         `"['layer1']"` or its plain key `"layer1"`, or several of them.
+      like: what to trace with in place of params, where those are float64 only because
+        they were computed here: a pytree of `jax.ShapeDtypeStruct`s.
 
     Raises:
       TypeError: params have leaves that are no floating-point numbers; `domain` is no
@@ -148,26 +153,33 @@ def pose(
         raise TypeError(
             f"{call}: `loss_fn` must be a function, got a {type(loss_fn).__name__}."
         )
+    if isinstance(params, Box):
+        raise TypeError(
+            f"{call}: `params` must be a point, got a Box; pass a point of it, and the "
+            "box as `domain=`, or ask `certify_convexity(loss_fn, box)`."
+        )
     _checks.check_float_leaves(call, "params", params)
     labels = tuple(_tree.leaf_paths(params))
-    start = tuple(_as_float64(leaf) for leaf in jax.tree.leaves(params))
+    start = tuple(map(_as_float64, jax.tree.leaves(params)))
     _check_finite(call, "params", labels, start)
     if not sum(leaf.size for leaf in start):
         raise ValueError(f"{call}: `params` must have at least one number, got none.")
-    varied = _varied(call, labels, wrt)
+    varied = _varied(call, params, labels, wrt)
     ranges = _domain(call, params, start, domain)
+    low, high = _data_ends(call, data)
+    program = _traced(call, loss_fn, params if like is None else like, low, high)
+    start = tuple(
+        leaf if varies else _as_float64(_as_traced(leaf, program.dtypes[number]))
+        for leaf, varies, number in zip(start, varied, program.params, strict=True)
+    )
     held = tuple(
         interval if varies else from_array(leaf)
         for interval, varies, leaf in zip(ranges, varied, start, strict=True)
     )
-    low, data_ranges = _data_ranges(call, data)
-    program = _traced(call, loss_fn, params, low)
-    tree = jax.tree.structure(params)
-
-    def loss(leaves: Sequence[Any]) -> Any:
-        point = jax.tree.unflatten(tree, list(leaves))
-        return loss_fn(point) if low is None else loss_fn(point, low)
-
+    kinds = [program.dtypes[number] for number in program.data]
+    lows = list(map(_as_traced, jax.tree.leaves(low), kinds))
+    highs = lows if low is high else list(map(_as_traced, jax.tree.leaves(high), kinds))
+    data_ranges = tuple(map(_data_range, lows, highs))
     return Problem(
         call=call,
         program=program,
@@ -178,14 +190,40 @@ def pose(
         data=data_ranges,
         labels=labels,
         is_box=domain is not None,
-        has_data_range=isinstance(data, Box)
-        and any(d is not None and not d.is_point for d in data_ranges),
-        loss=loss,
+        has_data_range=not all(map(_is_one, lows, highs)),
+        loss=_loss(program, lows),
     )
+
+
+def _loss(program: Program, data: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
+    """Return the traced jaxpr as a function of the leaves of params."""
+    call = jax.extend.core.jaxpr_as_fun(program.closed)
+    x64 = bool(jax.config.jax_enable_x64)
+
+    def loss(leaves: Sequence[Any]) -> Any:
+        with jax.enable_x64(x64):
+            params = [
+                jax.lax.convert_element_type(leaf, program.dtypes[number])
+                for leaf, number in zip(leaves, program.params, strict=True)
+            ]
+            return call(*params, *data)[0]
+
+    return loss
 
 
 def _as_float64(leaf: Any) -> np.ndarray:
     return np.asarray(leaf).astype(np.float64)  # jnp would round where x64 is off
+
+
+def _as_traced(leaf: Any, dtype: Any) -> Any:
+    """Round a leaf as the user's configuration does; a random key stays as it is."""
+    if _tree.is_key(leaf):
+        return leaf
+    array = np.asarray(leaf)
+    if array.dtype == dtype:
+        return array
+    with np.errstate(all="ignore"):
+        return array.astype(dtype)
 
 
 def _check_finite(
@@ -199,40 +237,71 @@ def _check_finite(
             )
 
 
-def _traced(call: str, loss_fn: Any, params: Any, data: Any) -> Program:
+def _traced(call: str, loss_fn: Any, params: Any, low: Any, high: Any) -> Program:
+    """Trace the user's own program; what the loss raises is shown as it is."""
     try:
-        return trace(loss_fn, params, data)
-    except (TypeError, ValueError) as error:
-        if str(error).startswith("the value of `loss_fn`"):
-            raise type(error)(f"{call}: {error}") from None
-        error.add_note(f"This was raised by `loss_fn` while {call} traced it.")
+        return trace(loss_fn, params, _prototypes(low, high))
+    except NoLoss as error:
+        raise error.kind(f"{call}: {error}") from None
+    except Untraceable:
         raise
     except Exception as error:
         error.add_note(f"This was raised by `loss_fn` while {call} traced it.")
         raise
 
 
-def _varied(call: str, labels: Sequence[str], wrt: Any) -> tuple[bool, ...]:
+def _prototypes(low: Any, high: Any) -> Any:
+    """Return what to trace data with: of two ends of a range, the wider dtype."""
+    if low is high:
+        return low
+
+    def prototype(one: Any, other: Any) -> Any:
+        if _tree.is_key(one) or _tree.is_key(other):
+            return one
+        with jax.numpy_dtype_promotion("standard"):
+            dtype = jnp.result_type(one, other)
+        types = [jax.typeof(end) for end in (one, other)]
+        weak = all(getattr(type_, "weak_type", False) for type_ in types)
+        return jax.ShapeDtypeStruct(np.shape(one), dtype, weak_type=weak)
+
+    return jax.tree.map(prototype, low, high)
+
+
+def _varied(
+    call: str, params: Any, labels: Sequence[str], wrt: Any
+) -> tuple[bool, ...]:
+    """Tell which leaves vary: those whose path is, or goes through, a name."""
     if wrt is None:
         return (True,) * len(labels)
-    names = [wrt] if isinstance(wrt, str) else list(wrt)
-    found = [False] * len(labels)
+    names = [wrt] if isinstance(wrt, str) else wrt
+    if not isinstance(names, (list, tuple, set, frozenset)) or not all(
+        isinstance(name, str) for name in names
+    ):
+        raise TypeError(
+            f"{call}: `wrt` must be the path of a leaf as text, or several, got "
+            f"{wrt!r}."
+        )
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    known = [_names_of(path) for path in paths]
     for name in names:
-        hits = [
-            place
-            for place, label in enumerate(labels)
-            if label == name
-            or label.startswith((f"['{name}']", f".{name}"))
-            or (name and label.startswith(name))
-        ]
-        if not hits:
+        if not any(name in of_leaf for of_leaf in known):
             raise ValueError(
                 f"{call}: `wrt` must name leaves of params, got {name!r}; the leaves "
                 f"are {', '.join(label or 'params itself' for label in labels)}."
             )
-        for place in hits:
-            found[place] = True
-    return tuple(found)
+    return tuple(not of_leaf.isdisjoint(names) for of_leaf in known)
+
+
+def _names_of(path: Sequence[Any]) -> set[str]:
+    """Return what names a leaf: each whole part of its path, and the plain first key.
+
+    A name is compared as a whole, so that `w` is never `w2`.
+    """
+    found = {jax.tree_util.keystr(path[:length]) for length in range(1, len(path) + 1)}
+    if not path:
+        return {""}
+    plain = getattr(path[0], "key", getattr(path[0], "name", None))
+    return found | ({plain} if isinstance(plain, str) else set())
 
 
 def _domain(
@@ -273,19 +342,25 @@ def _spread_leaves(end: Any, start: Sequence[np.ndarray]) -> list[np.ndarray]:
     ]
 
 
-def _data_ranges(call: str, data: Any) -> tuple[Any, tuple[Interval | None, ...]]:
-    """Return the data to trace with, and the range of each leaf."""
-    if data is None:
-        return None, ()
-    low, high = (data.low, data.high) if isinstance(data, Box) else (data, data)
-    lows, low_tree = jax.tree.flatten(low)
-    highs, high_tree = jax.tree.flatten(high)
+def _data_ends(call: str, data: Any) -> tuple[Any, Any]:
+    """Return both ends of the data's range, which are one where they are known."""
+    if not isinstance(data, Box):
+        return data, data
+    lows, low_tree = jax.tree.flatten(data.low)
+    highs, high_tree = jax.tree.flatten(data.high)
     if low_tree != high_tree:
         raise ValueError(
             f"{call}: `data` as a Box must have two trees of the same structure, got "
             f"{low_tree} and {high_tree}."
         )
-    return low, tuple(map(_data_range, lows, highs))
+    for label, low, high in zip(_tree.leaf_paths(data.low), lows, highs, strict=True):
+        if np.shape(low) != np.shape(high):
+            at = f" at leaf {label}" if label else ""
+            raise ValueError(
+                f"{call}: both ends of `data` must have the same shape, got "
+                f"{list(np.shape(low))} and {list(np.shape(high))}{at}."
+            )
+    return data.low, data.high
 
 
 def _data_range(low: Any, high: Any) -> Interval | None:
@@ -296,12 +371,15 @@ def _data_range(low: Any, high: Any) -> Interval | None:
     other = one if low is high else np.asarray(high)
     if not (_is_real(one) and _is_real(other)):
         return None
-    if low is high or np.array_equal(one, other):
+    if _is_one(low, high):
         ends = (np.min(one, initial=0), np.max(one, initial=0))
         return from_array(one) if np.isfinite(ends).all() else None
-    shape = np.broadcast_shapes(one.shape, other.shape)
-    low, high = from_array(one).low, from_array(other).high
-    return Interval(*(np.array(np.broadcast_to(end, shape)) for end in (low, high)))
+    return Interval(from_array(one).low, from_array(other).high)
+
+
+def _is_one(low: Any, high: Any) -> bool:
+    """Whether both ends of a leaf of data are the same."""
+    return low is high or (not _tree.is_key(low) and np.array_equal(low, high))
 
 
 def _is_real(array: np.ndarray) -> bool:

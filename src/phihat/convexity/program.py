@@ -39,13 +39,16 @@ class Equation(NamedTuple):
     """One primitive applied to numbered values.
 
     Attributes:
-      primitive: the name of the primitive, or of an atom.
+      primitive: the name by which rules know it: that of a primitive of jax, or of an
+        atom. What has no rule by its nature bears a name that no rule has.
       params: what the primitive was bound with.
       inputs: numbers of the values read.
       outputs: numbers of the values written.
       source: the line of the user's program that it stems from.
       bind: applies the primitive to concrete arrays; None for atoms.
       dtype: of the first output; integers divide, invert and overflow otherwise.
+      dtypes: of all outputs.
+      input_dtypes: of all inputs.
     """
 
     primitive: str
@@ -55,6 +58,8 @@ class Equation(NamedTuple):
     source: Source
     bind: Callable[..., Any] | None
     dtype: Any = None
+    dtypes: tuple[Any, ...] = ()
+    input_dtypes: tuple[Any, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +76,7 @@ class Program:
       outputs: the numbers of the results.
       assumptions: sentences about what was taken for granted while reading.
       rules_of_ad: the places where AD follows a rule and not the value.
+      closed: the jaxpr as it was traced, derivative rules and all; None for a body.
     """
 
     shapes: list[tuple[int, ...]]
@@ -82,6 +88,7 @@ class Program:
     outputs: tuple[int, ...]
     assumptions: tuple[str, ...]
     rules_of_ad: tuple[str, ...]
+    closed: Any = None
 
     @property
     def output(self) -> int:

@@ -17,10 +17,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from phihat.convexity import loops, products, reductions, rescues, shifts
+from phihat.convexity import dtypes, loops, products, reductions, rescues, shifts
 from phihat.convexity.arrays import Array, elementwise, same_elements
 from phihat.convexity.evaluate import VALUE_RULES, Undefined, Unreadable
 from phihat.convexity.identities import identity
@@ -32,7 +31,6 @@ from phihat.convexity.report import Blame, Line
 from phihat.convexity.rules import RULES, Call, Undecided, square
 from phihat.convexity.structure import STRUCTURAL, Unknown
 from phihat.convexity.values.extended import from_constant
-from phihat.convexity.values.makers import fits_integers
 
 __all__ = ["Interpreter", "Proof", "prove"]
 
@@ -167,10 +165,7 @@ class Interpreter:
         if constants is not None:
             return constants, "constant"
         plain, how = self.plain(equation, inputs)
-        plain = [
-            _wrapped(array, self.program.dtypes[number])
-            for array, number in zip(plain, equation.outputs, strict=True)
-        ]
+        plain = list(map(_wrapped, plain, equation.dtypes))
         if all(array.is_constant for array in inputs):
             plain = [
                 array if array.is_constant else array.with_classes(_constant)
@@ -196,13 +191,13 @@ class Interpreter:
     ) -> tuple[list[Array], str]:
         """Apply the rule of the primitive, without a second view."""
         name = equation.primitive
+        if name in _OTHER_ON_INTEGERS and dtypes.is_integer(equation.dtype):
+            raise Undecided(f"no rule for the primitive `{name}` on integers")
         if name in reductions.RULES_OF_ARRAYS:
             return reductions.RULES_OF_ARRAYS[name](self, equation, inputs), name
         if name in STRUCTURAL:
             shapes = [self.program.shapes[number] for number in equation.outputs]
             return moved(equation, inputs, shapes), "moved"
-        if name in _OTHER_ON_INTEGERS and _is_integral(equation.dtype):
-            raise Undecided(f"no rule for the primitive `{name}` on integers")
         if name in RULES:
             return self.element_by_element(equation, inputs)
         raise Undecided(f"no rule for the primitive `{name}`")
@@ -365,22 +360,18 @@ def _is_zero(array: Array | None) -> bool:
     )
 
 
-_OTHER_ON_INTEGERS = {"and", "or", "xor", "not", "div"}
+_OTHER_ON_INTEGERS = {"and", "div", "not", "or", "reduce_and", "reduce_or", "xor"}
 """On integers these work bit by bit, and division truncates."""
-
-
-def _is_integral(dtype: Any) -> bool:
-    return dtype is not None and jnp.issubdtype(dtype, jnp.integer)
 
 
 def _wrapped(array: Array, dtype: Any) -> Array:
     """Widen the range of integers that may overflow: they come out anywhere."""
-    if not _is_integral(dtype):
+    if not (dtypes.is_integer(dtype) or dtypes.is_boolean(dtype)):
         return array
-    low, high = float(jnp.iinfo(dtype).min), float(jnp.iinfo(dtype).max)
+    low, high = dtypes.ends(dtype)
 
     def function(x: Facts) -> Facts:
-        if fits_integers(x.low, x.high, dtype):
+        if dtypes.fits(x.low, x.high, dtype):
             return x
         return Facts(low, high, total=x.total, constant=x.constant)
 

@@ -21,10 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from phihat.convexity import piecewise, polynomials, tails
+from phihat.convexity import dtypes, piecewise, polynomials, tails
 from phihat.convexity.arrays import Array, meet_arrays
 from phihat.convexity.lattice import Facts, closed
 from phihat.convexity.piecewise import Piecewise, Shape, Unsupported
@@ -62,7 +61,7 @@ class Rescuer:
         lost = any(not f.curved and not f.is_infinite for f in output.classes)
         if len(outputs) > 1 or not lost or output.is_constant or output.size == 0:
             return outputs, how
-        if equation.primitive in _LOGICAL:
+        if not dtypes.is_float(equation.dtype) or equation.primitive in _LOGICAL:
             return outputs, how
         number = equation.outputs[0]
         self.interpreter.values[number] = output
@@ -241,7 +240,7 @@ class Rescuer:
             equation = interpreter.producers.get(last)
             if equation is None or not _is_elementwise(equation):
                 return
-            if jnp.issubdtype(interpreter.program.dtypes[last], jnp.integer):
+            if dtypes.is_integer(equation.dtype):
                 return  # integers wrap, and casts to them truncate
             inside.append(equation)
             frontier.remove(last)

@@ -23,9 +23,9 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
+from phihat.convexity import dtypes
 from phihat.convexity.arrays import Array, Shift, elementwise, meet_arrays
 from phihat.convexity.intervals import from_array
 from phihat.convexity.lattice import ZERO
@@ -55,7 +55,7 @@ def follow(
     passed_on = plain.shift is not None
     if follower is None or plain.is_constant or passed_on or not (has_views or opens):
         return plain
-    if equation.dtype is not None and jnp.issubdtype(equation.dtype, jnp.integer):
+    if dtypes.is_integer(equation.dtype):
         return plain  # what cancels in the reals may have overflowed before
     try:
         view = follower(interpreter, equation, inputs)

@@ -8,14 +8,18 @@ derivative rules. So the trace takes the jaxpr of the loss and flattens it:
 - `stop_gradient` is the identity, and is listed, for AD sees something else;
 - short scans and loops with a known number of rounds are unrolled, a `cond` becomes
   its branch where the index is known and a select where it is not;
-- integers and booleans that depend on nothing are computed, since they are exact;
+- integers and booleans that depend on nothing are computed, since they are exact, and
+  so are the random bits of a known key;
 - equal equations get one number (so two mentions of `x - y` are the same value);
 - functions of jax that stand for an ideal function (`logaddexp`, ...) stay whole, if
   their bodies are those of the installed jax (`atoms.py`).
 
-Everything is traced in float64, with data and params widened exactly, so that the
-program is the same whatever `jax_enable_x64` says: a Python literal 0.1 is the float64
-nearest to 0.1, and a float32 number is read as the number it is.
+The program is the user's own, traced once, under the user's own configuration: a loss
+that is float32 there is read in float32. Its floats then stand for reals, so a literal
+0.1 is the float32 nearest to 0.1, read exactly; its integers and booleans are machine
+integers of their own dtype. What has no rule by its nature (a primitive that is not
+jax's own, one that runs a program that no rule of its own reads, a value of a dtype
+that is neither) gets a name that no rule has, and so ends a proof by that name.
 
 Example:
   >>> import jax.numpy as jnp
@@ -24,7 +28,7 @@ Example:
   ['exp', 'integer_pow', 'reduce_sum']
 """
 
-import math
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -34,86 +38,61 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
-from phihat._core.jaxprs import scan_counts
-from phihat.convexity import atoms
+from phihat._core.jaxprs import primitive_name, scan_counts
+from phihat.convexity import atoms, dtypes
+from phihat.convexity.folding import folded
 from phihat.convexity.program import Equation, Program, Source
-from phihat.convexity.structure import STRUCTURAL, Unknown, move
+from phihat.convexity.structure import STRUCTURAL
 
-__all__ = ["Untraceable", "trace"]
+__all__ = ["NoLoss", "Untraceable", "trace"]
 
 _MAX_EQUATIONS = 40_000
 """A program longer than this is not unrolled further."""
 
-_MAX_FOLDED = 1 << 16
-"""Constants larger than this are not computed while tracing."""
-
-_ON_INTEGERS: dict[str, Callable[..., np.ndarray]] = {
-    "add": np.add,
-    "and": np.bitwise_and,
-    "eq": np.equal,
-    "ge": np.greater_equal,
-    "gt": np.greater,
-    "le": np.less_equal,
-    "lt": np.less,
-    "max": np.maximum,
-    "min": np.minimum,
-    "mul": np.multiply,
-    "ne": np.not_equal,
-    "neg": np.negative,
-    "not": np.invert,
-    "or": np.bitwise_or,
-    "select_n": lambda which, *cases: np.choose(which.astype(int), cases),
-    "sub": np.subtract,
-    "convert_element_type": np.asarray,
-}
-"""NumPy computes these without compiling; dtypes wrap as in jax."""
-
-_ALSO_EXACT = {
-    "abs",
-    "argmax",
-    "argmin",
-    "argsort",
-    "clamp",
-    "cumsum",
-    "div",
-    "integer_pow",
-    "reduce_and",
-    "reduce_max",
-    "reduce_min",
-    "reduce_or",
-    "reduce_prod",
-    "reduce_sum",
-    "rem",
-    "shift_left",
-    "shift_right_arithmetic",
-    "shift_right_logical",
-    "sign",
-    "sort",
-    "xor",
-}
-"""Exact on integers too, and computed by jax."""
-
 _CALLS = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
+    "call": "call_jaxpr",
     "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
     "remat": "jaxpr",
     "remat2": "jaxpr",
     "checkpoint": "jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
 }
 """Primitives that only call a body, and the name of its parameter."""
 
-_IDENTITIES = {"copy", "copy_p", "stop_gradient", "optimization_barrier"}
+_IDENTITIES = {
+    "copy",
+    "copy_p",
+    "name",
+    "optimization_barrier",
+    "sharding_constraint",
+    "stop_gradient",
+}
 _COMMUTATIVE = {"add", "add_any", "mul", "max", "min", "eq", "ne", "and", "or"}
-_COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
+
+_COMBINERS = {
+    "scatter-add": ("add", "add_any"),
+    "scatter-max": ("max",),
+    "scatter-min": ("min",),
+    "scatter-mul": ("mul",),
+    "scatter-sub": ("sub",),
+}
+"""What a scatter combines by: its program must be this one primitive."""
 
 
 class Untraceable(Exception):
     """The program holds something that cannot be read; the sentence says what."""
+
+
+class NoLoss(Exception):
+    """The value is no real scalar; `kind` is the builtin exception that says so."""
+
+    def __init__(self, kind: type[Exception], sentence: str) -> None:
+        """Keep the kind, and the sentence."""
+        super().__init__(sentence)
+        self.kind = kind
 
 
 def trace(loss_fn: Callable[..., Any], params: Any, data: Any = None) -> Program:
@@ -121,68 +100,49 @@ def trace(loss_fn: Callable[..., Any], params: Any, data: Any = None) -> Program
 
     Args:
       loss_fn: a pure function with a real scalar value.
-      params: a pytree of arrays or numbers; only shapes and dtypes matter.
-      data: a pytree of arrays, or None.
+      params: a pytree of arrays or numbers, or of `jax.ShapeDtypeStruct`s: only shapes,
+        dtypes and weak types matter.
+      data: likewise, or None.
 
     Returns:
       The program. The leaves of params and data are its inputs; nothing is known
       of them but shape and dtype.
 
     Raises:
-      ValueError: the value is not a scalar.
-      TypeError: the value is not a real floating-point number.
+      NoLoss: the value is not a scalar, or not a real floating-point number.
       Untraceable: the program is too long to be unrolled.
+      Exception: whatever the loss raises.
     """
-    with jax.enable_x64(True):
-        closed, num_params = _jaxpr_of(loss_fn, params, data)
-        _check_value(closed.out_avals)
-        flattener = _Flattener()
-        inputs = [
-            flattener.new_value(variable.aval) for variable in closed.jaxpr.invars
-        ]
-        outputs = flattener.inline(closed, inputs, Source("", 0, ""))
-        return flattener.program(inputs[:num_params], inputs[num_params:], outputs)
-
-
-def _jaxpr_of(loss_fn: Any, params: Any, data: Any) -> tuple[Any, int]:
-    """Trace with every float widened to float64; as given where that is refused."""
     args = (params,) if data is None else (params, data)
+    leaves, tree = jax.tree.flatten(args)
     num_params = len(jax.tree.leaves(params))
-    flat, tree = jax.tree.flatten(args)
 
     def flat_loss(*leaves: Any) -> Any:
         return loss_fn(*jax.tree.unflatten(tree, leaves))
 
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        try:
-            return jax.make_jaxpr(flat_loss)(*map(_widened, flat)), num_params
-        except Exception:
-            # A loss that insists on its own dtype (a float32 carry of a scan, say).
-            return jax.make_jaxpr(flat_loss)(*map(_abstract, flat)), num_params
-
-
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
-
-
-def _widened(leaf: Any) -> jax.ShapeDtypeStruct:
-    given = _abstract(leaf)
-    if not jnp.issubdtype(given.dtype, jnp.floating):
-        return given
-    return jax.ShapeDtypeStruct(given.shape, jnp.float64)
+    with jax.disable_jit(False):
+        closed = jax.make_jaxpr(flat_loss)(*leaves)
+    _check_value(closed.out_avals)
+    flattener = _Flattener()
+    inputs = [flattener.new_value(variable.aval) for variable in closed.jaxpr.invars]
+    outputs = flattener.inline(closed, inputs, Source("", 0, ""))
+    program = flattener.program(inputs[:num_params], inputs[num_params:], outputs)
+    return dataclasses.replace(program, closed=closed)
 
 
 def _check_value(avals: Sequence[Any]) -> None:
     if len(avals) != 1 or avals[0].shape != ():
         shapes = ", ".join(str(aval.shape) for aval in avals)
-        raise ValueError(
+        raise NoLoss(
+            ValueError,
             "the value of `loss_fn` must be one scalar, got "
-            f"{len(avals)} array(s) of shape {shapes}; reduce it by a sum or a mean."
+            f"{len(avals)} array(s) of shape {shapes}; reduce it by a sum or a mean.",
         )
     if not jnp.issubdtype(avals[0].dtype, jnp.floating):
-        raise TypeError(
+        raise NoLoss(
+            TypeError,
             "the value of `loss_fn` must be a real floating-point number, got dtype "
-            f"{avals[0].dtype}."
+            f"{avals[0].dtype}.",
         )
 
 
@@ -193,6 +153,7 @@ class _Flattener:
         self.shapes: list[tuple[int, ...]] = []
         self.dtypes: list[Any] = []
         self.constants: dict[int, np.ndarray] = {}
+        self.keys: dict[int, Any] = {}
         self.equations: list[Equation] = []
         self.writers: dict[int, Equation] = {}
         self.known: dict[Any, tuple[int, ...]] = {}
@@ -210,7 +171,9 @@ class _Flattener:
     def constant(self, value: Any) -> int:
         """Number a constant; small equal ones share a number."""
         if jnp.issubdtype(getattr(value, "dtype", np.float64), jax.dtypes.extended):
-            return self.new_value(value)  # keys are opaque
+            number = self.new_value(value)
+            self.keys[number] = value  # rules cannot read it; draws can
+            return number
         array = np.asarray(value)
         key = None
         if array.size <= 16:
@@ -256,9 +219,12 @@ class _Flattener:
         return [read(atom) for atom in jaxpr.outvars]
 
     def equation(self, eqn: Any, inputs: tuple[int, ...], outer: Source) -> list[int]:
-        name = eqn.primitive.name
+        name = primitive_name(eqn.primitive)
         source = _source(eqn, outer)
-        if name in _IDENTITIES:
+        if name is None:
+            # No rule bears such a name, whatever the primitive calls itself.
+            return self.emit(eqn, f"{eqn.primitive.name} (not jax's)", inputs, source)
+        if name in _IDENTITIES and len(inputs) == len(eqn.outvars):
             if name == "stop_gradient" and not self.is_maximum(inputs[0]):
                 self.rules_of_ad[f"{source} stop_gradient"] = None
             return list(inputs)
@@ -266,15 +232,15 @@ class _Flattener:
             aliased = self.cast(eqn, inputs[0], source)
             if aliased is not None:
                 return [aliased]
-        if name in _CALLS:
-            return self.call(eqn, inputs, source)
+        if _CALLS.get(name) in eqn.params:
+            return self.call(eqn, name, inputs, source)
         if name == "cond":
             return self.cond(eqn, inputs, source)
         if name == "scan":
             return self.scan(eqn, inputs, source)
         if name == "while":
             return self.loop(eqn, inputs, source)
-        return self.emit(eqn, name, inputs, source)
+        return self.emit(eqn, _refused(name, eqn) or name, inputs, source)
 
     def emit(
         self, eqn: Any, name: str, inputs: tuple[int, ...], source: Source
@@ -286,7 +252,7 @@ class _Flattener:
         key = (name, ordered, _hashable(eqn.params))
         if key[-1] is not None and key in self.known:
             return list(self.known[key])
-        outputs = self.fold(eqn, name, inputs, source)
+        outputs = self.fold(eqn, name, inputs)
         if outputs is None:
             outputs = [self.new_value(variable.aval) for variable in eqn.outvars]
             self.append(
@@ -297,7 +263,6 @@ class _Flattener:
                     tuple(outputs),
                     source,
                     eqn.primitive.bind,
-                    self.dtypes[outputs[0]] if outputs else None,
                 )
             )
         if key[-1] is not None:
@@ -305,6 +270,18 @@ class _Flattener:
         return outputs
 
     def append(self, equation: Equation) -> None:
+        """Add an equation, with its dtypes."""
+        given, made = (
+            tuple(self.dtypes[number] for number in numbers)
+            for numbers in (equation.inputs, equation.outputs)
+        )
+        equation = equation._replace(
+            dtype=made[0] if made else None, dtypes=made, input_dtypes=given
+        )
+        strange = [dtype for dtype in (*given, *made) if not dtypes.is_readable(dtype)]
+        if strange:
+            name = f"{equation.primitive} on {strange[0]}"
+            equation = equation._replace(primitive=name)
         if len(self.equations) >= _MAX_EQUATIONS:
             raise Untraceable(
                 f"{equation.source}: the program has more than {_MAX_EQUATIONS} "
@@ -318,65 +295,42 @@ class _Flattener:
     ) -> int:
         """Write an equation of our own (slices and stacks of unrolled scans)."""
         number = self.new_value(aval)
-        self.append(Equation(name, params, inputs, (number,), source, None, aval.dtype))
+        self.append(Equation(name, params, inputs, (number,), source, None))
         return number
 
-    def fold(
-        self, eqn: Any, name: str, inputs: tuple[int, ...], source: Source
-    ) -> list[int] | None:
-        """Compute what is exact: integers, booleans, comparisons, moved elements."""
-        if not all(number in self.constants for number in inputs):
+    def fold(self, eqn: Any, name: str, inputs: tuple[int, ...]) -> list[int] | None:
+        """Compute what is exact; None where an input is not known, or it is not."""
+        known = {**self.constants, **self.keys} if self.keys else self.constants
+        if not all(number in known for number in inputs):
             return None
-        avals = [variable.aval for variable in eqn.outvars]
-        if sum(math.prod(aval.shape) for aval in avals) > _MAX_FOLDED:
-            return None
-        values = [self.constants[number] for number in inputs]
-        if name in STRUCTURAL:
-            equation = Equation(name, eqn.params, inputs, (), source, None)
-            try:
-                return [self.constant(moved) for moved in move(equation, values)]
-            except Unknown:
-                return None
-        if name == "iota":
-            axis, shape = eqn.params["dimension"], eqn.params["shape"]
-            places = np.indices(shape, sparse=True)[axis]
-            return [
-                self.constant(np.broadcast_to(places, shape).astype(avals[0].dtype))
-            ]
-        exact = all(_is_discrete(aval.dtype) for aval in avals)
-        discrete = all(_is_discrete(self.dtypes[number]) for number in inputs)
-        if not exact or not (discrete or name in _COMPARISONS):
-            return None
-        if name in _ON_INTEGERS:
-            return [self.constant(_ON_INTEGERS[name](*values).astype(avals[0].dtype))]
-        if name in _ALSO_EXACT:
-            results = eqn.primitive.bind(*map(jnp.asarray, values), **eqn.params)
-            results = results if eqn.primitive.multiple_results else [results]
-            return [self.constant(np.asarray(result)) for result in results]
-        return None
+        results = folded(name, eqn, [known[number] for number in inputs])
+        return None if results is None else list(map(self.constant, results))
 
     # -------------------------------------------------------------------- calls
     def cast(self, eqn: Any, number: int, source: Source) -> int | None:
         """Read a cast between real dtypes as the identity, where that is exact."""
-        old, new = self.dtypes[number], np.dtype(eqn.params["new_dtype"])
+        old, new = self.dtypes[number], eqn.params["new_dtype"]
+        if not (dtypes.is_readable(old) and dtypes.is_readable(new)):
+            return None
         if old == new:
             return number
-        if number in self.constants and _is_widening(old, new):
+        if number in self.constants and dtypes.is_widening(old, new):
             return self.constant(self.constants[number].astype(new))
-        if old == np.bool_ and jnp.issubdtype(new, jnp.integer):
+        if dtypes.is_boolean(old) and dtypes.is_integer(new):
             folded = self.emit(eqn, "convert_element_type", (number,), source)[0]
             self.bool_behind[folded] = number
             return folded
-        if not (jnp.issubdtype(old, jnp.floating) and new in _READABLE):
+        if not (dtypes.is_float(old) and dtypes.is_float(new)):
             return None
-        if old in _READABLE and not _is_widening(old, new):
+        if not dtypes.is_widening(old, new):
             self.assumptions[
                 f"{source}: a cast from {old} to {new} is read without its rounding"
             ] = None
-        return number if old in _READABLE else None
+        return number
 
-    def call(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
-        name = eqn.primitive.name
+    def call(
+        self, eqn: Any, name: str, inputs: tuple[int, ...], source: Source
+    ) -> list[int]:
         body = eqn.params[_CALLS[name]]
         atom = atoms.recognise(eqn, body)
         if atom is not None:
@@ -500,7 +454,8 @@ class _Flattener:
         start = list(inputs[split + params["body_nconsts"] :])
         carry, before = start, len(self.equations)
         bodies = params["cond_jaxpr"], params["body_jaxpr"]
-        for _ in range(1 + _MAX_EQUATIONS // 8 // sum(map(_num_equations, bodies))):
+        cost = max(sum(map(_num_equations, bodies)), 1)
+        for _ in range(1 + _MAX_EQUATIONS // 8 // cost):
             (going,) = self.inline(params["cond_jaxpr"], [*cond_consts, *carry], source)
             if going not in self.constants:
                 del self.equations[before:]
@@ -514,10 +469,6 @@ class _Flattener:
         raise Untraceable(f"{source}: a `while` of more rounds than can be unrolled")
 
 
-_READABLE = tuple(map(np.dtype, (np.float64, np.float32, np.float16, jnp.bfloat16)))
-"""Real dtypes whose casts are read as the identity (narrowing: an assumption)."""
-
-
 _LIBRARIES = tuple(
     os.path.dirname(str(module.__file__)).replace("\\", "/") + "/"
     for module in (jax, jaxlib)
@@ -526,20 +477,30 @@ _HERE = os.path.dirname(__file__).replace("\\", "/") + "/"
 """Frames under these folders are not the user's."""
 
 
-def _is_discrete(dtype: Any) -> bool:
-    return dtype == np.bool_ or jnp.issubdtype(dtype, jnp.integer)
+def _refused(name: str, eqn: Any) -> str | None:
+    """Return another name for a primitive whose own program no rule reads.
 
-
-def _is_widening(old: Any, new: Any) -> bool:
-    """Whether every number of the old dtype is one of the new."""
-    if old == np.bool_:
-        return True
-    if not jnp.issubdtype(old, jnp.floating):
-        return bool(np.can_cast(old, new, "safe"))
-    if old not in _READABLE or new not in _READABLE:
-        return False
-    one, two = jnp.finfo(old), jnp.finfo(new)
-    return two.nmant >= one.nmant and two.maxexp >= one.maxexp
+    A scatter runs a program on what meets in one place. The rules of its five kinds
+    know what that is; it is checked, as a primitive can be bound with any.
+    """
+    if not any(True for _ in _bodies(eqn.params)):
+        return None
+    body = eqn.params.get("update_jaxpr")
+    if body is not None and not eqn.params.get("update_consts"):
+        jaxpr, _ = _open(body)
+        old, new = jaxpr.invars
+        if name == "scatter" and not jaxpr.eqns and jaxpr.outvars[0] is new:
+            return None
+        if len(jaxpr.eqns) == 1:
+            (inner,) = jaxpr.eqns
+            is_known = primitive_name(inner.primitive) in _COMBINERS.get(name, ())
+            if (
+                is_known
+                and inner.invars == [old, new]
+                and (inner.outvars == jaxpr.outvars)
+            ):
+                return None
+    return f"{name} (of a program of its own)"
 
 
 def _open(closed: Any) -> tuple[Any, Sequence[Any]]:

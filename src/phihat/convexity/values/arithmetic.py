@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from phihat.convexity import intervals as iv
+from phihat.convexity.dtypes import is_integer
 from phihat.convexity.intervals import Interval
 from phihat.convexity.program import Equation
 from phihat.convexity.values.extended import (
@@ -24,16 +25,15 @@ from phihat.convexity.values.extended import (
 )
 from phihat.convexity.values.makers import (
     Rule,
+    anything,
     choose,
     function,
     holds_zero,
-    is_integer,
     is_known,
     is_same,
     is_value,
     kinds,
     spread,
-    wrapped,
 )
 
 __all__ = ["RULES"]
@@ -49,7 +49,7 @@ def _sub(equation: Equation, inputs: list[Interval]) -> list[Interval]:
 def _mul(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Multiply; a value times itself is its square."""
     if is_same(equation, inputs):
-        return [wrapped(iv.square(inputs[0]), equation.dtype)]
+        return [iv.square(inputs[0])]
     return _MUL(equation, inputs)
 
 
@@ -59,12 +59,9 @@ def _div(equation: Equation, inputs: list[Interval]) -> list[Interval]:
         return _DIV(equation, inputs)
     x, y = inputs
     if holds_zero(y).any():
-        return [
-            wrapped(
-                iv.everything(np.broadcast_shapes(x.shape, y.shape)), equation.dtype
-            )
-        ]
-    return [wrapped(iv.truncate(iv.div(x, y)), equation.dtype)]
+        shape = np.broadcast_shapes(x.shape, y.shape)
+        return [anything(shape, equation.dtype)]
+    return [iv.truncate(iv.div(x, y))]
 
 
 def _div_marks(x: Interval, y: Interval) -> np.ndarray | None:
@@ -99,7 +96,7 @@ def _rem(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     )
     if is_integer(equation.dtype):
         zero = holds_zero(y)
-        return [iv.where(zero, wrapped(iv.everything(shape), equation.dtype), bound)]
+        return [iv.where(zero, anything(shape, equation.dtype), bound)]
     return [extended(bound, _div_marks(x, y))]
 
 
@@ -149,7 +146,7 @@ def _pow(equation: Equation, inputs: list[Interval]) -> list[Interval]:
                     )
                 )
             if result is not None:
-                return [wrapped(result, equation.dtype)]
+                return [result]
     return [extended(iv.power(x, y), _pow_marks(x, y))]
 
 

@@ -12,10 +12,10 @@ Example:
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from phihat.convexity import intervals as iv
+from phihat.convexity.dtypes import is_boolean, is_float, is_integer
 from phihat.convexity.intervals import Interval
 from phihat.convexity.program import Equation
 from phihat.convexity.values.extended import (
@@ -28,22 +28,17 @@ from phihat.convexity.values.extended import (
 )
 from phihat.convexity.values.makers import (
     Rule,
+    anything,
     function,
     holds_zero,
-    is_boolean,
-    is_integer,
     is_known,
     is_same,
-    wrapped,
 )
 
 __all__ = ["RULES"]
 
 
 _BITS = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
-
-
-_READABLE = tuple(map(np.dtype, (np.float64, np.float32, np.float16, jnp.bfloat16)))
 
 
 def _round(equation: Equation, inputs: list[Interval]) -> list[Interval]:
@@ -67,9 +62,9 @@ def _convert(equation: Equation, inputs: list[Interval]) -> list[Interval] | Non
         return [_truth(elementwise(_compared(iv.ne), np.not_equal, [x, zero]))]
     if is_integer(dtype):
         if isinstance(x, Extended):
-            return [wrapped(iv.everything(x.shape), dtype)]
-        return [wrapped(iv.truncate(x), dtype)]
-    if np.dtype(dtype) not in _READABLE:
+            return [anything(x.shape, dtype)]
+        return [iv.truncate(x)]
+    if not is_float(dtype):
         return None
     return [x]
 
@@ -136,8 +131,8 @@ def _not(equation: Equation, inputs: list[Interval]) -> list[Interval]:
         return [unknown(inputs[0].shape)]
     if is_boolean(equation.dtype):
         return [iv.sub(1.0, inputs[0])]
-    if jnp.issubdtype(equation.dtype, jnp.unsignedinteger):
-        return [iv.sub(iv.from_rational(int(jnp.iinfo(equation.dtype).max)), inputs[0])]
+    if np.dtype(equation.dtype).kind == "u":
+        return [iv.sub(iv.from_rational(int(np.iinfo(equation.dtype).max)), inputs[0])]
     return [iv.sub(-1.0, inputs[0])]
 
 
@@ -149,7 +144,8 @@ def _logic(name: str) -> Rule:
         if monotone is not None and is_boolean(equation.dtype):
             return [monotone(x, y)]
         if is_known(x) and is_known(y):
-            bits = _BITS[name](x.low.astype(np.int64), y.low.astype(np.int64))
+            dtype = np.int64 if equation.dtype is None else equation.dtype
+            bits = _BITS[name](x.low.astype(dtype), y.low.astype(dtype))
             return [iv.from_array(bits)]
         shape = np.broadcast_shapes(x.shape, y.shape)
         if is_boolean(equation.dtype):
@@ -158,9 +154,7 @@ def _logic(name: str) -> Rule:
             return [
                 Interval(np.where(decided, differ, 0.0), np.where(decided, differ, 1.0))
             ]
-        if equation.dtype is None:
-            return [unknown(shape)]
-        return [wrapped(iv.everything(shape), equation.dtype)]
+        return [anything(shape, equation.dtype)]
 
     return rule
 
@@ -169,9 +163,7 @@ def _shift(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Shift known integers; of others nothing but the dtype is told."""
     x, y = inputs
     shape = np.broadcast_shapes(x.shape, y.shape)
-    if equation.dtype is None:
-        return [unknown(shape)]
-    return [wrapped(iv.everything(shape), equation.dtype)]
+    return [anything(shape, equation.dtype)]
 
 
 RULES: dict[str, Rule] = {

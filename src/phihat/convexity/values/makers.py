@@ -10,13 +10,13 @@ Example:
   array([2, 0], dtype=int8)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from phihat.convexity import intervals as iv
+from phihat.convexity.dtypes import ends, fits, is_boolean, is_integer
 from phihat.convexity.intervals import Interval
 from phihat.convexity.program import Equation
 from phihat.convexity.values.extended import (
@@ -26,17 +26,16 @@ from phihat.convexity.values.extended import (
     elementwise,
     extended,
     kind_of,
+    unknown,
 )
 
 __all__ = [
     "Rule",
     "Total",
+    "anything",
     "choose",
-    "fits_integers",
     "function",
     "holds_zero",
-    "is_boolean",
-    "is_integer",
     "is_known",
     "is_same",
     "is_value",
@@ -69,7 +68,8 @@ def function(
         return extended(enclose(*xs), marks(*xs) if marks else None)
 
     def rule(equation: Equation, inputs: list[Interval]) -> list[Interval]:
-        return [wrapped(elementwise(marked, ieee, inputs), equation.dtype)]
+        del equation
+        return [elementwise(marked, ieee, inputs)]
 
     return rule
 
@@ -86,27 +86,23 @@ def kinds(*cases: tuple[np.ndarray, int], defined: np.ndarray) -> np.ndarray | N
 
 def wrapped(x: Interval, dtype: Any) -> Interval:
     """Allow for overflow: an integer that may leave its dtype may be any of them."""
-    if not is_integer(dtype):
+    if not (is_integer(dtype) or is_boolean(dtype)):
         return x
-    fits = fits_integers(x.low, x.high, dtype)
-    if fits.all():
+    marks = kind_of(x)
+    inside = fits(x.low, x.high, dtype)
+    if marks is None and np.all(inside):
         return x
-    info = jnp.iinfo(dtype)
-    return Interval(
-        np.where(fits, x.low, float(info.min)), np.where(fits, x.high, float(info.max))
-    )
+    low, high = ends(dtype)
+    if marks is not None:  # an integer is a number, whatever it was made of
+        inside = inside & (marks == FINITE)
+    return Interval(np.where(inside, x.low, low), np.where(inside, x.high, high))
 
 
-def fits_integers(low: Any, high: Any, dtype: Any) -> Any:
-    """Tell whether all integers of a range are ones of a dtype.
-
-    The greatest of 64 bits is no float, and the float nearest to it is too great.
-    """
-    info = jnp.iinfo(dtype)
-    greatest = float(info.max)
-    if int(greatest) > info.max:
-        greatest = float(np.nextafter(greatest, 0.0))
-    return (low >= float(info.min)) & (high <= greatest)
+def anything(shape: Sequence[int], dtype: Any) -> Interval:
+    """Return elements that may be any number of a dtype, or of none that is known."""
+    if is_integer(dtype) or is_boolean(dtype):
+        return Interval(*(np.full(tuple(shape), end) for end in ends(dtype)))
+    return unknown(shape)
 
 
 def is_known(x: Interval) -> bool:
@@ -114,16 +110,6 @@ def is_known(x: Interval) -> bool:
     if isinstance(x, Extended):
         return False
     return x.is_point or bool(np.array_equal(x.low, x.high))
-
-
-def is_integer(dtype: Any) -> bool:
-    """Tell the dtypes on which division truncates and sums overflow."""
-    return dtype is not None and jnp.issubdtype(dtype, jnp.integer)
-
-
-def is_boolean(dtype: Any) -> bool:
-    """Tell the dtype whose numbers are 0 and 1."""
-    return dtype is not None and dtype == np.bool_
 
 
 def is_value(x: Interval, value: float) -> np.ndarray:

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from phihat.convexity import intervals as iv
+from phihat.convexity.dtypes import is_integer
 from phihat.convexity.intervals import Interval
 from phihat.convexity.program import Equation
 from phihat.convexity.values.extended import (
@@ -31,7 +32,7 @@ from phihat.convexity.values.extended import (
     kind_of,
     unknown,
 )
-from phihat.convexity.values.makers import Rule, wrapped
+from phihat.convexity.values.makers import Rule, anything, is_known
 
 __all__ = ["RULES"]
 
@@ -42,7 +43,7 @@ def _reduction(reduce: Callable[..., Interval]) -> Rule:
         axes = tuple(equation.params["axes"])
         kind = kind_of(x)
         if kind is None:
-            return [wrapped(reduce(x, axes), equation.dtype)]
+            return [reduce(x, axes)]
         plain = iv.where(kind == FINITE, Interval(*x), 0.0)
         return [extended(reduce(plain, axes), _sum_kind(kind, axes))]
 
@@ -72,7 +73,7 @@ def _product(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     axes = tuple(equation.params["axes"])
     if isinstance(x, Extended):
         return [unknown(np.any(x.kind, axis=axes).shape)]
-    return [wrapped(iv.reduce_prod(x, axes), equation.dtype)]
+    return [iv.reduce_prod(x, axes)]
 
 
 def _extremum(reduce: Any, worst: int) -> Rule:
@@ -127,11 +128,7 @@ def _cumulative(combine: Callable[[Any, Any], Interval]) -> Rule:
             x = iv.rearrange(lambda a, b: np.concatenate([a, b]), x[:stride], later)
             stride *= 2
         x = x[::-1] if reverse else x
-        return [
-            wrapped(
-                iv.rearrange(lambda end: np.moveaxis(end, 0, axis), x), equation.dtype
-            )
-        ]
+        return [iv.rearrange(lambda end: np.moveaxis(end, 0, axis), x)]
 
     return rule
 
@@ -160,7 +157,7 @@ def _dot_general(equation: Equation, inputs: list[Interval]) -> list[Interval]:
         return [
             unknown(iv.dot_general(np.zeros(x.shape), np.zeros(y.shape), numbers).shape)
         ]
-    return [wrapped(iv.dot_general(x, y, numbers), equation.dtype)]
+    return [iv.dot_general(x, y, numbers)]
 
 
 def _convolution(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
@@ -244,6 +241,22 @@ def _window(reduce: Callable[..., Interval], start: float) -> Rule:
     return rule
 
 
+def _logic(of_booleans: Rule, of_bits: np.ufunc) -> Rule:
+    """Make the rule of "all" or "any"; on integers they work bit by bit."""
+
+    def rule(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+        if not is_integer(equation.dtype):
+            return of_booleans(equation, inputs)
+        (x,) = inputs
+        axes = tuple(equation.params["axes"])
+        if is_known(x):
+            bits = of_bits.reduce(x.low.astype(equation.dtype), axis=axes)
+            return [iv.from_array(np.asarray(bits))]
+        return [anything(np.any(x.low, axis=axes).shape, equation.dtype)]
+
+    return rule
+
+
 _EXTREMA = {
     "reduce_max": _extremum(np.max, MINUS_INFINITY),
     "reduce_min": _extremum(np.min, PLUS_INFINITY),
@@ -259,8 +272,8 @@ RULES: dict[str, Rule] = {
     "cumsum": _cumulative(iv.add),
     "conv_general_dilated": _convolution,
     "dot_general": _dot_general,
-    "reduce_and": _EXTREMA["reduce_min"],
-    "reduce_or": _EXTREMA["reduce_max"],
+    "reduce_and": _logic(_EXTREMA["reduce_min"], np.bitwise_and),
+    "reduce_or": _logic(_EXTREMA["reduce_max"], np.bitwise_or),
     "reduce_prod": _product,
     "reduce_sum": _reduction(iv.reduce_sum),
     "reduce_window_max": _window(iv.reduce_max, -np.inf),
