@@ -40,3 +40,17 @@ def user_flags() -> Iterator[None]:
         jax.numpy_rank_promotion("allow"),
     ):
         yield
+
+
+@pytest.fixture(autouse=True)
+def flags_of_verdicts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let losses promote as users' do where their convexity is in question.
+
+    A verdict is of the program as the caller's configuration traces it, and many of
+    these losses mix dtypes.
+    """
+    if not request.module.__name__.rsplit(".", 1)[-1].startswith("test_convexity"):
+        yield
+        return
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

@@ -551,14 +551,18 @@ def test_kinks_leave_one_side_unbounded() -> None:
     assert pytest.approx(2.0) == L
 
 
-def test_the_flags_of_jax_change_nothing() -> None:
-    loss_fn = lambda w: jnp.sum((jax.nn.sigmoid(X[:, :2] @ w) - 0.3) ** 2) + w @ w
-    box = Box(np.array([0.1, 0.2]), np.array([0.1 + 1e-9, 0.7]))
-    wide = boxes.certify_convexity(loss_fn, box)
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+def test_the_flags_of_jax_decide_which_program_is_certified() -> None:
+    def loss_fn(w):
+        is_narrow = jnp.asarray(w).dtype == jnp.float32
+        return -jnp.sum(w**2) if is_narrow else jnp.sum(w**2)
+
+    box = Box(0.1, 0.7)
+    assert boxes.certify_convexity(loss_fn, box).verdict is CERTIFIED
+    with jax.enable_x64(False):
         narrow = boxes.certify_convexity(loss_fn, box)
-    assert wide.verdict is narrow.verdict is CERTIFIED
-    assert (wide.mu, wide.L) == (narrow.mu, narrow.L)
+        assert boxes.curvature_floor(loss_fn, box)[0] <= -2.0
+        assert boxes.certified_radius(loss_fn, 0.3) == 0.0
+    assert narrow.verdict is not CERTIFIED
 
 
 # ---------------------------------------------------------------------- replay

@@ -525,13 +525,14 @@ def test_strict_rules_raise_and_pass_infinities():
         (lambda x: x.astype(jnp.float8_e4m3fn).astype(float), "convert_element_type"),
         (lambda x: jax.lax.reduce_precision(x, 5, 10), "reduce_precision"),
         (lambda x: jax.lax.while_loop(lambda c: c < 9.0, lambda c: 2 * c, x), "while"),
-        (lambda x: x * jax.random.uniform(jax.random.key(0)), "random_bits"),
+        (lambda x: jax.random.uniform(jax.random.key(0, impl="rbg")) * x, "random"),
+        (lambda x: jnp.real(x * 1j), "convert_element_type"),
     ],
 )
 def test_unknown_primitives_are_named(fn, name):
     with pytest.raises(Unreadable) as raised:
         _value(fn, 1.0)
-    assert raised.value.primitive in (name, "random_wrap", "random_seed")
+    assert raised.value.primitive.startswith(name)
 
 
 # ------------------------------------------------------------------ scans, indices

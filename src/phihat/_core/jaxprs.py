@@ -1,4 +1,4 @@
-"""What the jaxprs of several jax versions write differently, and which primitive is which.
+"""What jaxprs of several jax versions write differently; which primitive is which.
 
 Example:
   >>> import jax

@@ -4,8 +4,8 @@ r"""The rigorous value of a flat program: intervals that hold it, over ranges or
 a table, `VALUE_RULES`, so that whoever folds constants or bounds derivatives reads the
 very same one. A primitive without a rule is `Unreadable`, by name; a value that is not
 certainly a finite real is `Undefined`. Atoms are evaluated as the ideal functions that
-they stand for, and casts between floats as the identity. After every rule one dispatcher
-applies the meaning of the dtypes: no rule has to think of integers that wrap.
+they stand for, and casts between floats as the identity. One dispatcher applies the
+meaning of the dtypes after every rule: no rule has to think of integers that wrap.
 
 Example:
   >>> import jax.numpy as jnp
@@ -183,9 +183,10 @@ def _of_its_dtypes(rule: Rule) -> Rule:
 
     def apply(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
         results = rule(equation, inputs)
-        if results is None or not equation.dtypes:
-            return results
-        return list(map(wrapped, results, equation.dtypes))
+        if results is None:
+            return None
+        kinds = equation.dtypes or [equation.dtype] * len(results)
+        return [wrapped(x, kind) for x, kind in zip(results, kinds, strict=True)]
 
     return apply
 

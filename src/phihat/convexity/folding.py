@@ -179,7 +179,8 @@ def _checked(results: Sequence[Any], avals: Sequence[Any]) -> list[Any] | None:
 def _drawn(eqn: Any, values: Sequence[Any], avals: Sequence[Any]) -> list[Any] | None:
     """Draw as the program does; a draw that depends on x64 is told by nothing here."""
     found = []
-    for x64 in (False, True):
+    widths = [np.dtype(a.dtype).itemsize for a in avals if dtypes.is_readable(a.dtype)]
+    for x64 in (True,) if 8 in widths else (False, True):
         try:
             with jax.ensure_compile_time_eval(), jax.enable_x64(x64):
                 inputs = [
