@@ -124,7 +124,7 @@ def folded(name: str, eqn: Any, values: Sequence[Any]) -> list[Any] | None:
     if name == "bitcast_convert_type":
         return _bound(eqn, values, avals)
     if not all(isinstance(value, (np.ndarray, np.generic)) for value in values):
-        return None
+        return _drawn(eqn, values, avals) if name in STRUCTURAL else None
     if name in STRUCTURAL:
         try:
             return move(

@@ -139,7 +139,7 @@ class Interpreter:
         """Interpret all equations, in order."""
         for position, equation in enumerate(self.program.equations):
             self.current = equation
-            inputs = [self.values[number] for number in equation.inputs]
+            inputs = [self.value(number) for number in equation.inputs]
             outputs, how = self.apply(equation, inputs)
             outputs, how = self.rescuer.rescue(equation, outputs, how)
             for number, output in zip(equation.outputs, outputs, strict=True):
@@ -156,6 +156,13 @@ class Interpreter:
                     tuple(map(str, outputs)),
                 )
             )
+
+    def value(self, number: int) -> Array:
+        """Return what is known of a value; of a constant random key, nothing."""
+        if number not in self.values:
+            unknown = TOP.replace(constant=True)
+            self.values[number] = Array.of(unknown, self.program.shapes[number])
+        return self.values[number]
 
     def apply(
         self, equation: Equation, inputs: Sequence[Array]

@@ -170,6 +170,8 @@ def _convolution(equation: Equation, inputs: list[Interval]) -> list[Interval] |
     out_features, in_features, *window = (
         kernel.shape[axis] for axis in numbers.rhs_spec
     )
+    if (in_features * math.prod(window)) ** 2 > _MAX_PATCH:
+        return None
     with jax.enable_x64(True):
         # Each patch entry is a position times 1, plus zeros: exact.
         read = jax.lax.conv_general_dilated_patches(
@@ -200,6 +202,10 @@ def _convolution(equation: Equation, inputs: list[Interval]) -> list[Interval] |
     product = product.reshape((groups, batch, math.prod(spatial), -1))
     product = product.transpose((1, 0, 3, 2)).reshape((batch, out_features, *spatial))
     return [product.transpose(tuple(np.argsort(spec)))]
+
+
+_MAX_PATCH = 1 << 24
+"""The patches are read by an identity matrix; a larger one is not made."""
 
 
 def _window(reduce: Callable[..., Interval], start: float) -> Rule:
