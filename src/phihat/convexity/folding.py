@@ -152,13 +152,23 @@ def _is_discrete(dtype: Any) -> bool:
 
 def _bound(eqn: Any, values: Sequence[Any], avals: Sequence[Any]) -> list[Any] | None:
     """Let jax compute; a result of another dtype or shape is not what was asked for."""
-    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+    kinds = [*(value.dtype for value in values), *(aval.dtype for aval in avals)]
+    is_wide = any(dtypes.is_readable(k) and np.dtype(k).itemsize == 8 for k in kinds)
+    try:
+        results = _computed(eqn, values, x64=is_wide)
+    except Exception:  # what jax cannot compute is not known, and no fault of the loss
+        return None
+    return _checked(results, avals)
+
+
+def _computed(eqn: Any, values: Sequence[Any], *, x64: bool) -> Sequence[Any]:
+    with jax.ensure_compile_time_eval(), jax.enable_x64(x64), jax.disable_jit(False):
         inputs = [
             jnp.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else value
             for value in values
         ]
         found = eqn.primitive.bind(*inputs, **eqn.params)
-    return _checked(found if eqn.primitive.multiple_results else [found], avals)
+    return found if eqn.primitive.multiple_results else [found]
 
 
 def _checked(results: Sequence[Any], avals: Sequence[Any]) -> list[Any] | None:
@@ -179,21 +189,13 @@ def _checked(results: Sequence[Any], avals: Sequence[Any]) -> list[Any] | None:
 def _drawn(eqn: Any, values: Sequence[Any], avals: Sequence[Any]) -> list[Any] | None:
     """Draw as the program does; a draw that depends on x64 is told by nothing here."""
     found = []
-    widths = [np.dtype(a.dtype).itemsize for a in avals if dtypes.is_readable(a.dtype)]
+    kinds = [*(value.dtype for value in values), *(aval.dtype for aval in avals)]
+    widths = [np.dtype(kind).itemsize for kind in kinds if dtypes.is_readable(kind)]
     for x64 in (True,) if 8 in widths else (False, True):
         try:
-            with jax.ensure_compile_time_eval(), jax.enable_x64(x64):
-                inputs = [
-                    jnp.asarray(v) if isinstance(v, (np.ndarray, np.generic)) else v
-                    for v in values
-                ]
-                if any(x.dtype != v.dtype for x, v in zip(inputs, values, strict=True)):
-                    continue  # 64 bits, which there are not without x64
-                result = eqn.primitive.bind(*inputs, **eqn.params)
+            checked = _checked(_computed(eqn, values, x64=x64), avals)
         except Exception:  # an implementation of keys that cannot be computed here
             return None
-        results = result if eqn.primitive.multiple_results else [result]
-        checked = _checked(results, avals)
         if checked is not None:
             found.append(checked)
     if not found:

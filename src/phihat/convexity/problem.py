@@ -21,6 +21,7 @@ import numpy as np
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Box
+from phihat.convexity import dtypes
 from phihat.convexity.intervals import Interval, from_array
 from phihat.convexity.program import Program
 from phihat.convexity.trace import NoLoss, Untraceable, trace
@@ -384,8 +385,7 @@ def _is_one(low: Any, high: Any) -> bool:
 
 def _is_real(array: np.ndarray) -> bool:
     """Whether an array holds real numbers, none of which is NaN."""
-    name = str(array.dtype)
-    if not name.startswith(("float", "bfloat", "int", "uint", "bool")):
+    if not dtypes.is_readable(array.dtype):
         return False
     return not np.isnan(np.min(array, initial=0))
 

@@ -349,9 +349,8 @@ def _words(facts: Facts) -> str:
 
 def _literal(value: np.ndarray) -> Array:
     """Return the array of a constant of the program."""
-    kind = str(getattr(value, "dtype", ""))
-    if not kind.startswith(("float", "bfloat", "int", "uint", "bool")):
-        return Array.of(TOP.replace(constant=True), np.shape(value))
+    if not dtypes.is_readable(value.dtype):
+        return Array.of(TOP.replace(constant=True), value.shape)
     return Array.known(from_constant(value))
 
 

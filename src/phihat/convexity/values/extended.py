@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from phihat.convexity import intervals
+from phihat.convexity.dtypes import is_readable
 from phihat.convexity.intervals import Interval
 
 __all__ = [
@@ -99,13 +100,13 @@ def unknown(shape: Sequence[int]) -> Extended:
 def from_constant(x: Any) -> Interval:
     """Read constants: `intervals.from_array`, with marks where they are not finite.
 
-    Nothing is known of complex ones.
+    Nothing is known of those of a dtype that no rule reads.
     """
     array = np.asarray(x)
+    if not is_readable(array.dtype):
+        return unknown(array.shape)
     if array.dtype.kind in "biu":
         return intervals.from_array(array)
-    if array.dtype.kind == "c":
-        return unknown(array.shape)
     values = array.astype(np.float64, copy=False)
     if np.isfinite(values).all():
         return intervals.from_array(array)
