@@ -13,6 +13,7 @@ import itertools
 import multiprocessing
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from phihat.convexity import boxes, refuter
 from phihat.convexity.report import Verdict
-from tests import convexity_programs, convexity_values
+from tests import convexity_machines, convexity_programs, convexity_values
 from tests.convexity_programs import Case
 
 __all__ = ["main", "numbers", "survey"]
@@ -125,11 +126,29 @@ def _directed(place: int) -> tuple[Counts, list[str]]:
     return survey([next(itertools.islice(convexity_programs.directed(), place, None))])
 
 
+def _machines(seeds: Sequence[int], x64: bool) -> tuple[Counts, list[str]]:
+    """Ask about losses that compute with integers, in one mode of jax."""
+    jax.config.update("jax_enable_x64", x64)
+    warnings.simplefilter("ignore")
+    counts: Counts = collections.Counter()
+    reports = []
+    for seed in seeds:
+        loss = convexity_machines.random_loss(seed)
+        verdict, wrong = convexity_machines.wrong_claims(loss, all_parts=seed % 8 == 0)
+        counts.update({"programs": 1, verdict.lower().replace("_", " "): 1})
+        counts["false proofs"] += bool(wrong)
+        reports += [f"machine {seed}, x64 {x64}: {sentence}" for sentence in wrong]
+    return counts, reports
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0])
     parser.add_argument("--programs", type=int, default=20_000)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--all-parts", type=int, default=100, help="each so many-th")
+    parser.add_argument(
+        "--machines", type=int, default=2000, help="losses on integers, in each mode"
+    )
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument(
         "--directed", action=argparse.BooleanOptionalAction, default=True
@@ -155,7 +174,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reports += found
             if random["programs"] % 1000 == 0:
                 print(f"{random['programs']} random programs", flush=True)
-    print(f"random, {time.perf_counter() - begin:.0f} s: {_shown(random)}")
+        print(f"random, {time.perf_counter() - begin:.0f} s: {_shown(random)}")
+        first = options.first
+        for x64 in (False, True):
+            ask = functools.partial(_machines, x64=x64)
+            seeds = range(first, first + options.machines)
+            integers: Counts = collections.Counter()
+            for counts, found in pool.imap(
+                ask, [seeds[k : k + 50] for k in range(0, len(seeds), 50)]
+            ):
+                integers.update(counts)
+                reports += found
+            print(f"integers, x64 {x64}: {_shown(integers)}", flush=True)
     print("\n".join(reports) or "nothing false")
     return int(bool(reports))
 

@@ -186,6 +186,12 @@ class _Flattener:
             self.known_constants[key] = number
         return number
 
+    def rounded(self, value: Any, dtype: Any) -> int:
+        """Number a literal, rounded to its dtype, of which a Python number is not."""
+        if not dtypes.is_readable(dtype):
+            return self.constant(value)
+        return self.constant(np.asarray(value).astype(dtype, copy=False))
+
     def program(
         self, params: list[int], data: list[int], outputs: list[int]
     ) -> Program:
@@ -207,10 +213,12 @@ class _Flattener:
         jaxpr, consts = _open(closed)
         numbers: dict[Any, int] = dict(zip(jaxpr.invars, inputs, strict=True))
         for variable, value in zip(jaxpr.constvars, consts, strict=True):
-            numbers[variable] = self.constant(value)
+            numbers[variable] = self.rounded(value, variable.aval.dtype)
 
         def read(atom: Any) -> int:
-            return self.constant(atom.val) if hasattr(atom, "val") else numbers[atom]
+            if not hasattr(atom, "val"):
+                return numbers[atom]
+            return self.rounded(atom.val, atom.aval.dtype)
 
         for eqn in jaxpr.eqns:
             read_inputs = tuple(read(atom) for atom in eqn.invars)
