@@ -41,7 +41,7 @@ class _Builder:
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
-        self.dtypes = _WIDE if jax.config.jax_enable_x64 else _DTYPES
+        self.dtypes = _WIDE if jax.config.read("jax_enable_x64") else _DTYPES
         self.steps: list[Step] = []
 
     def pick(self, *choices: Any) -> Any:
@@ -195,7 +195,7 @@ def wrong_claims(
     loss: Callable[[Any], Any], *, all_parts: bool
 ) -> tuple[str, list[str]]:
     """Ask about a loss; return the verdict, and what its own values contradict."""
-    x64 = jax.config.jax_enable_x64
+    x64 = jax.config.read("jax_enable_x64")
     dtype = np.float64 if x64 else np.float32
     at = _POINTS.astype(dtype)
     values = np.array([float(loss(jnp.asarray(x))) for x in at])

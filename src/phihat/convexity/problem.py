@@ -199,7 +199,7 @@ def pose(
 def _loss(program: Program, data: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
     """Return the traced jaxpr as a function of the leaves of params."""
     call = jax.extend.core.jaxpr_as_fun(program.closed)
-    x64 = bool(jax.config.jax_enable_x64)
+    x64 = bool(jax.config.read("jax_enable_x64"))
 
     def loss(leaves: Sequence[Any]) -> Any:
         with jax.enable_x64(x64):
@@ -298,7 +298,9 @@ def _names_of(path: Sequence[Any]) -> set[str]:
 
     A name is compared as a whole, so that `w` is never `w2`.
     """
-    found = {jax.tree_util.keystr(path[:length]) for length in range(1, len(path) + 1)}
+    found = {
+        jax.tree_util.keystr(tuple(path[:length])) for length in range(1, len(path) + 1)
+    }
     if not path:
         return {""}
     plain = getattr(path[0], "key", getattr(path[0], "name", None))
