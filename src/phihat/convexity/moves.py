@@ -22,7 +22,7 @@ from phihat.convexity.rules import Undecided, weighted_sum
 from phihat.convexity.structure import INDEXED, Unknown, group_of_updates, move
 from phihat.convexity.values.extended import rearranged
 
-__all__ = ["assembled", "moved", "scattered_sum"]
+__all__ = ["assembled", "moved", "scattered"]
 
 Moves = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
@@ -132,12 +132,20 @@ def _check_in_range(equation: Equation, inputs: Sequence[Array]) -> None:
             raise Undecided("an index is not proved to lie within the array")
 
 
-def scattered_sum(
-    equation: Equation, inputs: Sequence[Array], shape: tuple[int, ...]
+def scattered(
+    equation: Equation,
+    inputs: Sequence[Array],
+    shape: tuple[int, ...],
+    function: Callable[[list[tuple[Facts, int]]], Facts] = weighted_sum,
 ) -> Array:
-    """scatter-add: each place holds its old element plus the updates that go there."""
+    """scatter-add: each place holds its old element plus the updates that go there.
+
+    With another function of classes and their counts, another scatter.
+    """
     operand, indices, updates = inputs
     known = indices.point
+    if known is None and function is not weighted_sum:
+        raise Undecided("a scatter to places that are not known")
     if known is None:
         return _scattered_anywhere(operand, indices, updates, shape)
     targets = group_of_updates(
@@ -149,7 +157,7 @@ def scattered_sum(
         [operand, updates],
         lambda parts: [np.concatenate([part.reshape(-1) for part in parts])],
     )
-    return grouped(weighted_sum, both, groups, operand.size, shape)
+    return grouped(function, both, groups, operand.size, shape)
 
 
 def _scattered_anywhere(

@@ -22,9 +22,9 @@ from phihat.convexity.arrays import (
 )
 from phihat.convexity.evaluate import VALUE_RULES
 from phihat.convexity.lattice import Facts, closed
-from phihat.convexity.moves import scattered_sum
+from phihat.convexity.moves import scattered
 from phihat.convexity.program import Equation
-from phihat.convexity.reductions import array_rule, sum_of_sorted
+from phihat.convexity.reductions import array_rule, largest, smallest, sum_of_sorted
 from phihat.convexity.rules import Call, multiply, square, weighted_sum
 
 __all__ = ["dot_general"]
@@ -171,5 +171,14 @@ def _convolution(
 def _scatter_add(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
-    """See `scattered_sum`."""
-    return [scattered_sum(equation, inputs, interpreter.shape(equation))]
+    """See `scattered`."""
+    return [scattered(equation, inputs, interpreter.shape(equation))]
+
+
+@array_rule("scatter-max", "scatter-min")
+def _scatter_extreme(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> list[Array]:
+    """Each place holds the extreme of its old element and the updates that go there."""
+    function = largest if equation.primitive == "scatter-max" else smallest
+    return [scattered(equation, inputs, interpreter.shape(equation), function)]

@@ -19,7 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity import dtypes, loops, products, reductions, rescues, shifts
+from phihat.convexity import (
+    dtypes,
+    loops,
+    matrices,
+    products,
+    reductions,
+    rescues,
+    shifts,
+)
 from phihat.convexity.arrays import Array, elementwise, same_elements
 from phihat.convexity.evaluate import VALUE_RULES, Undefined, Unreadable
 from phihat.convexity.identities import identity
@@ -34,7 +42,7 @@ from phihat.convexity.values.extended import from_constant
 
 __all__ = ["Interpreter", "Proof", "prove"]
 
-_REGISTERED = (loops, products)  # imported for the rules that they register
+_REGISTERED = (loops, matrices, products)  # imported for the rules that they register
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,7 +38,7 @@ from phihat.convexity.rules import (
     weighted_sum,
 )
 
-__all__ = ["RULES_OF_ARRAYS", "array_rule", "sum_of_sorted"]
+__all__ = ["RULES_OF_ARRAYS", "array_rule", "largest", "smallest", "sum_of_sorted"]
 
 ArrayRule = Callable[[Any, Equation, Sequence[Array]], list[Array]]
 RULES_OF_ARRAYS: dict[str, ArrayRule] = {}
@@ -114,11 +114,13 @@ def _all_groups(array: Array, axes: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(numbers, array.shape).reshape(-1)
 
 
-def _largest(terms: list[tuple[Facts, int]]) -> Facts:
+def largest(terms: list[tuple[Facts, int]]) -> Facts:
+    """Return what is known of the largest of some values; see `maximum`."""
     return _extreme(maximum, terms)
 
 
-def _smallest(terms: list[tuple[Facts, int]]) -> Facts:
+def smallest(terms: list[tuple[Facts, int]]) -> Facts:
+    """Return what is known of the smallest of some values; see `minimum`."""
     return _extreme(minimum, terms)
 
 
@@ -173,12 +175,29 @@ def _reduce_extreme(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
     """The largest of convex functions is convex; it may serve as a symbol."""
-    function = _largest if equation.primitive == "reduce_max" else _smallest
+    function = largest if equation.primitive == "reduce_max" else smallest
     if 0 in inputs[0].shape:
         raise Undecided("the extreme of no elements is infinite")
+    if interpreter.shape(equation) == ():
+        sorted_extreme = _extreme_of_sorted(equation, inputs[0])
+        if sorted_extreme is not None:
+            return [Array.of(sorted_extreme)]
     (result,) = _by_axes(function)(interpreter, equation, inputs)
     result.is_anchor = not result.is_constant
     return [result]
+
+
+def _extreme_of_sorted(equation: Equation, array: Array) -> Facts | None:
+    """The extreme of one row that is sorted is its first or last element."""
+    order = array.order
+    if order is None or order.num_rows != 1 or array.places is None:
+        return None
+    positions = array.numbers.reshape(-1) - order.start
+    if not np.array_equal(np.sort(positions), np.arange(order.length)):
+        return None
+    at_start = (equation.primitive == "reduce_max") == order.is_descending
+    rank = 0 if at_start else order.length - 1
+    return array.classes[array.places.reshape(-1)[int(np.argmax(positions == rank))]]
 
 
 @array_rule("reduce_sum")
@@ -192,7 +211,26 @@ def _reduce_sum(
         facts = sum_of_sorted(array, _all_groups(array, axes), math.prod(shape))
         if facts is not None:
             return [Array.of(facts, shape)]
+    weighted = _sum_of_weighted(interpreter, equation)
+    if weighted is not None and shape == ():
+        return [Array.of(weighted)]
     return _by_axes(weighted_sum)(interpreter, equation, inputs)
+
+
+def _sum_of_weighted(interpreter: Any, equation: Equation) -> Facts | None:
+    """A sum of sorted values times constants, element by element: see below."""
+    product = interpreter.producers.get(equation.inputs[0])
+    if product is None or product.primitive != "mul":
+        return None
+    sides = [interpreter.values[number] for number in product.inputs]
+    for array, weights in (sides, sides[::-1]):
+        point = weights.point
+        if array.order is None or point is None or array.size > _MAX_SORTED:
+            continue
+        if array.shape == interpreter.program.shapes[equation.inputs[0]]:
+            amounts = np.broadcast_to(point, array.shape).reshape(-1)
+            return sum_of_sorted(array, np.zeros(array.size, int), 1, amounts)
+    return None
 
 
 _MAX_SORTED = 1 << 14
@@ -324,6 +362,30 @@ def _sums(terms: list[tuple[Facts, int]], hull: Facts, reach: Interval) -> Facts
             negative=hull.negative,
         )
     )
+
+
+@array_rule("reduce_window_max", "reduce_window_min")
+def _extreme_of_windows(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> list[Array]:
+    """The extreme of any elements has what all of them have; see `_PREFIXES`.
+
+    A window may lie in the padding alone, where the extreme is infinite, unless the
+    padding is narrower than it and it has no holes.
+    """
+    (array,), params = inputs, equation.params
+    holes = (*params["base_dilation"], *params["window_dilation"])
+    is_filled = all(
+        max(low, high) < size and min(low, high) >= 0
+        for (low, high), size in zip(
+            params["padding"], params["window_dimensions"], strict=True
+        )
+    )
+    if not is_filled or set(holes) != {1} or not array.size:
+        raise Undecided("a window may hold no element")
+    name = "cummax" if equation.primitive == "reduce_window_max" else "cummin"
+    facts = _PREFIXES[name]([], array.facts, None)
+    return [Array.of(facts, interpreter.shape(equation))]
 
 
 _PREFIXES: dict[str, Callable[..., Facts]] = {

@@ -242,6 +242,8 @@ class _Flattener:
                 return [aliased]
         if _CALLS.get(name) in eqn.params:
             return self.call(eqn, name, inputs, source)
+        if name == "custom_linear_solve":
+            return self.solve(eqn, inputs, source)
         if name == "cond":
             return self.cond(eqn, inputs, source)
         if name == "scan":
@@ -354,6 +356,18 @@ class _Flattener:
             called = eqn.params.get("name") or getattr(body, "name", "")
             self.rules_of_ad[f"{source} {name} {called}".rstrip()] = None
         return self.inline(body, inputs, source)
+
+    def solve(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
+        """Inline the program that solves: it is what runs, whatever it claims."""
+        lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
+        before = lengths.matvec + lengths.vecmat
+        after = before + lengths.solve + lengths.transpose_solve
+        given = (*inputs[before : before + lengths.solve], *inputs[after:])
+        self.rules_of_ad[f"{source} custom_linear_solve"] = None
+        solution = self.inline(jaxprs.solve, given, source)
+        if len(solution) != len(eqn.outvars):
+            raise Untraceable(f"{source}: a `custom_linear_solve` that is not read")
+        return solution
 
     def is_maximum(self, number: int) -> bool:
         """Whether a value is a maximum, which stable forms subtract and add again."""
