@@ -29,6 +29,8 @@ import numpy as np
 
 from tests import (
     convexity_attacks,
+    convexity_foundation,
+    convexity_matrices,
     convexity_programs,
     convexity_values,
     convexity_zoo,
@@ -49,7 +51,7 @@ _SECONDS = 120.0
 Called = set[tuple[str, int]]
 """Modules and first lines of functions."""
 
-_RETRACED = {"trace", "atoms", "structure", "problem"}
+_RETRACED = {"trace", "atoms", "dtypes", "folding", "structure", "problem"}
 
 
 class Prepared(NamedTuple):
@@ -279,6 +281,17 @@ def _zoo() -> list[Posed]:
             params = jax.tree.map(lambda x: np.asarray(x, np.float64), entry.params)
             case = Case(name, entry.loss_fn, params, entry.data, entry.domain)
             cases.append((case, entry.claims, expected))
+    for table, expected in (
+        (convexity_matrices.CONVEX, True),
+        (convexity_matrices.NOT_CONVEX, False),
+    ):
+        for name, (loss_fn, params) in table.items():
+            cases.append((Case(name, loss_fn, params), "convex", expected))
+    for kind, of_kind in convexity_foundation.KINDS.items():
+        for name, loss_fn in of_kind.items():
+            if float(loss_fn(0.0)) > (float(loss_fn(1.0)) + float(loss_fn(-1.0))) / 2:
+                case = Case(f"{kind}: {name}", loss_fn, np.float64(0.5))
+                cases.append((case, "convex", False))
     zoo = []
     for case, claim, expected in cases:
         posed = convexity_programs.posed(case)

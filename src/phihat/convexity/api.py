@@ -42,8 +42,11 @@ def check_convexity(
     r"""Decide whether a loss is convex: prove it, else refute it, else enclose it.
 
     Convex means $L((1-t)a + tb) \le (1-t)L(a) + tL(b)$ for all a, b in the domain and
-    t in [0, 1]. What is decided on is the real function that the program denotes, by
-    its values and not by its derivative rules; rounding and overflow are ignored.
+    t in [0, 1]. What is decided on is the program as it is traced under the present
+    configuration of jax: its floats stand for reals, so that rounding and overflow are
+    ignored, and its integers and booleans are machine integers of their own dtype.
+    Values count, not derivative rules. So `jax_enable_x64` may change a verdict, where
+    it changes an integer, a default dtype or the rounding of a constant.
 
     Args:
       loss_fn: `loss_fn(params, data) -> []`, or `loss_fn(params) -> []` where data is
