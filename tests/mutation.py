@@ -17,6 +17,7 @@ import importlib
 import importlib.machinery
 import itertools
 import multiprocessing
+import os
 import pathlib
 import signal
 import sys
@@ -350,6 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.only in _text(MUTANTS[place])
     ]
     score = {"killed": 0, "argued": 0, "survived": 0}
+    os.environ["JAX_ENABLE_X64"] = "1"  # of the processes, when they import
     context = multiprocessing.get_context("spawn")
     jobs = max(min(options.jobs, len(chosen)), 1)
     with context.Pool(jobs, _prepare, (options.random,)) as pool:

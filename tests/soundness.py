@@ -11,6 +11,7 @@ import collections
 import functools
 import itertools
 import multiprocessing
+import os
 import sys
 import time
 import warnings
@@ -162,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     directed: Counts = collections.Counter()
     random: Counts = collections.Counter()
     reports: list[str] = []
+    os.environ["JAX_ENABLE_X64"] = "1"  # of the processes, when they import
     context = multiprocessing.get_context("spawn")
     with context.Pool(options.jobs, maxtasksperchild=20) as pool:
         for counts, found in pool.imap(_directed, range(number)):

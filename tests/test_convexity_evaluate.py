@@ -167,7 +167,18 @@ FUNCTIONS = {
 }
 
 # Those that need a program of their own; each has a test below.
-ELSEWHERE = {"add_any", "entr", "expand_dims", "kl_div", "rel_entr", "row", "scan"}
+ELSEWHERE = {
+    "cholesky",
+    "lu",
+    "triangular_solve",
+    "add_any",
+    "entr",
+    "expand_dims",
+    "kl_div",
+    "rel_entr",
+    "row",
+    "scan",
+}
 
 # XLA's lgamma errs by hundreds of ulps, log_ndtr's body jumps by 4e-9.
 SLACK = {"lgamma": 1e-12, "digamma": 1e-12, "polygamma": 1e-11, "log_ndtr": 1e-8}
@@ -521,11 +532,12 @@ def test_strict_rules_raise_and_pass_infinities():
 @pytest.mark.parametrize(
     ("fn", "name"),
     [
-        (lambda x: jnp.linalg.cholesky(x[None, None])[0, 0], "cholesky"),
+        (lambda x: jnp.linalg.cholesky(-x[None, None])[0, 0], "cholesky"),
+        (lambda x: jnp.linalg.qr(x[None, None])[0][0, 0], "qr"),
         (lambda x: x.astype(jnp.float8_e4m3fn).astype(float), "convert_element_type"),
         (lambda x: jax.lax.reduce_precision(x, 5, 10), "reduce_precision"),
         (lambda x: jax.lax.while_loop(lambda c: c < 9.0, lambda c: 2 * c, x), "while"),
-        (lambda x: jax.random.uniform(jax.random.key(0, impl="rbg")) * x, "random"),
+        (lambda x: jax.random.gamma(jax.random.key(0), 2.0) * x, "random_gamma"),
         (lambda x: jnp.real(x * 1j), "convert_element_type"),
     ],
 )
@@ -667,3 +679,17 @@ def test_casts_truncate():
     value = _enclosed(lambda x: x.astype(int).astype(float), Interval(-1.7, 2.2))
     assert (value.low, value.high) == (-1.0, 2.0)
     assert _value(lambda x: (x.astype(bool)).astype(float), 0.3).low == 1.0
+
+
+def test_factors_and_solutions_of_constants_hold_the_value():
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        square = rng.normal(size=(4, 4))
+        matrix = square @ square.T + 0.1 * np.eye(4)
+        factor = _value(lambda a: jnp.linalg.cholesky(a)[2, 1], matrix)
+        assert factor.contains(np.linalg.cholesky(matrix)[2, 1])
+        pivot = _value(lambda a: jnp.linalg.cholesky(a)[3, 3], matrix)
+        assert pivot.low > 0
+        assert pivot.contains(np.linalg.cholesky(matrix)[3, 3])
+    with pytest.raises(Unreadable):
+        _value(lambda a: jnp.linalg.cholesky(a)[0, 0], np.ones((2, 2)))
