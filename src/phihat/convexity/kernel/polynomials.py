@@ -172,7 +172,8 @@ class _Expansion:
             total += entries.size
         outputs = moved(equation, ids, [shapes[k] for k in equation.outputs])
         where = outputs[equation.outputs.index(n)].ids
-        return np.concatenate(parts)[where]
+        flat = np.concatenate(parts)[where.reshape(-1)]
+        return flat.reshape(where.shape)
 
     def product(self, x: Poly, y: Poly) -> Poly:
         self.cost += len(x) * len(y)
