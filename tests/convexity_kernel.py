@@ -151,7 +151,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _a("checker", "elif equation.bind.__self__ is not jax_primitive(name):", "elif False:"),
     _a("checker", "outputs = [widened(v, d) for", "outputs = [v for"),
     _a("question", "_text(closed) == _text(problem.program.closed)", "True"),
-    _a("question", "problem.varied == free_leaves(problem.params, wrt)", "True"),
+    _a("question", "if problem.varied != free_leaves(problem.params, wrt):", "if False:"),
     _a("polynomials", "if pivot < 0 or (pivot == 0 and any(rows[i][k] for i in below)):", "if pivot < 0:"),
     _a("polynomials", "if pivot < 0 or (", "if ("),
     _a("pieces", "and all(j >= 0 for j in jumps)", ""),

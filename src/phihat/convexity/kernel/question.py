@@ -54,9 +54,9 @@ def is_the_question(
         closed = jax.make_jaxpr(lambda *flat: loss_fn(*jax.tree.unflatten(tree, flat)))(
             *leaves
         )
-    return problem.varied == free_leaves(problem.params, wrt) and _text(
-        closed
-    ) == _text(problem.program.closed)
+    if problem.varied != free_leaves(problem.params, wrt):
+        return False
+    return _text(closed) == _text(problem.program.closed)
 
 
 def _holds(r: Interval | None, end: Any) -> bool:
