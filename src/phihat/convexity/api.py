@@ -18,7 +18,7 @@ import numpy as np
 
 from phihat._core import checks as _checks
 from phihat._core.types import Box
-from phihat.convexity import boxes, refuter
+from phihat.convexity import boxes, chord_alarm, kernel, refuter
 from phihat.convexity.evaluate import Undefined, Unreadable, evaluate
 from phihat.convexity.intervals import from_array
 from phihat.convexity.problem import Problem, pose
@@ -91,6 +91,7 @@ def check_convexity(
     report = _proved(problem)
     if report.verdict is Verdict.UNDECIDED and budget > 0.0:
         report = _searched(problem, report, begin + budget)
+    report = chord_alarm.guarded(report, problem, loss_fn, data, budget / 10)
     if problem.program.rules_of_ad or (
         not report.is_convex and _has_kinks(problem.program)
     ):
@@ -140,6 +141,7 @@ def prove_convexity(
     )
     if problem is not None:
         report = _proved(problem)
+        report = chord_alarm.guarded(report, problem, loss_fn, data, budget / 10)
     return _timed(report, begin)
 
 
@@ -243,20 +245,12 @@ def replay(
     if problem is None:
         return False
     if report.verdict is Verdict.CERTIFIED_ON_BOX:
-        summands = prove(problem).convex_summands
-        return boxes.is_certificate(report, problem, summands)
-    again = _proved(problem)
-    return all(
-        getattr(again, name) == getattr(report, name)
-        for name in (
-            "statement",
-            "certificate",
-            "verdict",
-            "scope",
-            "assumptions",
-            "constraints",
+        return (
+            kernel.is_the_question(problem, loss_fn, data, domain, wrt)
+            and kernel.integers_fit(problem)
+            and boxes.is_certificate(report, problem, prove(problem).convex_summands)
         )
-    )
+    return kernel.accepts(report, problem, loss_fn, data, domain, wrt)
 
 
 _PROVED = (Verdict.PROVED_CONVEX, Verdict.PROVED_AFFINE, Verdict.PROVED_CONCAVE)

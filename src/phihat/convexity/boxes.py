@@ -29,6 +29,7 @@ from jaxtyping import PyTree
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
+from phihat.convexity import chord_alarm
 from phihat.convexity import intervals as iv
 from phihat.convexity.box_search import (
     Cells,
@@ -106,7 +107,8 @@ def certify_convexity(
     problem, blame = _posed("certify_convexity", loss_fn, box, data)
     if problem is None:
         return _undecided("on the box given", str(blame), begin, blame)
-    return certify(problem, begin + budget)
+    report = certify(problem, begin + budget)
+    return chord_alarm.guarded(report, problem, loss_fn, data, budget / 10)
 
 
 def certify(

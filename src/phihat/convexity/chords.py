@@ -44,7 +44,7 @@ _BITS = 10
 
 
 def snapped(
-    space: Space, middle: np.ndarray, step: np.ndarray
+    space: Space, middle: np.ndarray, step: np.ndarray, *, precision: int = 53
 ) -> tuple[np.ndarray, np.ndarray]:
     """Move chords onto dyadic grids within the domain.
 
@@ -52,6 +52,7 @@ def snapped(
       space: the domain.
       middle: middles `[B, N]`.
       step: steps `[B, N]`.
+      precision: the bits of the dtype that is to hold the points exactly.
 
     Returns:
       Middles and steps; coordinates that cannot move have the step 0.
@@ -61,10 +62,11 @@ def snapped(
         widest = (high - low) / 2
     step = np.clip(step, -widest, widest)
     middle = np.clip(middle, low + np.abs(step), high - np.abs(step))
-    # Whole numbers of grid points stay below 2^50, so sums of them are exact.
+    # Whole numbers of grid points stay below 2^(precision - 3), so sums are exact.
     size = np.abs(step)
     reach = np.abs(middle) + size
-    bits = np.maximum(_exponent(size) - _BITS, _exponent(reach) - 48)
+    bits = _exponent(size) - min(_BITS, precision - 5)
+    bits = np.maximum(bits, _exponent(reach) - (precision - 5))
     grid = np.ldexp(1.0, np.clip(bits, -900, 900))
     on_grid = np.rint(middle / grid) * grid
     on_grid = np.where(on_grid < low, on_grid + grid, on_grid)

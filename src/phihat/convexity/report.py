@@ -14,7 +14,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-__all__ = ["Blame", "Cell", "ConvexityReport", "Line", "Verdict", "Witness"]
+__all__ = [
+    "UNCHECKED",
+    "Blame",
+    "Cell",
+    "ConvexityReport",
+    "Line",
+    "Verdict",
+    "Witness",
+]
+
+UNCHECKED = frozenset({"lu"})
+"""Primitives whose values, of constants, the independent checker takes on trust."""
 
 
 class Verdict(enum.Enum):
@@ -142,6 +153,7 @@ class ConvexityReport:
       cells: the boxes of a certificate on a box, for `replay`.
       statement: a digest of the program, the domain and the data that was decided on.
       seconds: how long it took.
+      num_chords: on how many chords the function itself was tried, as an alarm.
 
     Example:
       >>> import jax.numpy as jnp
@@ -165,11 +177,24 @@ class ConvexityReport:
     cells: tuple[Cell, ...] = ()
     statement: str = ""
     seconds: float = 0.0
+    num_chords: int = 0
 
     @property
     def is_convex(self) -> bool:
         """Whether the loss is known to be convex on the scope."""
         return self.verdict.is_convex
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """What `replay` does not check by itself, but takes on trust."""
+        lines = [
+            f"{line.source} `{line.primitive}`: the factors of a constant matrix"
+            for line in self.certificate
+            if line.primitive in UNCHECKED
+        ]
+        if self.cells:
+            lines.append("the enclosures of the Hessian on the boxes that cover it")
+        return tuple(lines)
 
     def __bool__(self) -> bool:
         """Refuse: three outcomes do not fit in a boolean."""

@@ -1,0 +1,69 @@
+"""Whether a certificate proves what its report says.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> from phihat.convexity import prove_convexity, replay
+  >>> loss_fn, other = lambda w: w**2, lambda w: w**4
+  >>> report = prove_convexity(loss_fn, 1.0)
+  >>> replay(report, loss_fn, 1.0), replay(report, other, 1.0)
+  (True, False)
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from phihat._core.types import Box
+from phihat.convexity.kernel.checker import Checker
+from phihat.convexity.kernel.facts import Known, Refused
+from phihat.convexity.kernel.question import is_the_question
+from phihat.convexity.problem import Problem
+from phihat.convexity.report import ConvexityReport, Verdict
+
+__all__ = ["accepts"]
+
+
+def accepts(
+    report: ConvexityReport,
+    problem: Problem,
+    loss_fn: Callable[..., Any],
+    data: Any,
+    domain: Box | None,
+    wrt: Any,
+) -> bool:
+    """Check a certificate of a proof, line by line, and its conclusion.
+
+    Args:
+      report: a report with one of the three verdicts of the prover.
+      problem: the question, traced anew.
+      loss_fn: the user's function.
+      data: as the user gave it.
+      domain: as the user gave it.
+      wrt: as the user gave it.
+
+    Returns:
+      Whether each line follows, and the verdict from the last.
+    """
+    if not is_the_question(problem, loss_fn, data, domain, wrt):
+        return False
+    try:
+        checker = Checker(problem, report.certificate)
+        checker.run()
+    except Refused:
+        return False
+    known = checker.values[problem.program.output].known
+    return (
+        _CONCLUSIONS[report.verdict](known)
+        and report.statement == problem.digest()
+        and report.scope == problem.scope
+        and set(report.assumptions) == set(problem.program.assumptions)
+        and list(report.constraints) == list(dict.fromkeys(checker.conditions))
+        and (known.total or math.isfinite(problem.value(problem.start)))
+    )
+
+
+_CONCLUSIONS: dict[Verdict, Callable[[Known], bool]] = {
+    Verdict.PROVED_AFFINE: lambda known: known.affine,
+    Verdict.PROVED_CONVEX: lambda known: known.convex and not known.affine,
+    Verdict.PROVED_CONCAVE: lambda known: known.concave and not known.convex,
+}

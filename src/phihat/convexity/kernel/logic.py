@@ -1,0 +1,153 @@
+# ruff: noqa: ARG001 - rules of one table share a signature
+"""The kernel's theorems on comparisons, booleans, staircases and casts.
+
+Example:
+  >>> from phihat.convexity.kernel.facts import Ask, Known
+  >>> LOGIC["gt"](Ask({}), Known(low=1.0), Known(high=0.0)).low
+  1.0
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from phihat.convexity import intervals as iv
+from phihat.convexity.intervals import Interval
+from phihat.convexity.kernel.facts import (
+    ONE,
+    READABLE,
+    ZERO,
+    Ask,
+    Known,
+    Refused,
+    normal,
+    number,
+)
+
+__all__ = ["LOGIC"]
+
+
+def _bool(decided: bool | None, *xs: Known) -> Known:
+    if decided is not None:
+        return ONE if decided else ZERO
+    if not all(x.total or x.constant for x in xs):
+        raise Refused("what is not defined everywhere flows into a comparison")
+    return normal(Known(0.0, 1.0, constant=all(x.constant for x in xs)))
+
+
+def _less(x: Known, y: Known, strictly: bool) -> bool:
+    """Whether x < y, or x <= y, is certain where both are numbers."""
+    if x.infinite or y.infinite:
+        below = x.low < y.low if x.infinite and y.infinite else False
+        return (
+            below
+            or (x.infinite and not y.infinite and x.low < 0)
+            or (y.infinite and not x.infinite and y.low > 0)
+            or (not strictly and x.infinite and x.low == y.low)
+        )
+    apart = (x.sign < 0 and y.low >= 0.0) or (x.high <= 0.0 and y.sign > 0)
+    return apart or x.high < y.low or (not strictly and x.high <= y.low)
+
+
+def _compare(strictly: bool, turned: bool) -> Callable[[Ask, Known, Known], Known]:
+    def rule(ask: Ask, x: Known, y: Known) -> Known:
+        """Decided where the ranges do not meet, of values that are numbers."""
+        if turned:
+            x, y = y, x
+        decided = None
+        if all(z.total or z.infinite for z in (x, y)):
+            if _less(x, y, strictly):
+                decided = True
+            elif _less(y, x, not strictly):
+                decided = False
+        return _bool(decided, x, y)
+
+    return rule
+
+
+def _eq(ask: Ask, x: Known, y: Known) -> Known:
+    """True of equal points, false of ranges that do not meet."""
+    decided = None
+    if all(z.total or z.infinite for z in (x, y)):
+        if x.low == x.high == y.low == y.high:
+            decided = True
+        elif _less(x, y, True) or _less(y, x, True):
+            decided = False
+    return _bool(decided, x, y)
+
+
+def _not(ask: Ask, x: Known) -> Known:
+    """Of a boolean."""
+    return _bool(x.low == 0.0 if x.is_point else None, x)
+
+
+def _and(ask: Ask, x: Known, y: Known) -> Known:
+    """Of booleans."""
+    if ZERO in (x, y):
+        return ZERO
+    return _bool(True if x == y == ONE else None, x, y)
+
+
+def _or(ask: Ask, x: Known, y: Known) -> Known:
+    """Of booleans."""
+    return _not(ask, _and(ask, _not(ask, x), _not(ask, y)))
+
+
+def _xor(ask: Ask, x: Known, y: Known) -> Known:
+    """Of booleans."""
+    return _bool(x.low != y.low if x.is_point and y.is_point else None, x, y)
+
+
+def _is_finite(ask: Ask, x: Known) -> Known:
+    """True of what is a number everywhere."""
+    if x.infinite:
+        return ZERO
+    if not x.total:
+        raise Refused("what is not defined everywhere flows into is_finite")
+    return ONE
+
+
+def _steps(function: Callable[[Interval], Any]) -> Callable[[Ask, Known], Known]:
+    def rule(ask: Ask, x: Known) -> Known:
+        """A staircase has jumps: only its range is known, unless it is one step."""
+        if not x.total:
+            raise Refused("what is not defined everywhere is rounded")
+        low, high = map(float, function(x.range))
+        if low == high:
+            return number(low)
+        return normal(Known(low, high, constant=x.constant))
+
+    return rule
+
+
+def _cast(ask: Ask, x: Known) -> Known:
+    """To bool: z != 0; to integers: a staircase; of integers to floats: the number."""
+    new, old = str(ask.params["new_dtype"]), str(ask.params.get("old_dtype", "float"))
+    if new == "bool":
+        return _not(ask, _eq(ask, x, ZERO))
+    if "int" in new:
+        if old == "bool" or "int" in old:
+            return x
+        return _steps(iv.truncate)(ask, x)
+    if ("int" in old or old == "bool") and new in READABLE:
+        return x
+    raise Refused(f"a cast from {old} to {new}")
+
+
+LOGIC: dict[str, Callable[..., Known]] = {
+    "and": _and,
+    "ceil": _steps(iv.ceil),
+    "convert_element_type": _cast,
+    "eq": _eq,
+    "floor": _steps(iv.floor),
+    "ge": _compare(False, True),
+    "gt": _compare(True, True),
+    "is_finite": _is_finite,
+    "le": _compare(False, False),
+    "lt": _compare(True, False),
+    "ne": lambda ask, x, y: _not(ask, _eq(ask, x, y)),
+    "not": _not,
+    "or": _or,
+    "round": _steps(lambda r: iv.add(r, Interval(-0.5, 0.5))),
+    "sign": _steps(iv.sign),
+    "xor": _xor,
+}

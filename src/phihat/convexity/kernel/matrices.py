@@ -1,0 +1,162 @@
+# ruff: noqa: ARG001 - rules of one table share a signature
+"""The kernel's theorems on matrices, windows and extremes that are scattered.
+
+What the LU factors of constants hold it does not compute: such a line is taken on
+trust, and listed in the report.
+
+Example:
+  >>> sorted(MATRIX_RULES)[0]
+  'eigh'
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from phihat.convexity.kernel.facts import Ask, Known, Refused, normal
+from phihat.convexity.kernel.moves import moved, places_of_updates, taken
+from phihat.convexity.kernel.objects import jax_primitive
+from phihat.convexity.kernel.table import TABLE
+from phihat.convexity.kernel.values import Value, grouped
+from phihat.convexity.program import Equation
+
+__all__ = ["MATRIX_RULES"]
+
+
+def _eigenvalues(
+    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
+) -> list[Value]:
+    """The k largest eigenvalues of a symmetric matrix have a convex sum (Ky Fan).
+
+    It is the largest of the linear functions trace(V' X V); of the smallest, concave.
+    """
+    params = equation.params
+    if not params["sort_eigenvalues"] or params["subset_by_index"]:
+        raise Refused("eigenvalues that are not sorted, or not all")
+    _check_affine(inputs[0])
+    source = Known(convex=True, concave=True)
+    values = _in_order(source, inputs[0].shape[:-1], largest_first=False, whole=True)
+    return [Value(shapes[0], (Known(),)), values]
+
+
+def _singular_values(
+    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
+) -> list[Value]:
+    """The sum of the k largest singular values is a norm (Ky Fan)."""
+    params = equation.params
+    if params["compute_uv"] or params["subset_by_index"]:
+        raise Refused("singular vectors, or not all singular values")
+    _check_affine(inputs[0])
+    source = normal(Known(low=0.0, convex=True))
+    return [_in_order(source, shapes[0], largest_first=True, whole=False)]
+
+
+def _check_affine(matrix: Value) -> None:
+    if not all(k.affine and k.total for k in matrix.knowns):
+        raise Refused("a matrix that is not affine in the params")
+
+
+def _in_order(source: Known, shape: Any, *, largest_first: bool, whole: bool) -> Value:
+    """Sorted values: the first and the last are extremes, of those between a range."""
+    shape = tuple(shape)
+    value = Value(shape, (source,))
+    if shape[-1] > 1:
+        between = Known(source.low, source.high)
+        largest = normal(between._replace(convex=source.convex))
+        smallest = normal(between._replace(concave=source.concave and whole))
+        row = np.ones(shape[-1], int)
+        row[0], row[-1] = 0, 2
+        row = row if largest_first else row[::-1]
+        places = np.array(np.broadcast_to(row, shape))
+        value = Value(shape, (largest, between, smallest), places)
+    if value.size:
+        start, length = int(value.ids.reshape(-1)[0]), shape[-1]
+        rows = value.size // length
+        whole_source = Value(shape, (source,))
+        value.order = (whole_source, start, length, rows, largest_first, whole)
+    return value
+
+
+def _triangular_solve(
+    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
+) -> list[Value]:
+    """Linear in the right-hand side, for a constant matrix without a zero pivot."""
+    matrix, given = inputs
+    writer = checker.writers.get(equation.inputs[0])
+    is_factor = writer is not None and writer.primitive == "lu"
+    if not equation.params["unit_diagonal"] and not is_factor:
+        if matrix.interval is None:
+            raise Refused("a system whose matrix is not known")
+        low, high = (np.diagonal(end, axis1=-2, axis2=-1) for end in matrix.interval)
+        if not ((low > 0) | (high < 0)).all():
+            raise Refused("a system whose pivots are not known to be nonzero")
+    known = given.known
+    if not (matrix.constant and known.affine and known.total):
+        raise Refused("a system that is not affine in its right-hand side alone")
+    solution = Known(convex=True, concave=True, constant=known.constant)
+    return [Value(shapes[0], (normal(solution),))]
+
+
+def _scatter_extreme(name: str) -> Callable[..., list[Value]]:
+    def rule(
+        checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
+    ) -> list[Value]:
+        """Each place holds the extreme of its old element and of the updates."""
+        body = equation.params.get("update_jaxpr")
+        names = [e.primitive for e in getattr(body, "jaxpr", body).eqns] if body else []
+        if body is not None and names != [jax_primitive(name)]:
+            raise Refused("a scatter by a program of its own")
+        operand, _, updates = inputs
+        places = places_of_updates(equation, inputs)
+        groups = np.concatenate([np.arange(operand.size), places.reshape(-1)])
+        flat = [
+            taken([v], lambda parts: parts[0].reshape(-1), (v.size,))
+            for v in (operand, updates)
+        ]
+        join = Equation("concatenate", {"dimension": 0}, (), (), None, None)  # type: ignore
+        (both,) = moved(join, flat, [(operand.size + updates.size,)])
+        step = functools.partial(TABLE[name], ask)
+
+        def fold(terms: list[tuple[Known, int]]) -> Known:
+            return functools.reduce(
+                step, [k for k, n in terms for _ in range(min(n, 2))]
+            )
+
+        return [grouped(fold, both, groups, operand.size, shapes[0])]
+
+    return rule
+
+
+def _window(largest: bool) -> Callable[..., list[Value]]:
+    def rule(
+        checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
+    ) -> list[Value]:
+        """The extreme of a window has what all elements have; it must hold one."""
+        (x,), params = inputs, equation.params
+        sizes = zip(params["padding"], params["window_dimensions"], strict=True)
+        filled = all(min(pad) >= 0 and max(pad) < size for pad, size in sizes)
+        holes = {*params["base_dilation"], *params["window_dilation"]}
+        if not filled or holes != {1} or not x.size:
+            raise Refused("a window that may hold no element")
+        known = x.known
+        if largest:
+            known = normal(known._replace(concave=known.constant, q=None))
+        else:
+            known = normal(known._replace(convex=known.constant, p=None))
+        return [Value(shapes[0], (known,))]
+
+    return rule
+
+
+MATRIX_RULES: dict[str, Any] = {
+    "eigh": _eigenvalues,
+    "reduce_window_max": _window(True),
+    "reduce_window_min": _window(False),
+    "scatter-max": _scatter_extreme("max"),
+    "scatter-min": _scatter_extreme("min"),
+    "svd": _singular_values,
+    "triangular_solve": _triangular_solve,
+}
+"""By the name of the primitive."""

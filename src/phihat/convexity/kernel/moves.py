@@ -1,0 +1,223 @@
+# ruff: noqa: ARG005 - rules of one table share a signature
+"""Where elements go: the kernel binds the equation itself to their numbers.
+
+So no second reading of gather, pad or scatter can be wrong. Views are moved by NumPy.
+
+Example:
+  >>> sorted(MOVES)[:3]
+  ['broadcast_in_dim', 'concatenate', 'copy']
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from phihat.convexity.intervals import Interval
+from phihat.convexity.kernel.facts import Known, Refused, number
+from phihat.convexity.kernel.values import Value, View
+from phihat.convexity.program import Equation
+
+__all__ = ["MOVES", "moved", "places_of_updates", "taken"]
+
+
+_INDICES: dict[str, Callable[[int], range]] = {
+    "gather": lambda _: range(1, 2),
+    "scatter": lambda _: range(1, 2),
+    "dynamic_slice": lambda n: range(1, n),
+    "dynamic_update_slice": lambda n: range(2, n),
+}
+
+
+_OWN: dict[str, Callable[..., np.ndarray]] = {
+    "row": lambda p, x: x[p["row"]],
+    "stack": lambda p, *xs: np.stack(xs, p["axis"]),
+}
+"""Written by the trace when it unrolls a loop."""
+
+
+_VIEWS: dict[str, Callable[..., np.ndarray]] = {
+    "broadcast_in_dim": lambda p, x: _broadcast(x, p),
+    "concatenate": lambda p, *xs: np.concatenate(xs, p["dimension"]),
+    "copy": lambda p, x: x,
+    "reshape": lambda p, x: x.reshape(p["new_sizes"]),
+    "rev": lambda p, x: np.flip(x, p["dimensions"]),
+    "slice": lambda p, x: x[
+        tuple(
+            slice(*triple)
+            for triple in zip(
+                p["start_indices"],
+                p["limit_indices"],
+                p["strides"] or [1] * x.ndim,
+                strict=True,
+            )
+        )
+    ],
+    "squeeze": lambda p, x: np.squeeze(x, tuple(p["dimensions"])),
+    "transpose": lambda p, x: x.transpose(p["permutation"]),
+}
+
+
+MOVES = {*_OWN, *_VIEWS, *_INDICES, "pad", "split", "tile", "unstack"}
+"""The primitives that only move elements about."""
+
+
+def _broadcast(x: np.ndarray, p: Any) -> np.ndarray:
+    sizes = [1] * len(p["shape"])
+    for axis, size in zip(p["broadcast_dimensions"], x.shape, strict=True):
+        sizes[axis] = size
+    return np.broadcast_to(x.reshape(sizes), p["shape"])
+
+
+def moved(
+    equation: Equation, inputs: Sequence[Value], shapes: Sequence[Sequence[int]]
+) -> list[Value]:
+    """Follow the elements of a primitive that moves them."""
+    name, params = equation.primitive, equation.params
+    body = params.get("update_jaxpr")
+    body = getattr(body, "jaxpr", body)
+    if body is not None and (body.eqns or body.outvars[0] is not body.invars[-1]):
+        raise Refused(f"`{name}` carries a program of its own")
+    indices = set(_INDICES.get(name, lambda _: range(0))(len(inputs)))
+    if any(inputs[k].exact is None for k in indices):
+        if name == "gather" and inputs[1].constant:
+            return [_read_anywhere(equation, inputs, shapes[0])]
+        raise Refused(f"the indices of `{name}` are not known")
+    operands = [v for k, v in enumerate(inputs) if k not in indices]
+
+    def go(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        given = iter(arrays)
+        full = [v.exact if k in indices else next(given) for k, v in enumerate(inputs)]
+        if name in _OWN or name in _VIEWS:
+            return [(_OWN | _VIEWS)[name](params, *full)]
+        if name == "gather":  # what lies out of range is to show as a number < 0
+            results = equation.bind(
+                *map(jnp.asarray, full), **{**params, "fill_value": -1}
+            )  # type: ignore
+        else:
+            results = equation.bind(*map(jnp.asarray, full), **params)  # type: ignore
+        results = results if isinstance(results, (list, tuple)) else [results]
+        return [np.asarray(result) for result in results]
+
+    if name == "scatter":
+        _check_unique(equation, inputs)
+
+    @functools.cache
+    def destinations() -> list[np.ndarray]:
+        ends = np.cumsum([0, *(v.size for v in operands)]).astype(np.int32)
+        numbers = [
+            np.arange(start, stop, dtype=np.int32).reshape(v.shape)
+            for start, stop, v in zip(ends, ends[1:], operands, strict=False)
+        ]
+        found = go(numbers)
+        if any(((f < 0) | (f >= ends[-1])).any() for f in found):
+            raise Refused(f"an index of `{name}` lies out of range")
+        return found
+
+    def relocate(k: int, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        if name in _OWN or name in _VIEWS:
+            return go(arrays)[k]
+        flat = [np.asarray(a).reshape(-1) for a in arrays]
+        return (flat[0] if len(flat) == 1 else np.concatenate(flat))[destinations()[k]]
+
+    if indices:
+        destinations()  # raises where one lies out of range
+    return [
+        taken(operands, functools.partial(relocate, k), shape)
+        for k, shape in enumerate(shapes)
+    ]
+
+
+def _read_anywhere(
+    equation: Equation, inputs: Sequence[Value], shape: Sequence[int]
+) -> Value:
+    """Each result is one element, the same for all params; it must lie within."""
+    operand, indices = inputs
+    params = equation.params
+    if "FILL" in str(params["mode"]):
+        r = indices.ranges()
+        for k, axis in enumerate(params["dimension_numbers"].start_index_map):
+            last = operand.shape[axis] - params["slice_sizes"][axis]
+            if not ((r.low[..., k] >= 0) & (r.high[..., k] <= last)).all():
+                raise Refused("an index is not known to lie within the array")
+    return Value(shape, (operand.known,))
+
+
+Relocate = Callable[[Sequence[np.ndarray]], np.ndarray]
+
+
+def taken(operands: Sequence[Value], relocate: Relocate, shape: Sequence[int]) -> Value:
+    """Return the elements of some operands that go to one output."""
+    if all(v.exact is not None for v in operands):
+        return Value(shape, exact=relocate([v.exact for v in operands]))
+    ranges = [v.interval for v in operands if v.interval is not None]
+    if len(ranges) == len(operands):
+        low, high = (relocate([list(r)[side] for r in ranges]) for side in (0, 1))
+        return Value(shape, interval=Interval(low, high))
+    first, view, order = operands[0], None, None
+    if len(operands) == 1:
+        order = first.order
+        if first.view is not None:
+            hidden, terms, factor = first.view
+            view = View(
+                taken([hidden], relocate, shape),
+                tuple((c, relocate([symbols])) for c, symbols in terms),
+                factor,
+            )
+    names: dict[Known, int] = {}
+    renamed = [
+        np.array([names.setdefault(k, len(names)) for k in v.knowns]) for v in operands
+    ]
+    knowns, places = tuple(names), None
+    if len(knowns) > 1:
+        parts = [
+            np.broadcast_to(name[0], v.shape) if v.places is None else name[v.places]
+            for v, name in zip(operands, renamed, strict=True)
+        ]
+        used, places = np.unique(relocate(parts), return_inverse=True)
+        knowns = tuple(knowns[u] for u in used) or (number(0.0),)
+        places = places.reshape(tuple(shape)) if len(used) > 1 else None
+    return Value(
+        shape,
+        knowns,
+        places,
+        ids=lambda: relocate([v.ids for v in operands]),
+        view=view,
+        anchor=all(v.anchor for v in operands),
+        order=order,
+    )
+
+
+def places_of_updates(equation: Equation, inputs: Sequence[Value]) -> np.ndarray:
+    """Return where a scatter puts each update: its place, flat, or -1 if dropped.
+
+    A scatter-add is linear in the updates; its transpose reads their places.
+    """
+    operand, indices, updates = inputs
+    if indices.exact is None or operand.size >= 1 << 24:
+        raise Refused("the indices of a scatter are not known")
+    params = equation.params
+
+    def scatter(values: Any) -> Any:
+        return jax.lax.scatter_add(
+            jnp.zeros(operand.shape, jnp.float32),
+            jnp.asarray(indices.exact),
+            values,
+            params["dimension_numbers"],
+            mode=params["mode"],
+        )
+
+    shape = jax.ShapeDtypeStruct(updates.shape, jnp.float32)
+    numbers = jnp.arange(1.0, operand.size + 1.0, dtype=jnp.float32)
+    (places,) = jax.linear_transpose(scatter, shape)(numbers.reshape(operand.shape))
+    return np.asarray(places).astype(int) - 1
+
+
+def _check_unique(equation: Equation, inputs: Sequence[Value]) -> None:
+    places = places_of_updates(equation, inputs).reshape(-1)
+    places = places[places >= 0]
+    if len(np.unique(places)) < len(places):
+        raise Refused("two updates of a scatter meet in one place")

@@ -1,0 +1,25 @@
+"""Which object is which primitive: the object decides, and not the name it bears.
+
+Example:
+  >>> jax_primitive("exp") is jax.lax.exp_p, jax_primitive("made_up")
+  (True, None)
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.extend.core.primitives
+
+__all__ = ["jax_primitive"]
+
+
+@functools.cache
+def jax_primitive(name: str) -> Any:
+    """Return jax's own primitive of a name, or None."""
+    attribute = name.replace("-", "_") + "_p"
+    for module in (jax.extend.core.primitives, jax.lax):
+        found = getattr(module, attribute, None)
+        if found is not None:
+            return found
+    return None
