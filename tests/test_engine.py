@@ -249,6 +249,18 @@ def test_a_notebook_shows_a_table():
     assert "<table>" in shown
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_second_order_fills_its_history_like_the_others(stride):
+    """Its last point is measured by the step that reaches it, and tried no more."""
+    optimizer = phihat.levenberg_marquardt()
+    result = line_fit(optimizer, record=("loss", "params"), record_every=stride)
+    assert result.status == Status.CONVERGED
+    rows = result.history["params"]["weight"]
+    assert np.isfinite(rows).all()
+    np.testing.assert_array_equal(rows[-1], result.params["weight"])
+    assert np.isfinite(result.trimmed().history["loss"]).all()
+
+
 # ---------------------------------------------------------------- what a loss carries
 
 

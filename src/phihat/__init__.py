@@ -98,7 +98,7 @@ if TYPE_CHECKING:
     from phihat.sweeps import sweep as sweep
     from phihat.training import train as train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # A name costs its module's import when it is first used, and nothing before. One that
 # is added here is imported above too, for the type checker.

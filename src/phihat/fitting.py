@@ -33,7 +33,7 @@ from phihat._engine import spec as _spec
 from phihat._engine.batches import BatchSource, make_source
 from phihat._engine.loop import LoopResult
 from phihat._engine.spec import FitSpec
-from phihat._engine.step import Step, project
+from phihat._engine.step import Step, measures_itself, project
 from phihat._engine.tolerance import Tolerance
 from phihat.optimizers import eval_params
 from phihat.results import FitResult, FitState, StepInfo
@@ -445,7 +445,10 @@ def _complete(
         num_rows = len(jax.tree.leaves(history)[0])
     offsets = jnp.arange(num_rows, dtype=jnp.int32) * spec.record_every
     if "params" in history:
-        measured = offsets <= ran.num_taken
+        last = ran.num_taken
+        if measures_itself(ran.state.opt_state):  # its last point is tried no more
+            last = jnp.maximum(last - 1, 0)
+        measured = offsets <= last
         history["params"] = _append(history["params"], measured, final)
     if spec.record:
         history["step"] = start.step + offsets

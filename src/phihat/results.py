@@ -316,7 +316,10 @@ def _num_rows(result: FitResult) -> int | None:
     offsets = np.asarray(steps) - int(np.asarray(steps[0]))
     taken = int(result.num_steps)
     is_cut = int(status) in (Status.STOPPED, Status.INTERRUPTED, Status.TIME_LIMIT)
-    return int(np.sum(offsets < taken if is_cut else offsets <= taken))
+    measures_itself = getattr(type(result.state.opt_state), "measures_itself", False)
+    if is_cut or (measures_itself and taken):
+        return int(np.sum(offsets < taken))
+    return int(np.sum(offsets <= taken))
 
 
 def _leaves_with_rows(entry: PyTree) -> list[Any]:

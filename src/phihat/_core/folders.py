@@ -253,10 +253,10 @@ def read_file(file: Path) -> bytes:
 
     Raises:
       OSError: it cannot be read.
-      ValueError: it is no plain file.
+      ValueError: it is not a plain file.
     """
     if not stat.S_ISREG(file.lstat().st_mode):
-        raise ValueError(f"{file.name} is no plain file")
+        raise ValueError(f"{file.name} is not a plain file")
     with file.open("rb") as stream:
         return stream.read()
 

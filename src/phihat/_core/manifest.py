@@ -52,7 +52,7 @@ def read_about(path: Path) -> dict[str, Any]:
         _check_files(path, files)
         about = json.loads(_folders.read_file(path / ABOUT))
         if not isinstance(about, dict) or "format" not in about:
-            raise ValueError(f"{ABOUT} tells no format")
+            raise ValueError(f"{ABOUT} names no format")
         if about["format"] != FORMAT:
             raise ValueError(
                 f"it has the format {_checks.brief(about['format'])}, and this version "
@@ -143,4 +143,6 @@ def find_foreign(path: Path) -> str:
         is_told = FORMAT.encode() in _folders.read_file(path / ABOUT)[:4096]
     except (OSError, ValueError):
         is_told = False
-    return "" if is_told or (path / FILES).is_file() else "is no checkpoint of phihat"
+    return (
+        "" if is_told or (path / FILES).is_file() else "is not a checkpoint of phihat"
+    )

@@ -554,8 +554,9 @@ def _extras(
     residual_fn: Callable[[], Callable[..., Any]],
 ) -> dict[str, Any]:
     """Return those extra arguments that the signature of `update` takes."""
-    parameters = inspect.signature(update_fn).parameters.values()
-    named = {parameter.name for parameter in parameters}
+    # The first three are given by position, whatever they are called.
+    parameters = list(inspect.signature(update_fn).parameters.values())
+    named = {parameter.name for parameter in parameters[3:]}
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         named |= set(offered)
     chosen = {name: value for name, value in offered.items() if name in named}

@@ -100,7 +100,7 @@ def tasks_report(tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> str:
 
 
 _MANY_MINIMA = (
-    "CONVERGED tells that the gradient vanished, not that no other minimum is lower:\n"
+    "CONVERGED means that the gradient vanished, not that no other minimum is lower:\n"
     "this loss has many."
 )
 

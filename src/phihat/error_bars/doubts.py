@@ -192,8 +192,8 @@ SENTENCES: dict[str, str] = {
     "scale the params, or fit in float64",
     "gradient": "the minimum is farther away than 0.02 standard errors in {entries}, "
     "by up to {distance:.2g}: let the fit converge first",
-    "correlation": "{entries} are correlated beyond 0.999: the data tell them together "
-    "and hardly apart",
+    "correlation": "{entries} are correlated beyond 0.999: the data determine them "
+    "together, and hardly each by itself",
     "bounds": "the box ends at the fitted {entries}, and an interval on both sides of "
     "its end means little",
     "beyond": "the interval of {entries} reaches beyond the box",
@@ -203,8 +203,8 @@ SENTENCES: dict[str, str] = {
     "freedom: sigmas are too small, or the model is wrong",
     "chi square low": "the sum of squares is {number:.3g} times the degrees of "
     "freedom: sigmas are too large",
-    "parabola": "the loss is no parabola along the interval of {entries}, and the ends "
-    'may be off: ask for method="profile"',
+    "parabola": "the loss is not a parabola along the interval of {entries}, and the "
+    'ends may be off: ask for method="profile"',
     "open": "the profile of {entries} never rises to the level: the data leave that "
     "side open",
     "profile": "profile and covariance disagree by more than a tenth in {entries}: "

@@ -304,7 +304,7 @@ class CheckpointManager:
     def _warn_of_foreign(self) -> None:
         for entry in sorted(self._root.iterdir()):
             if not checkpoint.is_step(entry.name) and not entry.name.startswith("."):
-                _warn(f"{entry} is no checkpoint of phihat; it is passed over.")
+                _warn(f"{entry} is not a checkpoint of phihat and is passed over.")
 
     def _check(
         self, folder: Path, about: dict[str, Any], carry: chunks.Carry

@@ -79,9 +79,11 @@ def train(
 ) -> FitResult:
     r"""Minimise a loss as `fit` does, in chunks of compiled steps.
 
-    The step is that of `fit` and so are the numbers, whatever the chunks. Ctrl-C,
-    SIGTERM, the time limit, a callback or patience end it between two chunks, with a
-    complete result so far and a checkpoint written. Calling the same line again goes on
+    The step is that of `fit` and so are the numbers, whatever the chunks. (The steps of
+    a network with convolutions run one by one on the CPU, which is faster there; its
+    numbers agree with those of `fit` to rounding.) Ctrl-C, SIGTERM, the time limit, a
+    callback or patience end it between two chunks, with a complete result so far and a
+    checkpoint written. Calling the same line again goes on
     from the newest complete checkpoint.
 
     Args:
@@ -300,7 +302,7 @@ def _say_how_to_go_on(run: Run, manager: CheckpointManager | None) -> None:
     cure = "to go on, call it with `state=result.state`"
     if manager is not None:
         cure = f"{manager.tell()}; to go on, make the same call again"
-    say(f"train: it was interrupted after {run.done} steps; {cure}.")
+    say(f"train: interrupted after {run.done} steps; {cure}.")
 
 
 def _complete(run: Run, validator: Validator | None, result: FitResult) -> FitResult:
