@@ -173,7 +173,7 @@ def restore(
 
     Raises:
       FileNotFoundError: there is no such folder.
-      ValueError: it is not a checkpoint of phihat, or a file in it is missing or damaged;
+      ValueError: it is not a checkpoint of phihat, or a file of it is missing or bad;
         or `like` has another structure, shape or dtype; or a class must be given.
       ImportError: orbax is not installed.
 

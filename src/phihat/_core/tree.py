@@ -317,6 +317,8 @@ def as_arrays(tree: PyTree) -> PyTree:
         if type(leaf) is float or isinstance(leaf, np.float64):
             return np.asarray(leaf, wide)
         if isinstance(leaf, jax.Array) and getattr(leaf, "weak_type", False):
+            if _is_concrete_scalar(leaf):
+                return np.asarray(leaf)
             return jax.lax.convert_element_type(leaf, leaf.dtype)
         return leaf
 
@@ -346,9 +348,11 @@ def global_norm(tree: PyTree) -> Float[Array, ""]:
 
     The derivative at zero is zero, not NaN.
     """
+    packed, rest = _pack(jax.tree.leaves(tree))
+    leaves = rest if packed is None else [packed, *rest]
     total = functools.reduce(
         jnp.add,
-        (_sum_of_squares(leaf) for leaf in jax.tree.leaves(tree)),
+        (_sum_of_squares(leaf) for leaf in leaves),
         jnp.zeros((), default_float()),
     )
     return safe_sqrt(total)
@@ -411,17 +415,36 @@ def zero_or_nan(tree: PyTree) -> Float[Array, ""]:
 
     Half the time of asking `all_finite`, for one who may add them up.
     """
-    leaves = jax.tree.leaves(tree)
-    wide = default_float()
-    terms = []
-    for leaf in leaves:
+    leaves = []
+    for leaf in jax.tree.leaves(tree):
         if jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
-            terms += [_zero_or_nan(leaf.real), _zero_or_nan(leaf.imag)]
+            leaves += [leaf.real, leaf.imag]
         elif jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            terms.append(_zero_or_nan(leaf))
+            leaves.append(leaf)
+    packed, rest = _pack(leaves)
+    terms = [_zero_or_nan(leaf) for leaf in rest]
+    if packed is not None:
+        terms.append(jnp.zeros(packed.shape, packed.dtype) @ packed)
+    wide = default_float()
     return functools.reduce(
         jnp.add, (term.astype(wide) for term in terms), jnp.zeros((), wide)
     )
+
+
+_MANY_LEAVES = 8
+
+
+def _pack(leaves: Sequence[Any]) -> tuple[Array | None, list[Any]]:
+    """Return the small leaves as one array, where they are many, and the others.
+
+    Each leaf that is looked at by itself is a kernel of its own to compile.
+    """
+    small = [leaf for leaf in leaves if jnp.size(leaf) <= _FEW_ENTRIES]
+    if len(small) <= _MANY_LEAVES:
+        return None, list(leaves)
+    wide = default_float()
+    packed = jnp.concatenate([jnp.ravel(leaf).astype(wide) for leaf in small])
+    return packed, [leaf for leaf in leaves if jnp.size(leaf) > _FEW_ENTRIES]
 
 
 def _zero_or_nan(leaf: Array) -> Float[Array, ""]:
@@ -438,11 +461,30 @@ def _zero_or_nan(leaf: Array) -> Float[Array, ""]:
 def first_nonfinite(tree: PyTree) -> Int[Array, ""]:
     """Return the number of the first leaf with an infinite or NaN entry, else -1."""
     leaves = jax.tree.leaves(tree)
-    first = jnp.asarray(-1, jnp.int32)
-    for position in reversed(range(len(leaves))):
-        finite = jnp.all(jnp.isfinite(leaves[position]))
-        first = jnp.where(finite, first, jnp.asarray(position, jnp.int32))
-    return first
+    if not leaves:
+        return jnp.asarray(-1, jnp.int32)
+    number = np.int32(len(leaves))
+    firsts = []
+    small = [
+        k
+        for k, leaf in enumerate(leaves)
+        if jnp.size(leaf) <= _FEW_ENTRIES
+        and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    ]
+    if len(small) > _MANY_LEAVES:  # all of them in one kernel
+        packed, _ = _pack([leaves[k] for k in small])
+        assert packed is not None
+        sizes = [jnp.size(leaves[k]) for k in small]
+        owners = np.repeat(np.asarray(small, np.int32), sizes)
+        where_not = jnp.where(jnp.isfinite(packed), number, owners)
+        firsts.append(jnp.min(where_not, initial=number))
+    else:
+        small = []
+    for k in sorted({*range(len(leaves))} - {*small}):
+        finite = jnp.all(jnp.isfinite(leaves[k]))
+        firsts.append(jnp.where(finite, number, np.int32(k)))
+    first = functools.reduce(jnp.minimum, firsts)
+    return jnp.where(first == number, np.int32(-1), first).astype(jnp.int32)
 
 
 def unlike_leaf(tree: PyTree, other: PyTree) -> tuple[str, list[int], list[int]] | None:
