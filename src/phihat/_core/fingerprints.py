@@ -32,6 +32,9 @@ __all__ = ["Description", "clear", "describe", "hides_no_tracers"]
 _SMALL_ARRAY = 2**16
 """Bytes up to which a NumPy array is compared by content."""
 
+_MAX_ENTRIES = 10_000
+"""Entries up to which a container is compared by content."""
+
 _MAX_CODES = 4096
 
 
@@ -191,6 +194,9 @@ def _container_token(value: Any, findings: _Findings, name: str) -> Hashable:
     if id(value) in findings.seen:
         return ("seen", findings.seen[id(value)])
     findings.seen[id(value)] = len(findings.seen)
+    if len(value) > _MAX_ENTRIES:  # to look at them all would cost too much
+        findings.has_unknown = True
+        return _Same(value)
     if isinstance(value, dict):
         items = [(_token(key, findings, name), key) for key in value]
         entries = tuple((key, _token(value[k], findings, str(k))) for key, k in items)
