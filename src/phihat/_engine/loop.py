@@ -44,6 +44,9 @@ _STRETCH = 2**14
 _SMALL_BUFFER = 512
 """Bytes up to which XLA calls a buffer small."""
 
+_MANY_LEAVES = 32
+"""Leaves above which XLA takes long to compile each loop round another."""
+
 _FEW_ROWS = 16
 """Rows of a page below which a small page is not worth its turning."""
 
@@ -150,7 +153,7 @@ class _Steps(NamedTuple):
 
 
 class _Context(NamedTuple):
-    """What is the same in all steps of a run."""
+    """What is the same in all steps of a run; flat runs have no blocks and no pages."""
 
     attempt_fn: AttemptFn
     source: BatchSource
@@ -160,6 +163,7 @@ class _Context(NamedTuple):
     evaluate_fn: Callable[[PyTree, Params], Params] | None
     row: PyTree
     block: int
+    is_flat: bool = False
 
     def offset(self, index: Array) -> Array:
         """Return the step of an index; one before the first is a mere measurement."""
@@ -221,7 +225,10 @@ def run_loop(
     row, last = jax.eval_shape(functools.partial(_try_first, context), carry)
     if plan.keeps_last:
         carry = carry._replace(last=blank(last))
-    context = context._replace(row=row, block=_block_length(row, plan))
+    num_leaves = len(jax.tree.leaves((state.params, state.opt_state)))
+    is_flat = num_leaves > _MANY_LEAVES and (plan.stops_early or not plan.selects)
+    block = _block_length(row, plan)
+    context = context._replace(row=row, block=block, is_flat=is_flat)
     history = _blank_rows(row, _room(context))
     run = _run_selecting if plan.selects else _run_replaying
     if plan.selects and not plan.stops_early:
@@ -370,6 +377,8 @@ def _run_blocks(
     goes_on: Callable[[_Steps, Array], Array],
 ) -> tuple[_Steps, PyTree]:
     """Run blocks up to a limit, or until their steps do not go on."""
+    if context.is_flat:
+        return _run_flat(context, steps, history, limit, goes_on)
 
     def run_block(whole: tuple[_Steps, PyTree]) -> tuple[_Steps, PyTree]:
         steps, history = whole
@@ -379,6 +388,23 @@ def _run_blocks(
     return jax.lax.while_loop(
         lambda whole: goes_on(whole[0], limit), run_block, (steps, history)
     )
+
+
+def _run_flat(
+    context: _Context,
+    steps: _Steps,
+    history: PyTree,
+    limit: Array,
+    goes_on: Callable[[_Steps, Array], Array],
+) -> tuple[_Steps, PyTree]:
+    """Run steps in one loop that carries the whole history."""
+    start = jnp.zeros((), jnp.int32)
+    steps = jax.lax.while_loop(
+        lambda steps: goes_on(steps, limit),
+        functools.partial(_take_step, context, context.source, start),
+        steps._replace(page=history),
+    )
+    return steps._replace(page={}), steps.page
 
 
 def _run_block(
@@ -639,6 +665,8 @@ def _page_rows(context: _Context) -> int:
 
 def _room(context: _Context) -> int:
     """Return the rows of the history with room for the last page."""
+    if context.is_flat:
+        return context.plan.num_rows + 1
     return context.plan.num_rows + _page_rows(context)
 
 
