@@ -105,9 +105,9 @@ def test_every_device_measures_its_share_of_a_minibatch():
         state = state._replace(key=KEY)
         return jax.jit(run).lower(state, data).compile().as_text()
 
-    from phihat._engine import step as _step
+    from phihat._engine import spec as _spec
 
-    placed = _step.place(step_fn, "fit", params=weight, data=data)
+    placed = _spec.place("fit", step_fn, params=weight, data=data)
     shares, wholes = r"= f64\[16,32\]\S* (dot|fusion)\(", r"= f64\[128,32\]\S* (dot|fu)"
     text = lower(placed)
     assert re.search(shares, text)

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 import phihat
 from phihat import Status, sweeps
-from phihat.sweeps import memory
+from phihat.sweeps import memory, trigonometry
 from phihat.sweeps.execution import lane_program
 from tests import cases
 

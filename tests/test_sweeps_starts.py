@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 import phihat
 from phihat import Box, Status, sweeps
 from phihat.critical_points import CriticalPointKind
-from phihat.sweeps import clusters, descents
+from phihat.sweeps import clusters, compaction
 from tests import cases
 
 ONE = Mesh(np.asarray(jax.devices()[:1]), ("lanes",))  # eight would only take turns
@@ -192,7 +192,7 @@ def test_starts_fill_the_box(method):
 def test_chunks_have_one_of_few_sizes():
     for lanes in (1, 2, 100, 1000, 12345):
         for devices in (1, 8):
-            sizes = descents.cut(lanes, devices, 384)
+            sizes = compaction.cut(lanes, devices, 384)
             assert 0 <= sum(sizes) - lanes < 3 * devices
             assert len(set(sizes)) <= 3
 

@@ -1,8 +1,9 @@
 """One step: loss, gradient, update, projection, and whether it may be taken."""
 
+import contextlib
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -320,7 +321,7 @@ def _own_updates(update: Any, depth: int = 0) -> list[Any]:
     keywords = getattr(update, "keywords", None)
     if isinstance(keywords, dict) and keywords.get("learning_rate") is not None:
         return [update]
-    inside = [cell.cell_contents for cell in getattr(update, "__closure__", None) or ()]
+    inside = list(_cell_contents(getattr(update, "__closure__", None) or ()))
     inside += [getattr(update, "func", None)] * hasattr(update, "keywords")
     inside += list(getattr(update, "args", ()))
     inside += list(getattr(getattr(update, "__self__", None), "__dict__", {}).values())
@@ -329,6 +330,12 @@ def _own_updates(update: Any, depth: int = 0) -> list[Any]:
         value = getattr(value, "update", value)
         found += _own_updates(value, depth + 1) if callable(value) else []
     return list({id(one): one for one in found}.values())
+
+
+def _cell_contents(cells: Any) -> Iterator[Any]:
+    for cell in cells:
+        with contextlib.suppress(ValueError):  # not filled yet
+            yield cell.cell_contents
 
 
 def _rate_at(update: Any, state: PyTree) -> Any:

@@ -7,7 +7,7 @@ Example:
   >>> found = fit_curve(lambda p, x: p["slope"] * x, x, 2.0 * x + [0, 1, 0, -1, 0],
   ...     {"slope": 1.0})
   >>> print(f"{found.params['slope']:.4f} +- {found.errors['slope']:.4f}")
-  1.9333 +- 0.1257
+  1.9333 +- 0.1247
 """
 
 import dataclasses

@@ -97,9 +97,9 @@ def fit_curve(
       >>> print(fit_curve(decay, t, counts, {"height": 50, "lifetime": 1}))
       decay: 8 points, 2 fitted params, ...
         param     value      error  percent
-        height    99.98(29)  0.29   0.29 %
-        lifetime  2.000(8)   0.008...  0.4 %
-        chi-square 0.6..., reduced 0.1... (6 degrees of freedom)
+        height    100.1(5)   0.46   0.46 %
+        lifetime  1.992(17)  0.017  0.84 %
+        chi-square 1.48969, reduced 0.248282 (6 degrees of freedom)
         ...
 
     References:

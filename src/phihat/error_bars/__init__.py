@@ -11,7 +11,7 @@ Example:
   >>> result = phihat.fit(loss_fn, start, phihat.newton(), data, num_steps=9)
   >>> print(phihat.confidence_intervals(loss_fn, result, data))
   95% confidence intervals, from the covariance, Student's t with 10 degrees of freedom
-    ['bias']    0.826 +- 0.0775   0.6533 .. 0.9986
+    ['bias']    0.8259 +- 0.0775   0.6533 .. 0.9986
     ['weight']  0.5222 +- 0.06929   0.3678 .. 0.6766
     no reason for doubt was found
 """

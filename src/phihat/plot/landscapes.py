@@ -68,7 +68,7 @@ def loss_surface(
       >>> surface = phihat.plot.evaluate_surface(lambda p: p @ p, box)
       >>> axes = loss_surface(surface, np.array([[0.9, 0.9], [0.1, 0.1]]))
       >>> axes.get_xlabel(), axes.get_ylabel(), axes.get_title()
-      ('$\\phi_{0}$', '$\\phi_{1}$', 'Loss L[φ]')
+      ('$\\phi_{0}$', '$\\phi_{1}$', 'Loss L[φ] and the path of the fit')
     """
     call = "loss_surface"
     if not isinstance(surface, Surface):

@@ -11,6 +11,7 @@ Example:
 import dataclasses
 import importlib.metadata
 import platform
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -199,7 +200,7 @@ def compare(
     )
     changes = []
     for name in sorted({*before, *after}):
-        old, new = before.get(name), after.get(name)
+        old, new = _without_rooms(before.get(name)), _without_rooms(after.get(name))
         is_code = name.endswith(" code")
         # An older phihat did not tell of all; another Python compiles to other code.
         is_new = old is None and (is_code or name in ("data content", "validation"))
@@ -212,6 +213,13 @@ def compare(
             is_grave = name not in _SLIGHT and part not in allowed
             changes.append(Change(part, sentence, is_grave))
     return changes
+
+
+def _without_rooms(described: Any) -> Any:
+    """Name functions of phihat alike, in whatever module a version keeps them."""
+    if not isinstance(described, str):
+        return described
+    return re.sub(r"phihat\.(?:\w+\.)*_?(\w+)", r"phihat.\1", described)
 
 
 def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, str]]:
