@@ -240,7 +240,8 @@ def test_a_stream_that_gives_no_more_ends_with_the_time_limit():
         yield from numbered(3)
         never.wait()
 
-    result = train(stuck(), time_limit=0.5)
+    train(numbered(3), num_steps=3)  # compiles
+    result = train(stuck(), time_limit=1.0)
     never.set()
     assert result.status == Status.TIME_LIMIT
     assert result.num_steps == 3
