@@ -248,7 +248,7 @@ def test_what_is_foreign_is_left_alone(folder, whole):
     with pytest.warns(UserWarning, match="passed over") as caught:
         assert_same(whole, train(folder))
     first, second = (str(warning.message) for warning in caught)
-    assert "notes.txt is no checkpoint of phihat" in first
+    assert "notes.txt is not a checkpoint of phihat" in first
     assert "000000000099 is no complete checkpoint" in second
     assert (folder / "notes.txt").read_text() == "mine"
     assert (folder / "000000000099").is_dir()

@@ -110,7 +110,7 @@ def test_a_new_fit_in_an_old_folder_keeps_its_own(run):
 def test_names_that_are_no_numbers_are_passed_over(run):
     for name in ("²", "40", "٠٠٠٠٠٠٠٠٠٠٤٠", "+00000000040", "0000000000041x"):
         (run / name).mkdir()
-    with pytest.warns(UserWarning, match="is no checkpoint of phihat"):
+    with pytest.warns(UserWarning, match="is not a checkpoint of phihat"):
         train(run)
     assert Checkpoints(run).steps() == [40, 50, 60]
 
