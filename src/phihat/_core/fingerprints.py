@@ -222,7 +222,7 @@ def _function_token(value: Any, findings: _Findings, name: str) -> Hashable:
     if parts is not None:
         tokens = tuple(_token(part, findings, name) for part in parts)
         return (type(value), tokens)
-    if _is_of_library(type(value)) and _is_importable(value):
+    if _is_of_library(type(value)) and _tree.is_module_level(value):
         return _Same(value)
     findings.has_unknown = True
     try:
@@ -245,7 +245,7 @@ def _plain_function_token(function: Any, findings: _Findings) -> Hashable:
     if id(function) in findings.seen:
         return ("seen", findings.seen[id(function)])
     is_foreign = _is_of_library(function)
-    if is_foreign and _is_importable(function):
+    if is_foreign and _tree.is_module_level(function):
         return _Same(function)
     findings.seen[id(function)] = len(findings.seen)
     code = _read_code(function.__code__)
@@ -331,14 +331,6 @@ def _iterate_global_names(code: types.CodeType) -> Iterator[str]:
 
 
 # ---------------------------------------------------------------------- whose it is
-
-
-def _is_importable(value: Any) -> bool:
-    """Tell whether a module holds this very object under its name."""
-    holder: Any = sys.modules.get(getattr(value, "__module__", None) or "")
-    for name in getattr(value, "__qualname__", "<locals>").split("."):
-        holder = getattr(holder, name, None)
-    return holder is value
 
 
 def _is_of_library(value: Any) -> bool:

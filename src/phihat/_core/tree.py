@@ -44,6 +44,7 @@ __all__ = [
     "global_norm",
     "is_importable",
     "is_key",
+    "is_module_level",
     "is_number",
     "leaf_paths",
     "max_abs",
@@ -232,10 +233,11 @@ def is_importable(tree: PyTree) -> bool:
     Such a function can hide no tracer, so a program compiled for it may be remembered
     even while some other transformation is tracing.
     """
-    return all(_is_module_level(function) for function in _functions(tree))
+    return all(is_module_level(function) for function in _functions(tree))
 
 
-def _is_module_level(function: Any) -> bool:
+def is_module_level(function: Any) -> bool:
+    """Tell whether a module holds this very object under its name."""
     holder: Any = sys.modules.get(getattr(function, "__module__", None) or "")
     for name in getattr(function, "__qualname__", "<locals>").split("."):
         holder = getattr(holder, name, None)

@@ -525,9 +525,9 @@ def _take_step(
     if ok is not None and alive is not None:
         carry = _tree.select(ok, carry, before._replace(recorder_states={}, last=last))
         carry = carry._replace(last=_tree.select(alive, last, before.last))
-    refusal = None if steps.refusal is None else tried.refusal
-    if refusal is None and steps.refusal is not None:
-        refusal = jnp.zeros_like(steps.refusal)
+    refusal = steps.refusal
+    if refusal is not None and tried.refusal is not None:
+        refusal = tried.refusal
     return _Steps(
         index=steps.index + 1,
         carry=carry._replace(recorder_states=recorder_states),
@@ -650,7 +650,7 @@ def _block_length(row: PyTree, plan: LoopPlan) -> int:
         rows = min(rows, _SMALL_BUFFER // max(*sizes, 1))
     length = max(1, rows // plan.record_every) * plan.record_every
     if plan.stops_early or not plan.selects:
-        return min(length, -(-plan.num_rows * plan.record_every))
+        return min(length, plan.num_rows * plan.record_every)
     if plan.remat:
         length = math.isqrt(max(plan.last - 1, 0)) + 1
     # Blocks of one length, with little left over.

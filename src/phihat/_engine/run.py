@@ -34,7 +34,6 @@ from phihat.results import FitState
 __all__ = [
     "Ending",
     "conclude",
-    "conclude_part",
     "final_values",
     "num_steps_of",
     "reason_to_stop",
@@ -279,43 +278,6 @@ def conclude(
     return Ending(state._replace(status=status), final, loss, grad, leaf)
 
 
-def conclude_part(
-    spec: FitSpec,
-    source: BatchSource,
-    state: FitState,
-    params: Params | None,
-    sound_params: Params | None,
-) -> Ending:
-    """Measure the params that a run ended with whose status is known.
-
-    Args:
-      spec: of the fit.
-      source: of its batches.
-      state: the last one, with its status.
-      params: those to evaluate instead of the last ones, or None.
-      sound_params: those to evaluate before the last step, or None.
-    """
-    step, nothing = spec.step, jnp.asarray(-1, jnp.int32)
-    if measures_itself(state.opt_state) and params is None:
-        ending = _conclude_measuring(state)
-        return ending._replace(state=state)
-    is_chosen = params is not None
-    if params is None:
-        params = project(step.projection, eval_params(state.opt_state, state.params))
-    failed = state.status >= Status.NONFINITE_LOSS
-    last = jnp.where(failed, state.step, jnp.maximum(state.step - 1, 0))
-    loss, grad = _measure(step, source, state._replace(step=last), params)
-    status, leaf = state.status, nothing
-    if step.stops:
-        found, found_leaf = diagnose(loss, grad)
-        is_surprised = (status == Status.COMPLETED) & (found != Status.RUNNING)
-        status = jnp.where(is_surprised, found, status)
-        leaf = jnp.where(is_surprised, found_leaf, nothing)
-    if sound_params is not None and not is_chosen:
-        params, loss = _last_sound(status, state, sound_params, params, loss)
-    return Ending(state._replace(status=status), params, loss, grad, leaf)
-
-
 def _last_sound(
     status: Array, state: FitState, sound_params: Params, final: Params, loss: Array
 ) -> tuple[Params, Array]:
@@ -345,8 +307,7 @@ def reason_to_stop(
         status, leaf = jnp.where(is_met, converged, info.status), info.nonfinite_leaf
     elif measures_itself(state.opt_state):
         ending = _conclude_measuring(state)
-        status, leaf = ending.state.status, ending.nonfinite_leaf
-        return status, leaf
+        return ending.state.status, ending.nonfinite_leaf
     else:
         assert last is not None
         status, leaf = _reason(spec, source, state, last)
