@@ -312,12 +312,13 @@ def test_a_run_of_0_1_0_goes_on(tmp_path, user_flags):
     data = phihat.datasets.linear_regression()
     call = (loss_fn, {"weight": 0.0, "bias": 0.0}, phihat.adam(0.1), data)
     seen = []
-    result = phihat.train(
-        *call,
-        num_steps=40,
-        callbacks=[lambda state, rows: seen.append(int(rows["step"][0]))],
-        checkpoint=Checkpoints(tmp_path / "run", every=20),
-    )
+    with pytest.warns(UserWarning, match=r"versions phihat: 0\.1\.0 before"):
+        result = phihat.train(
+            *call,
+            num_steps=40,
+            callbacks=[lambda state, rows: seen.append(int(rows["step"][0]))],
+            checkpoint=Checkpoints(tmp_path / "run", every=20),
+        )
     assert seen[0] == 30
     whole = phihat.fit(*call, num_steps=40)
     np.testing.assert_allclose(result.history["loss"], whole.history["loss"], rtol=1e-5)
