@@ -12,10 +12,12 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 from phihat._core import fingerprints
 from phihat._core import tree as _tree
+from phihat._core.jaxprs import quick_start_options
 from phihat._core.stores import Store
 
 __all__ = ["Mode", "bind", "call", "clear_programs", "is_tracing"]
@@ -34,6 +36,9 @@ class Mode(NamedTuple):
 
 
 _programs = Store()
+
+_FEW_ENTRIES = 256
+"""Entries of params up to which the time to compile counts more than that to run."""
 
 
 def clear_programs() -> None:
@@ -70,16 +75,29 @@ def call(
       What `body` returns.
     """
     if not is_tracing():
-        return bind(body, code, options)(*arrays)
+        return bind(body, code, options, params=arrays[:1])(*arrays)
     if _tree.is_importable(code):
-        program, numbers = _program(body, code, options, Mode(False, True), ())
+        mode = Mode(False, True)
+        program, numbers = _program(body, code, options, mode, _Compiling())
         return program(numbers, *arrays)
     mode = Mode(False, fingerprints.hides_no_tracers(code))
     return body(code, options, mode, *arrays)
 
 
+class _Compiling(NamedTuple):
+    """How a program is compiled: which arguments it is given, and for a quick start."""
+
+    donated: tuple[int, ...] = ()
+    is_quick: bool = False
+
+
 def bind(
-    body: Callable[..., Any], code: PyTree, options: Hashable, *, donates: bool = False
+    body: Callable[..., Any],
+    code: PyTree,
+    options: Hashable,
+    *,
+    params: PyTree = None,
+    donates: bool = False,
 ) -> Callable[..., Any]:
     """Return the program of an eager `call`, for one who calls it again and again.
 
@@ -87,11 +105,22 @@ def bind(
       body: as in `call`, like the two that follow.
       code: split once, here.
       options: what else shapes the program.
+      params: those of the fit, or a state that holds them. Where they are few the
+        program is compiled for a quick start. They alone decide, so that a fit that is
+        run in parts is compiled like the whole and has the same bits.
       donates: the first of the arrays is given away to the program.
     """
-    donated = (1,) if donates else ()
-    program, numbers = _program(body, code, options, Mode(True, True), donated)
+    compiling = _Compiling((1,) if donates else (), _are_few(params))
+    program, numbers = _program(body, code, options, Mode(True, True), compiling)
     return functools.partial(program, numbers)
+
+
+def _are_few(params: PyTree) -> bool:
+    """Tell whether there are so few params that the program is a small one."""
+    is_state = lambda node: hasattr(node, "params")  # noqa: E731
+    nodes = jax.tree.leaves(params, is_leaf=is_state)
+    leaves = jax.tree.leaves([getattr(node, "params", node) for node in nodes])
+    return 0 < sum(np.size(leaf) for leaf in leaves) <= _FEW_ENTRIES
 
 
 def _program(
@@ -99,10 +128,10 @@ def _program(
     code: PyTree,
     options: Hashable,
     mode: Mode,
-    donated: tuple[int, ...],
+    compiling: _Compiling,
 ) -> tuple[Callable[..., Any], list[Any]]:
     found = fingerprints.describe(code)
-    key = (body, found.key, options, mode, donated)
+    key = (body, found.key, options, mode, compiling)
     program = _programs.get(key)
     if program is None:
         for name, size in found.large_arrays:
@@ -112,7 +141,7 @@ def _program(
                 "place is not seen. Pass it as data.",
                 stacklevel=5,
             )
-        program = _compile(body, _tree.split(code)[0], options, mode, donated)
+        program = _compile(body, _tree.split(code)[0], options, mode, compiling)
         _programs.put(key, program, found.num_bytes)
     return program, found.numbers
 
@@ -122,13 +151,17 @@ def _compile(
     key: Any,
     options: Hashable,
     mode: Mode,
-    donated: tuple[int, ...],
+    compiling: _Compiling,
 ) -> Callable[..., Any]:
     def program(numbers: list[Any], *arrays: PyTree) -> Any:
         return body(_tree.merge(key, numbers), options, mode, *arrays)
 
     program.__name__ = body.__name__.strip("_")
-    return jax.jit(program, donate_argnums=donated)
+    return jax.jit(
+        program,
+        donate_argnums=compiling.donated,
+        compiler_options=quick_start_options() if compiling.is_quick else None,
+    )
 
 
 def is_tracing() -> bool:

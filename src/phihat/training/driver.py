@@ -220,7 +220,13 @@ class Run:
         options = self.options._replace(num_rows=self._room, is_group=is_group)
         program = self._programs.get(options)
         if program is None:
-            program = _programs.bind(chunks.advance, self.spec, options, donates=True)
+            program = _programs.bind(
+                chunks.advance,
+                self.spec,
+                options,
+                params=self.carry.state,
+                donates=True,
+            )
             self._programs[options] = program
         begin = self.done % self._stride
         numbers = (begin, begin + batches.num_steps, batches.position)
@@ -349,7 +355,9 @@ class Run:
             data, position = batches.source.data, batches.position + last - first_step
             position = min(position, batches.position + batches.num_steps - 1)
             options = options._replace(is_group=batches.source.is_stacked)
-        program = _programs.bind(chunks.finish, self.spec, options)
+        program = _programs.bind(
+            chunks.finish, self.spec, options, params=self.carry.state
+        )
         result = program(
             self.carry, data, np.bool_(is_refused), np.int32(position), params
         )

@@ -194,7 +194,7 @@ def train(
     options = chunks.Options(
         num_rows=first_room(spec.record, state), is_stream=is_streamed, is_group=False
     )
-    carry = chunks.own(_programs.bind(chunks.begin, spec, options)(state))
+    carry = chunks.own(_programs.bind(chunks.begin, spec, options, params=state)(state))
     placement = spec.step.placement
     carry = _placement.settle(placement, carry)
     if placement is not None:

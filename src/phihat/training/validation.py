@@ -126,7 +126,12 @@ class Validator:
         """Measure where the run stands."""
         if self.steps and self.steps[-1] == run.step:
             return
-        program = _programs.bind(_measure, (run.spec, self._metric), run.options)
+        program = _programs.bind(
+            _measure,
+            (run.spec, self._metric),
+            run.options,
+            params=run.carry.state,
+        )
         loss, metric, params = program(run.carry.state, self.validation.data)
         self.steps.append(run.step)
         self.losses.append(float(loss))
