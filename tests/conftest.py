@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -13,6 +14,20 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Nearly all of the time of these tests is XLA's. What it compiles once is kept for the
+# run, between runs too where the folder stays, and it writes kernels the quick way, as
+# phihat has it do for small programs. It reads its flags when it is first used.
+jax.config.update(
+    "jax_compilation_cache_dir",
+    str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"),
+)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+with pytest.MonkeyPatch.context() as patch:
+    flags = os.environ.get("XLA_FLAGS", "")
+    patch.setenv("XLA_FLAGS", f"{flags} --xla_cpu_use_fusion_emitters=false".strip())
+    jax.devices()
 
 hypothesis.settings.register_profile("phihat", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("phihat")
