@@ -7,13 +7,18 @@ import mpmath
 import numpy as np
 import pytest
 
-from phihat.convexity.evaluate import VALUE_RULES, Undefined, Unreadable, evaluate
-from phihat.convexity.floating import function_of
-from phihat.convexity.intervals import Interval, from_array
-from phihat.convexity.problem import pose
-from phihat.convexity.program import Equation, Source
-from phihat.convexity.trace import trace
-from phihat.convexity.values.extended import Extended, from_constant
+from phihat.convexity.numbers.extended import Extended, from_constant
+from phihat.convexity.numbers.intervals import Interval, from_array
+from phihat.convexity.primitives.evaluation import (
+    VALUE_RULES,
+    Undefined,
+    Unreadable,
+    evaluate,
+)
+from phihat.convexity.program.floating import function_of
+from phihat.convexity.program.form import Equation, Source
+from phihat.convexity.program.problem import pose
+from phihat.convexity.program.trace import trace
 from tests.convexity_losses import LOSSES
 
 _EVERY = (-3.0, 3.0)

@@ -10,8 +10,12 @@ from jax import lax
 import phihat
 from phihat import Box
 from phihat._core import jaxprs
-from phihat.convexity import Verdict, atoms, evaluate, hessians, reductions, rules
-from phihat.convexity.structure import STRUCTURAL
+from phihat.convexity import Verdict
+from phihat.convexity.box import hessians
+from phihat.convexity.primitives import evaluation as evaluate
+from phihat.convexity.primitives.facts import reductions, rules
+from phihat.convexity.program import atoms
+from phihat.convexity.program.structure import STRUCTURAL
 from tests.convexity_foundation import BORROWED, KINDS
 
 _BOX = Box(0.25, 1.0)

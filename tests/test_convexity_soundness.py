@@ -12,16 +12,12 @@ import numpy as np
 import pytest
 
 from phihat import Box
-from phihat.convexity import (
-    identities,
-    prove_convexity,
-    reductions,
-    replay,
-    rules,
-    shifts,
-    tails,
-)
-from phihat.convexity.prover import prove
+from phihat.convexity import prove_convexity, replay
+from phihat.convexity.primitives.facts import reductions, rules
+from phihat.convexity.prover import cancellation as shifts
+from phihat.convexity.prover import identities
+from phihat.convexity.prover import univariate as tails
+from phihat.convexity.prover.interpreter import prove
 from tests import convexity_programs, convexity_values, mutation, soundness
 from tests.convexity_losses import CONVEX
 from tests.convexity_mutants import MUTANTS
