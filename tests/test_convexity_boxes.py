@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from phihat import Box, datasets, losses, models
 from phihat.convexity import Verdict, replay
 from phihat.convexity.box import certificates as boxes
-from phihat.convexity.box.affine import Outline
 from phihat.convexity.box.hessians import RULES, second_derivatives
 from phihat.convexity.numbers import derivatives
 from phihat.convexity.numbers.intervals import Interval
+from phihat.convexity.primitives.curvature.affine import Outline
 from phihat.convexity.program.problem import pose
 
 EPS = np.finfo(np.float64).eps

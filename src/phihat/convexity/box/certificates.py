@@ -39,8 +39,8 @@ from phihat.convexity.box.search import (
     refine,
 )
 from phihat.convexity.numbers import intervals as iv
+from phihat.convexity.numbers.sizes import TooLarge
 from phihat.convexity.primitives.evaluation import Undefined, Unreadable
-from phihat.convexity.program.flat_indices import TooLarge
 from phihat.convexity.program.problem import Problem, pose
 from phihat.convexity.program.trace import Untraceable
 from phihat.convexity.refuter import chord_alarm

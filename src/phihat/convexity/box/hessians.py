@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity.box.affine import Outline
 from phihat.convexity.numbers import dtypes
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.intervals import Interval
@@ -30,6 +29,7 @@ from phihat.convexity.primitives.curvature import (
     gathered_rules,
     piecewise_rules,
 )
+from phihat.convexity.primitives.curvature.affine import Outline
 from phihat.convexity.primitives.curvature.box_pass import Blocked, Pass
 from phihat.convexity.primitives.values.makers import wrapped
 from phihat.convexity.program.form import Equation

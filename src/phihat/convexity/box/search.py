@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from phihat.convexity.box.affine import Outline
 from phihat.convexity.box.hessians import Bounds, second_derivatives
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.eigenvalue_bounds import (
@@ -29,7 +28,8 @@ from phihat.convexity.numbers.eigenvalue_bounds import (
     smallest_eigenvalue,
 )
 from phihat.convexity.numbers.intervals import Interval
-from phihat.convexity.program.flat_indices import TooLarge
+from phihat.convexity.numbers.sizes import TooLarge
+from phihat.convexity.primitives.curvature.affine import Outline
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.report import Blame
 

@@ -32,15 +32,15 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity.box.affine import agree
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.numbers.intervals.rounding import TINIEST, UNIT
-from phihat.convexity.program.flat_indices import check_size
+from phihat.convexity.numbers.sizes import check_size
 
 __all__ = [
     "Jet",
     "Ridge",
+    "agree",
     "concatenate",
     "constant",
     "hull_of_parts",
@@ -54,6 +54,11 @@ __all__ = [
 
 _MAX_ENTRIES = 3_000_000
 """Hessians of more entries than this, over all boxes and elements, are not made."""
+
+
+def agree(one: np.ndarray, other: np.ndarray) -> bool:
+    """Tell whether elements depend on the same scalars, or on none."""
+    return bool(np.all((one == other) | (one < 0) | (other < 0)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -16,37 +16,16 @@ from typing import Any
 
 import numpy as np
 
+from phihat.convexity.numbers.sizes import check_size
 from phihat.convexity.program.form import Equation
 from phihat.convexity.program.structure import INDEXED, Unknown, move
 
 __all__ = [
-    "TooLarge",
-    "check_size",
     "moved_places",
     "paired_places",
     "places_along",
     "spread_places",
 ]
-
-_MAX_ENTRIES = 40_000_000
-"""Larger arrays are not made."""
-
-
-class TooLarge(Exception):
-    """What is to be bounded does not fit in memory; the sentence says so."""
-
-
-def check_size(entries: int, limit: int = _MAX_ENTRIES) -> None:
-    """Refuse to make an array of too many entries.
-
-    Raises:
-      TooLarge: it would have more than `limit`.
-    """
-    if entries > limit:
-        raise TooLarge(
-            f"an array of {entries} entries would be needed, and at most {limit} are "
-            "made"
-        )
 
 
 def spread_places(given: Sequence[int], shape: Sequence[int]) -> np.ndarray:

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity.box.affine import Affine, Outline
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.extended import Extended
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.numbers.jets import Jet, Ridge, constant
+from phihat.convexity.primitives.curvature.affine import Affine, Outline
 from phihat.convexity.program.flat_indices import spread_places
 from phihat.convexity.program.form import Equation
 from phihat.convexity.report import Blame

@@ -26,9 +26,10 @@ from phihat.convexity.numbers import dtypes
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.extended import Extended, from_constant
 from phihat.convexity.numbers.intervals import Interval
+from phihat.convexity.numbers.jets import agree
+from phihat.convexity.numbers.sizes import check_size
 from phihat.convexity.primitives.evaluation import VALUE_RULES, Unreadable
 from phihat.convexity.program.flat_indices import (
-    check_size,
     moved_places,
     paired_places,
     places_along,
@@ -41,7 +42,6 @@ from phihat.convexity.program.structure import STRUCTURAL
 __all__ = [
     "Affine",
     "Outline",
-    "agree",
 ]
 
 
@@ -272,11 +272,6 @@ class Outline:
 
 
 # ------------------------------------------------------------------------ helpers
-
-
-def agree(one: np.ndarray, other: np.ndarray) -> bool:
-    """Tell whether elements depend on the same scalars, or on none."""
-    return bool(np.all((one == other) | (one < 0) | (other < 0)))
 
 
 def _scalars(start: int, count: int) -> Affine:
