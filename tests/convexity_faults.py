@@ -23,7 +23,7 @@ from phihat.convexity import api, replay
 from phihat.convexity.box import certificates as boxes
 from phihat.convexity.numbers import dtypes
 from phihat.convexity.primitives.facts import data_movement as moves
-from phihat.convexity.primitives.values import makers
+from phihat.convexity.primitives.values import rule_builders as makers
 from phihat.convexity.program import problem, structure, trace
 from phihat.convexity.prover import interpreter as prover
 from phihat.convexity.refuter import chord_alarm

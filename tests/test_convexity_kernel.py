@@ -16,9 +16,9 @@ from phihat.convexity import (
     replay,
 )
 from phihat.convexity.kernel import free_leaves
-from phihat.convexity.primitives.rounding_errors import Unbounded, value_and_error
 from phihat.convexity.program.problem import pose
 from phihat.convexity.refuter import chord_alarm
+from phihat.convexity.refuter.rounding_errors import Unbounded, value_and_error
 from tests.convexity_faults import FAULTS, tried
 from tests.convexity_kernel import false_claims
 from tests.convexity_losses import CONVEX, LOSSES

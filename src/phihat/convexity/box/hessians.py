@@ -24,21 +24,15 @@ from phihat.convexity.numbers import dtypes
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.numbers.jets import Jet, Ridge, lift
-from phihat.convexity.primitives.curvature import (
-    curved_rules,
-    gathered_rules,
-    piecewise_rules,
-)
-from phihat.convexity.primitives.curvature.affine import Outline
-from phihat.convexity.primitives.curvature.box_pass import Blocked, Pass
-from phihat.convexity.primitives.values.makers import wrapped
+from phihat.convexity.primitives.jets import choices
+from phihat.convexity.primitives.jets.affine import Outline
+from phihat.convexity.primitives.jets.box_pass import Blocked, Pass
+from phihat.convexity.primitives.registry import record
+from phihat.convexity.primitives.values.rule_builders import wrapped
 from phihat.convexity.program.form import Equation
 from phihat.convexity.report import Blame
 
-__all__ = ["RULES", "Blocked", "Bounds", "second_derivatives"]
-
-RULES = {**curved_rules.RULES, **piecewise_rules.RULES, **gathered_rules.RULES}
-"""The rule of each primitive."""
+__all__ = ["Blocked", "Bounds", "second_derivatives"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +97,11 @@ def _step(run: Pass, equation: Equation) -> None:
         for number in equation.inputs:
             if run.infinite(number) is not None:
                 raise Blocked(equation, "it takes a constant that is not finite")
-    rule = RULES.get(equation.primitive)
-    if dtypes.is_integer(equation.dtype) and equation.primitive in curved_rules.RULES:
-        rule = piecewise_rules.logic  # a quotient of integers is no quotient of reals
+    rules = record(equation.primitive)
+    rule = rules.jet
+    is_cast = equation.primitive == "convert_element_type"
+    if rules.facts is not None and dtypes.is_integer(equation.dtype) and not is_cast:
+        rule = choices.logic  # a quotient of integers is not one of reals
     if rule is None:
         raise Blocked(equation, "there is no rule for its second derivative")
     with np.errstate(all="ignore"):

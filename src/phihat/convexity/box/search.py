@@ -29,7 +29,7 @@ from phihat.convexity.numbers.eigenvalue_bounds import (
 )
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.numbers.sizes import TooLarge
-from phihat.convexity.primitives.curvature.affine import Outline
+from phihat.convexity.primitives.jets.affine import Outline
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.report import Blame
 

@@ -1,3 +1,6 @@
-"""What each primitive does to facts, values, second derivatives and rounding errors."""
+"""One record for each primitive: facts, values, second derivatives, rounding errors."""
 
-__all__: list[str] = []
+from phihat.convexity.primitives.registry import Primitive, record
+from phihat.convexity.primitives.table import PRIMITIVES
+
+__all__ = ["PRIMITIVES", "Primitive", "record"]

@@ -1,22 +1,13 @@
 r"""The rigorous value of a flat program: intervals that hold it, over ranges or points.
 
-`evaluate` runs the equations in order, each by the rule of its primitive. The rules are
-a table, `VALUE_RULES`, so that whoever folds constants or bounds derivatives reads the
-very same one. A primitive without a rule is `Unreadable`, by name; a value that is not
+`evaluate` runs the equations in order, each by the value rule in its primitive's
+record. A primitive without a rule is `Unreadable`, by name; a value that is not
 certainly a finite real is `Undefined`. Atoms are evaluated as the ideal functions that
 they stand for, and casts between floats as the identity. One dispatcher applies the
 meaning of the dtypes after every rule: no rule has to think of integers that wrap.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity.numbers.intervals import from_array
-  >>> from phihat.convexity.program.trace import trace
-  >>> program = trace(lambda x: jnp.sqrt(x) + 1.0, 4.0)
-  >>> evaluate(program, {program.params[0]: from_array(4.0)})[program.output]
-  Interval(low=3.0, high=3.0)
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -30,11 +21,11 @@ from phihat.convexity.numbers.extended import (
     rearranged,
 )
 from phihat.convexity.numbers.intervals import Interval
-from phihat.convexity.primitives.values import RULES, Rule
-from phihat.convexity.primitives.values.makers import wrapped
+from phihat.convexity.primitives.registry import record
+from phihat.convexity.primitives.values.rule_builders import Rule, wrapped
 from phihat.convexity.program.form import Equation, Program, Source
 
-__all__ = ["VALUE_RULES", "Undefined", "Unreadable", "evaluate"]
+__all__ = ["Undefined", "Unreadable", "computed", "evaluate"]
 
 
 class Unreadable(Exception):
@@ -131,14 +122,8 @@ def _run(
         return found
 
     for equation, dying in reversed(steps):
-        rule = _RULES.get(equation.primitive)
-        results = (
-            rule(equation, [read(n, equation) for n in equation.inputs])
-            if rule
-            else None
-        )
-        if results is None:
-            raise Unreadable(equation.primitive, equation.source)
+        rule = _rule(equation)
+        results = _results(rule, equation, [read(n, equation) for n in equation.inputs])
         values.update(zip(equation.outputs, results, strict=True))
         for number in dying:
             values.pop(number, None)
@@ -178,45 +163,39 @@ def _is_certain(value: Extended) -> bool:
     return bool(np.isin(value.kind, certain).any())
 
 
-def _of_its_dtypes(rule: Rule) -> Rule:
-    """Apply the meaning of dtypes after a rule: integers that may wrap may be any."""
-
-    def apply(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
-        results = rule(equation, inputs)
-        if results is None:
-            return None
-        kinds = equation.dtypes or [equation.dtype] * len(results)
-        return [wrapped(x, kind) for x, kind in zip(results, kinds, strict=True)]
-
-    return apply
+def _rule(equation: Equation) -> Rule:
+    """Return the rule of a primitive; that of a scan runs a program of its own."""
+    rule = _scan if equation.primitive == "scan" else record(equation.primitive).value
+    if rule is None:
+        raise Unreadable(equation.primitive, equation.source)
+    return rule
 
 
-_RULES: dict[str, Rule] = {
-    name: _of_its_dtypes(rule) for name, rule in {**RULES, "scan": _scan}.items()
-}
+def _results(rule: Rule, equation: Equation, inputs: list[Interval]) -> list[Interval]:
+    """Apply a rule, then the meaning of the dtypes.
+
+    Raises:
+      Unreadable: the rule cannot tell.
+    """
+    results = rule(equation, inputs)
+    if results is None:
+        raise Unreadable(equation.primitive, equation.source)
+    kinds = equation.dtypes or [equation.dtype] * len(results)
+    return [wrapped(x, kind) for x, kind in zip(results, kinds, strict=True)]
 
 
-def _strict(rule: Rule) -> Callable[[Equation, list[Interval]], list[Interval]]:
-    """Make a rule raise where it would mark or refuse; infinities pass, marked."""
+def computed(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+    """Enclose the outputs of one equation; infinities pass, marked.
 
-    def strict(equation: Equation, inputs: list[Interval]) -> list[Interval]:
-        results = rule(equation, inputs)
-        if results is None:
-            raise Unreadable(equation.primitive, equation.source)
-        for result in results:
-            if isinstance(result, Extended) and np.any(result.kind > PLUS_INFINITY):
-                raise Undefined(
-                    equation.primitive, equation.source, _is_certain(result)
-                )
-        return results
+    An element that is certainly inf or -inf, as the -inf of a mask or log(0), comes
+    back in an `Extended`, of which every rule takes account.
 
-    return strict
-
-
-VALUE_RULES = {name: _strict(rule) for name, rule in _RULES.items()}
-"""The rule of each primitive: `(equation, ranges) -> ranges`.
-
-They raise `Unreadable` where they cannot tell, and `Undefined` where an element is not
-certainly a real number. An element that is certainly inf or -inf, as the -inf of a mask
-or log(0), comes back in an `Extended`, of which every rule takes account.
-"""
+    Raises:
+      Unreadable: there is no rule, or it cannot tell.
+      Undefined: an element is not certainly a real number.
+    """
+    results = _results(_rule(equation), equation, inputs)
+    for result in results:
+        if isinstance(result, Extended) and np.any(result.kind > PLUS_INFINITY):
+            raise Undefined(equation.primitive, equation.source, _is_certain(result))
+    return results

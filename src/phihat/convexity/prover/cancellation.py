@@ -33,8 +33,9 @@ from phihat.convexity.primitives.facts.arrays import (
     elementwise,
     meet_arrays,
 )
+from phihat.convexity.primitives.facts.call import Undecided
 from phihat.convexity.primitives.facts.facts import ZERO
-from phihat.convexity.primitives.facts.rules import RULES, Undecided
+from phihat.convexity.primitives.facts.powers import log_add_exp
 from phihat.convexity.program.form import Equation
 
 __all__ = ["follow"]
@@ -163,9 +164,11 @@ def _softplus(
     symbol = interpreter.numbers_of_maximum(number)
     if symbol is None or values[number].shape != inputs[0].shape:
         return None
-    rule, call = RULES["logaddexp"], interpreter.call(equation)
+    call = interpreter.call(equation)
     hidden = elementwise(
-        lambda z: rule(call, z, ZERO), [values[number]], interpreter.shape(equation)
+        lambda z: log_add_exp(call, z, ZERO),
+        [values[number]],
+        interpreter.shape(equation),
     )
     return Shift(hidden, ((Fraction(-1), symbol),), is_factor=False)
 

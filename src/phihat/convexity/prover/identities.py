@@ -18,18 +18,16 @@ Example:
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from phihat.convexity.primitives.facts.arithmetic import negative, subtract
 from phihat.convexity.primitives.facts.arrays import Array, elementwise
+from phihat.convexity.primitives.facts.call import Call, Undecided
 from phihat.convexity.primitives.facts.facts import Facts, closed, meet
-from phihat.convexity.primitives.facts.rules import (
-    RULES,
-    Call,
-    Undecided,
-    divide,
+from phihat.convexity.primitives.facts.functions import (
     logistic,
-    negative,
     relative_entropy,
     z_log_z,
 )
+from phihat.convexity.primitives.facts.powers import divide
 from phihat.convexity.program.form import Equation
 
 __all__ = ["identity"]
@@ -62,14 +60,12 @@ def _is_one(array: Array) -> bool:
 
 def _met(
     call: Call,
-    primitive: str,
     inputs: Sequence[Array],
     other: Array,
     shape: tuple[int, ...],
 ) -> Array:
-    """Return what both the rule and the identity know of the output."""
-    rule = RULES[primitive]
-    plain = elementwise(lambda *facts: rule(call, *facts), inputs, shape)
+    """Return what both the rule and the identity know of a difference."""
+    plain = elementwise(lambda x, y: subtract(call, x, y), inputs, shape)
     return elementwise(meet, [plain, other], shape)
 
 
@@ -83,7 +79,7 @@ def _complement(
         return None
     z = interpreter.values[source.inputs[0]]
     other = elementwise(lambda f: logistic(call, negative(call, f)), [z], shape)
-    return _met(call, "sub", inputs, other, shape)
+    return _met(call, inputs, other, shape)
 
 
 def _complement_of_ratio(
@@ -105,7 +101,7 @@ def _complement_of_ratio(
         if all(f.positive for f in e.classes):
             sides = [e, values[ratio.inputs[1]]]
             other = elementwise(lambda x, y: divide(call, x, y), sides, shape)
-            return _met(call, "sub", inputs, other, shape)
+            return _met(call, inputs, other, shape)
     return None
 
 

@@ -21,12 +21,13 @@ import numpy as np
 
 from phihat.convexity.numbers import dtypes
 from phihat.convexity.numbers.extended import from_constant
-from phihat.convexity.primitives.evaluation import VALUE_RULES, Undefined, Unreadable
-from phihat.convexity.primitives.facts import loops, matrices, products, reductions
+from phihat.convexity.primitives.evaluation import Undefined, Unreadable, computed
 from phihat.convexity.primitives.facts.arrays import Array, elementwise, same_elements
+from phihat.convexity.primitives.facts.call import Call, Rule, Undecided
 from phihat.convexity.primitives.facts.data_movement import moved
 from phihat.convexity.primitives.facts.facts import TOP, Facts, closed, join
-from phihat.convexity.primitives.facts.rules import RULES, Call, Undecided, square
+from phihat.convexity.primitives.facts.powers import square
+from phihat.convexity.primitives.registry import record
 from phihat.convexity.program.form import Equation, Program
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.program.structure import STRUCTURAL, Unknown
@@ -36,8 +37,6 @@ from phihat.convexity.prover.identities import identity
 from phihat.convexity.report import Blame, Line
 
 __all__ = ["Interpreter", "Proof", "prove"]
-
-_REGISTERED = (loops, matrices, products)  # imported for the rules that they register
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,11 +187,10 @@ class Interpreter:
     ) -> list[Array] | None:
         """Compute an equation on constants in intervals; None where that fails."""
         intervals = [a.interval for a in inputs if a.interval is not None]
-        rule = VALUE_RULES.get(equation.primitive)
-        if rule is None or len(intervals) < len(inputs):
+        if len(intervals) < len(inputs):
             return None
         try:
-            return [Array.known(value) for value in rule(equation, intervals)]
+            return [Array.known(value) for value in computed(equation, intervals)]
         except (Undefined, Unreadable, Unknown):
             return None
 
@@ -203,13 +201,14 @@ class Interpreter:
         name = equation.primitive
         if name in _OTHER_ON_INTEGERS and dtypes.is_integer(equation.dtype):
             raise Undecided(f"no rule for the primitive `{name}` on integers")
-        if name in reductions.RULES_OF_ARRAYS:
-            return reductions.RULES_OF_ARRAYS[name](self, equation, inputs), name
+        rules = record(name)
+        if rules.facts_of_arrays is not None:
+            return rules.facts_of_arrays(self, equation, inputs), name
         if name in STRUCTURAL:
             shapes = [self.program.shapes[number] for number in equation.outputs]
             return moved(equation, inputs, shapes), "moved"
-        if name in RULES:
-            return self.element_by_element(equation, inputs)
+        if rules.facts is not None:
+            return self.element_by_element(equation, inputs, rules.facts)
         raise Undecided(f"no rule for the primitive `{name}`")
 
     def call(self, equation: Equation) -> Call:
@@ -225,9 +224,9 @@ class Interpreter:
         return self.program.shapes[equation.outputs[output]]
 
     def element_by_element(
-        self, equation: Equation, inputs: Sequence[Array]
+        self, equation: Equation, inputs: Sequence[Array], rule: Rule
     ) -> tuple[list[Array], str]:
-        """Apply a rule of `rules.py`; equal operands are told from unequal ones."""
+        """Apply a rule of single elements; tell equal operands from unequal ones."""
         name, shape, call = (
             equation.primitive,
             self.shape(equation),
@@ -236,7 +235,6 @@ class Interpreter:
         special = identity(self, equation, inputs, call)
         if special is not None:
             return special
-        rule = RULES[name]
         if name in ("mul", "eq", "ne", "lt", "le", "gt", "ge", "sub", "max", "min"):
             same = same_elements(inputs[0], inputs[1], shape)
             if same is not None:
@@ -311,30 +309,7 @@ class Interpreter:
         ]
         name = equation.primitive
         what = " and of ".join(moving)
-        reason = _REASONS.get(name, "no rule makes it convex or concave, of {what}")
-        return Blame(str(equation.source), name, reason.format(what=what))
-
-
-_REASONS = {
-    "add": "the sum of {what} is neither convex nor concave in general",
-    "sub": "the difference of {what} is neither convex nor concave in general",
-    "reduce_sum": "the sum of terms of different curvature",
-    "mul": "the product of {what}: factors that both vary make no convex function "
-    "in general",
-    "log": "the log of {what} is neither convex nor concave; write the loss in terms "
-    "of the logits (logaddexp, logsumexp, softplus), which is convex",
-    "select_n": "a choice that depends on the params may jump or bend the wrong way",
-    "min": "the smaller of {what} and another: a minimum, or a clip from above, keeps "
-    "concave functions alone",
-    "max": "the larger of {what} and another: a maximum, or a clip from below, keeps "
-    "convex functions alone",
-    "clamp": "the clip of {what} is neither convex nor concave",
-    "tanh": "tanh of {what} bends both ways",
-    "logistic": "the sigmoid of {what} bends both ways",
-    "sin": "sin of {what} bends both ways",
-    "cos": "cos of {what} bends both ways",
-}
-"""Why curvature is lost, by primitive."""
+        return Blame(str(equation.source), name, record(name).lost.format(what=what))
 
 
 def _words(facts: Facts) -> str:

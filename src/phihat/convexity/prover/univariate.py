@@ -21,9 +21,9 @@ import numpy as np
 
 from phihat.convexity.numbers import derivatives, intervals
 from phihat.convexity.numbers.intervals import Interval
+from phihat.convexity.numbers.piecewise import Shape
 from phihat.convexity.primitives.facts.facts import Facts
 from phihat.convexity.program.form import Equation
-from phihat.convexity.prover.piecewise import Shape
 
 __all__ = ["SMOOTH", "shape"]
 

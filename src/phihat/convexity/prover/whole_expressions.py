@@ -23,14 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity.numbers import dtypes
+from phihat.convexity.numbers import dtypes, piecewise
+from phihat.convexity.numbers.piecewise import Piecewise, Shape, Unsupported
+from phihat.convexity.primitives.facts.arithmetic import weighted_sum
 from phihat.convexity.primitives.facts.arrays import Array, meet_arrays
 from phihat.convexity.primitives.facts.facts import Facts, closed
-from phihat.convexity.primitives.facts.rules import weighted_sum
+from phihat.convexity.primitives.registry import record
 from phihat.convexity.program.form import Equation
-from phihat.convexity.prover import piecewise, polynomials
+from phihat.convexity.prover import polynomials
 from phihat.convexity.prover import univariate as tails
-from phihat.convexity.prover.piecewise import Piecewise, Shape, Unsupported
 
 __all__ = ["Rescuer"]
 
@@ -365,7 +366,8 @@ def _spreads(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
 
 
 def _is_elementwise(equation: Equation) -> bool:
-    return equation.primitive in _PIECEWISE or equation.primitive in tails.SMOOTH
+    is_exact = record(equation.primitive).exact is not None
+    return is_exact or equation.primitive in tails.SMOOTH
 
 
 def _piecewise(
@@ -381,94 +383,12 @@ def _piecewise(
             raise Unsupported
         values[n] = piecewise.constant(Fraction(value))
     for equation in inside:
-        if equation.primitive not in _PIECEWISE:
+        rule = record(equation.primitive).exact
+        if rule is None:
             raise Unsupported
-        inputs = [values[n] for n in equation.inputs]
-        result = _PIECEWISE[equation.primitive](equation, *inputs)
+        result = rule(equation, *(values[n] for n in equation.inputs))
         values[equation.outputs[0]] = result
     return values[number]
-
-
-_MINUS = Fraction(-1)
-
-
-def _add(_: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
-    return piecewise.combine(piecewise.add, x, y)
-
-
-def _sub(equation: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
-    return _add(equation, x, piecewise.scaled(_MINUS, y))
-
-
-def _mul(_: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
-    return piecewise.combine(piecewise.multiply, x, y)
-
-
-def _div(_: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
-    if y.breaks or len(y.pieces[0]) != 1:
-        raise Unsupported
-    return piecewise.scaled(1 / y.pieces[0][0], x)
-
-
-def _neg(_: Equation, x: Piecewise) -> Piecewise:
-    return piecewise.scaled(_MINUS, x)
-
-
-def _max(_: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
-    return piecewise.maximum(x, y)
-
-
-def _min(equation: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
-    return _neg(equation, _max(equation, _neg(equation, x), _neg(equation, y)))
-
-
-def _abs(equation: Equation, x: Piecewise) -> Piecewise:
-    return _max(equation, x, _neg(equation, x))
-
-
-def _clamp(equation: Equation, low: Any, x: Any, high: Any) -> Piecewise:
-    return _min(equation, _max(equation, x, low), high)
-
-
-def _power(equation: Equation, x: Piecewise) -> Piecewise:
-    exponent = equation.params.get("y", 2)
-    if exponent < 0:
-        raise Unsupported
-    return piecewise.power(x, exponent)
-
-
-def _general_power(_: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
-    if y.breaks:
-        raise Unsupported
-    exponent = y.pieces[0][0] if y.pieces[0] else Fraction(0)
-    if len(y.pieces[0]) > 1 or exponent.denominator != 1 or exponent < 0:
-        raise Unsupported
-    return piecewise.power(x, int(exponent))
-
-
-def _select(_: Equation, which: Piecewise, *cases: Piecewise) -> Piecewise:
-    return piecewise.select(which, cases)
-
-
-def _not(equation: Equation, x: Piecewise) -> Piecewise:
-    return _sub(equation, piecewise.constant(Fraction(1)), x)
-
-
-def _cast(equation: Equation, x: Piecewise) -> Piecewise:
-    """To booleans: != 0; from booleans to floats: 0 or 1."""
-    if equation.params["new_dtype"] == np.bool_:
-        return piecewise.compare("ne", x, piecewise.constant(Fraction(0)))
-    return x
-
-
-def _sign(equation: Equation, x: Piecewise) -> Piecewise:
-    zero = piecewise.constant(Fraction(0))
-    above, below = piecewise.compare("gt", x, zero), piecewise.compare("lt", x, zero)
-    return _sub(equation, above, below)
-
-
-def _compared(equation: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
-    return piecewise.compare(equation.primitive, x, y)
 
 
 _KINKED = {
@@ -485,30 +405,3 @@ _KINKED = {
     "top_k",
 }
 _LOGICAL = {"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "sort", "argmax"}
-_PIECEWISE: dict[str, Any] = {
-    "abs": _abs,
-    "add": _add,
-    "add_any": _add,
-    "and": _mul,
-    "clamp": _clamp,
-    "convert_element_type": _cast,
-    "div": _div,
-    "eq": _compared,
-    "ge": _compared,
-    "gt": _compared,
-    "integer_pow": _power,
-    "le": _compared,
-    "lt": _compared,
-    "max": _max,
-    "min": _min,
-    "mul": _mul,
-    "ne": _compared,
-    "neg": _neg,
-    "not": _not,
-    "or": lambda e, x, y: piecewise.maximum(x, y),  # noqa: ARG005
-    "pow": _general_power,
-    "select_n": _select,
-    "sign": _sign,
-    "square": _power,
-    "sub": _sub,
-}

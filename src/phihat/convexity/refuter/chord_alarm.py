@@ -26,9 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from phihat._core.types import Box
-from phihat.convexity.primitives.rounding_errors import Unbounded, value_and_error
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.refuter import chords
+from phihat.convexity.refuter.rounding_errors import Unbounded, value_and_error
 from phihat.convexity.report import ConvexityReport, Verdict, Witness
 
 __all__ = ["Alarm", "guarded", "try_chords"]

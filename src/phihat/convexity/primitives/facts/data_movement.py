@@ -1,12 +1,4 @@
-"""Facts on the move: gathers, scatters, slices and stacks of arrays of facts.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity import prove_convexity
-  >>> picked = lambda w, index: jnp.exp(w[index])
-  >>> prove_convexity(picked, jnp.zeros(3), jnp.asarray(1)).verdict.name
-  'PROVED_CONVEX'
-"""
+"""Facts on the move: gathers, scatters, slices and stacks of arrays of facts."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -16,9 +8,10 @@ import numpy as np
 from phihat.convexity.numbers import intervals
 from phihat.convexity.numbers.extended import rearranged
 from phihat.convexity.numbers.intervals import Interval
+from phihat.convexity.primitives.facts.arithmetic import weighted_sum
 from phihat.convexity.primitives.facts.arrays import Array, grouped
+from phihat.convexity.primitives.facts.call import Undecided
 from phihat.convexity.primitives.facts.facts import Facts, closed, join
-from phihat.convexity.primitives.facts.rules import Undecided, weighted_sum
 from phihat.convexity.program.form import Equation
 from phihat.convexity.program.structure import INDEXED, Unknown, group_of_updates, move
 

@@ -1,14 +1,4 @@
-"""Loops that are too long to unroll: facts that hold at the start and stay.
-
-Example:
-  >>> import jax, jax.numpy as jnp
-  >>> from phihat.convexity import prove_convexity
-  >>> def loss_fn(w):
-  ...     add = lambda _, total: jnp.logaddexp(total, w)
-  ...     return jax.lax.fori_loop(0, 100_000, add, 0.0)
-  >>> prove_convexity(loss_fn, 1.0).verdict.name
-  'PROVED_CONVEX'
-"""
+"""Loops that are too long to unroll: facts that hold at the start and stay."""
 
 import math
 from collections.abc import Sequence
@@ -17,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from phihat.convexity.primitives.facts.arrays import Array, elementwise
+from phihat.convexity.primitives.facts.call import Undecided
 from phihat.convexity.primitives.facts.facts import ONE, ZERO, Facts, closed, join
-from phihat.convexity.primitives.facts.reductions import array_rule
-from phihat.convexity.primitives.facts.rules import Undecided
 from phihat.convexity.program.form import Equation
 
 __all__ = ["scan"]
@@ -28,7 +17,6 @@ _MAX_ROUNDS = 12
 """Facts that still change after this many rounds are not found."""
 
 
-@array_rule("scan")
 def scan(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> list[Array]:
     """Find facts of the carry that hold at the start and that each round keeps.
 

@@ -3,13 +3,6 @@
 The largest eigenvalues and singular values of a matrix that is affine in the params are
 convex (Weyl, Ky Fan), and a triangular system with a constant matrix is a linear map of
 its right-hand side.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity import prove_convexity
-  >>> largest = lambda m: jnp.linalg.eigvalsh(m)[-1]
-  >>> prove_convexity(largest, jnp.eye(3)).verdict.name
-  'PROVED_CONVEX'
 """
 
 import math
@@ -20,15 +13,13 @@ import numpy as np
 
 from phihat.convexity.numbers.extended import Extended
 from phihat.convexity.primitives.facts.arrays import Array, Order
+from phihat.convexity.primitives.facts.call import Undecided
 from phihat.convexity.primitives.facts.facts import Facts, closed
-from phihat.convexity.primitives.facts.reductions import array_rule
-from phihat.convexity.primitives.facts.rules import Undecided
 from phihat.convexity.program.form import Equation
 
 __all__ = ["eigenvalues", "singular_values", "triangular_solve"]
 
 
-@array_rule("triangular_solve")
 def triangular_solve(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
@@ -55,7 +46,6 @@ def triangular_solve(
     return [Array.of(solution, interpreter.shape(equation))]
 
 
-@array_rule("eigh")
 def eigenvalues(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
@@ -74,7 +64,6 @@ def eigenvalues(
     return [vectors, values]
 
 
-@array_rule("svd")
 def singular_values(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:

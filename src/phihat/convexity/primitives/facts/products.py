@@ -1,11 +1,4 @@
-"""Products of arrays that are summed: matrix products and convolutions.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity import prove_convexity
-  >>> prove_convexity(lambda w: w @ w, jnp.zeros(3)).verdict.name
-  'PROVED_CONVEX'
-"""
+"""Products of arrays that are summed: matrix products and convolutions."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity.primitives.evaluation import VALUE_RULES
+from phihat.convexity.primitives.evaluation import computed
+from phihat.convexity.primitives.facts.arithmetic import multiply, weighted_sum
 from phihat.convexity.primitives.facts.arrays import (
     Array,
     elementwise,
@@ -21,24 +15,23 @@ from phihat.convexity.primitives.facts.arrays import (
     grouped,
     same_elements,
 )
+from phihat.convexity.primitives.facts.call import Call
 from phihat.convexity.primitives.facts.data_movement import scattered
 from phihat.convexity.primitives.facts.facts import Facts, closed
+from phihat.convexity.primitives.facts.powers import square
 from phihat.convexity.primitives.facts.reductions import (
-    array_rule,
     largest,
     smallest,
     sum_of_sorted,
 )
-from phihat.convexity.primitives.facts.rules import Call, multiply, square, weighted_sum
 from phihat.convexity.program.form import Equation
 
-__all__ = ["dot_general"]
+__all__ = ["convolution", "dot_general", "scatter_add", "scatter_extreme"]
 
 _MAX_EXPANDED = 2_000_000
 """Products of matrices with more terms than this are judged by their signs alone."""
 
 
-@array_rule("dot_general")
 def dot_general(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
@@ -55,7 +48,7 @@ def dot_general(
             if any(math.isinf(f.low) or math.isinf(f.high) for f in facts):
                 return [Array.of(template, shape)]
             ranges = [array.ranges() for array in inputs]
-            (total,) = VALUE_RULES["dot_general"](equation, ranges)
+            (total,) = computed(equation, ranges)
             return [from_ranges(template, total)]
         sorted_sum = _dot_with_sorted(constant, varying)
         if sorted_sum is not None and shape == ():
@@ -161,8 +154,7 @@ def _dot_with_sorted(constant: Array, varying: Array) -> Facts | None:
     return sum_of_sorted(varying, groups, 1, weights.astype(np.float64))
 
 
-@array_rule("conv_general_dilated")
-def _convolution(
+def convolution(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
     """A sum of products: affine where one side is constant and the other affine."""
@@ -172,16 +164,14 @@ def _convolution(
     return [Array.of(facts, interpreter.shape(equation))]
 
 
-@array_rule("scatter-add", "scatter_add")
-def _scatter_add(
+def scatter_add(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
     """See `scattered`."""
     return [scattered(equation, inputs, interpreter.shape(equation))]
 
 
-@array_rule("scatter-max", "scatter-min")
-def _scatter_extreme(
+def scatter_extreme(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
     """Each place holds the extreme of its old element and the updates that go there."""

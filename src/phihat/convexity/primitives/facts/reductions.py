@@ -1,15 +1,7 @@
 """Rules on whole arrays: sums, maxima, products of matrices, sorts and choices.
 
-Each is registered under its primitive and takes the interpreter, the equation and the
-arrays of its inputs. What they conclude of classes of elements they take from
-`rules.py`.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity import prove_convexity
-  >>> largest = lambda w: jnp.sum(jnp.sort(w)[-2:])
-  >>> prove_convexity(largest, jnp.zeros(5)).verdict.name
-  'PROVED_CONVEX'
+Each takes the interpreter, the equation and the arrays of its inputs. What it concludes
+of classes of elements it takes from the rules of single elements.
 """
 
 import functools
@@ -22,42 +14,45 @@ import numpy as np
 
 from phihat.convexity.numbers import intervals
 from phihat.convexity.numbers.intervals import Interval
-from phihat.convexity.primitives.facts.arrays import Array, Order, elementwise, grouped
-from phihat.convexity.primitives.facts.data_movement import assembled
-from phihat.convexity.primitives.facts.facts import ONE, ZERO, Facts, closed, join
-from phihat.convexity.primitives.facts.rules import (
-    RULES,
-    Call,
-    Undecided,
-    choose,
+from phihat.convexity.primitives.facts.arithmetic import (
     maximum,
     minimum,
     multiply,
-    power,
     weighted_sum,
 )
+from phihat.convexity.primitives.facts.arrays import Array, Order, elementwise, grouped
+from phihat.convexity.primitives.facts.call import Call, Undecided
+from phihat.convexity.primitives.facts.comparisons import (
+    choose,
+    logical_and,
+    logical_or,
+)
+from phihat.convexity.primitives.facts.data_movement import assembled
+from phihat.convexity.primitives.facts.facts import ONE, ZERO, Facts, closed, join
+from phihat.convexity.primitives.facts.powers import power
 from phihat.convexity.program.form import Equation
 
-__all__ = ["RULES_OF_ARRAYS", "array_rule", "largest", "smallest", "sum_of_sorted"]
+__all__ = [
+    "all_of",
+    "any_of",
+    "by_axes",
+    "cumulative",
+    "extreme_of_windows",
+    "largest",
+    "position",
+    "product",
+    "reduce_extreme",
+    "reduce_sum",
+    "select_n",
+    "smallest",
+    "sort",
+    "sum_of_sorted",
+]
 
 ArrayRule = Callable[[Any, Equation, Sequence[Array]], list[Array]]
-RULES_OF_ARRAYS: dict[str, ArrayRule] = {}
-"""The rules on whole arrays, by the name of the primitive."""
 
 
-def array_rule(*names: str) -> Callable[[ArrayRule], ArrayRule]:
-    """Register a rule under the names of its primitives."""
-
-    def register(function: ArrayRule) -> ArrayRule:
-        for name in names:
-            RULES_OF_ARRAYS[name] = function
-        return function
-
-    return register
-
-
-@array_rule("select_n")
-def _select(
+def select_n(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
     """Take the case that a known predicate names, elements and all."""
@@ -85,7 +80,7 @@ def _chosen(which: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
 # ---------------------------------------------------------------------- reductions
 
 
-def _by_axes(
+def by_axes(
     function: Callable[[list[tuple[Facts, int]]], Facts],
 ) -> ArrayRule:
     """Make a rule that reduces over axes from one on classes and their counts."""
@@ -133,7 +128,7 @@ def _extreme(
     return functools.reduce(lambda x, y: rule(call, x, y), each)
 
 
-def _product(terms: list[tuple[Facts, int]]) -> Facts:
+def product(terms: list[tuple[Facts, int]]) -> Facts:
     """Multiply; n factors of one class are different values that share their facts."""
     call = Call()
     result = ONE
@@ -151,27 +146,23 @@ def _product(terms: list[tuple[Facts, int]]) -> Facts:
 _MAX_FACTORS = 64
 
 
-def _all(terms: list[tuple[Facts, int]]) -> Facts:
+def all_of(terms: list[tuple[Facts, int]]) -> Facts:
+    """See `logical_and`."""
     call = Call()
     return functools.reduce(
-        lambda x, y: RULES["and"](call, x, y), [f for f, n in terms if n], ONE
+        lambda x, y: logical_and(call, x, y), [f for f, n in terms if n], ONE
     )
 
 
-def _any(terms: list[tuple[Facts, int]]) -> Facts:
+def any_of(terms: list[tuple[Facts, int]]) -> Facts:
+    """See `logical_or`."""
     call = Call()
     return functools.reduce(
-        lambda x, y: RULES["or"](call, x, y), [f for f, n in terms if n], ZERO
+        lambda x, y: logical_or(call, x, y), [f for f, n in terms if n], ZERO
     )
 
 
-RULES_OF_ARRAYS["reduce_prod"] = _by_axes(_product)
-RULES_OF_ARRAYS["reduce_and"] = _by_axes(_all)
-RULES_OF_ARRAYS["reduce_or"] = _by_axes(_any)
-
-
-@array_rule("reduce_max", "reduce_min")
-def _reduce_extreme(
+def reduce_extreme(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
     """The largest of convex functions is convex; it may serve as a symbol."""
@@ -182,7 +173,7 @@ def _reduce_extreme(
         sorted_extreme = _extreme_of_sorted(equation, inputs[0])
         if sorted_extreme is not None:
             return [Array.of(sorted_extreme)]
-    (result,) = _by_axes(function)(interpreter, equation, inputs)
+    (result,) = by_axes(function)(interpreter, equation, inputs)
     result.is_anchor = not result.is_constant
     return [result]
 
@@ -200,8 +191,7 @@ def _extreme_of_sorted(equation: Equation, array: Array) -> Facts | None:
     return array.classes[array.places.reshape(-1)[int(np.argmax(positions == rank))]]
 
 
-@array_rule("reduce_sum")
-def _reduce_sum(
+def reduce_sum(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
     """See `weighted_sum`; a sum over a sorted array may be convex as a whole."""
@@ -214,7 +204,7 @@ def _reduce_sum(
     weighted = _sum_of_weighted(interpreter, equation)
     if weighted is not None and shape == ():
         return [Array.of(weighted)]
-    return _by_axes(weighted_sum)(interpreter, equation, inputs)
+    return by_axes(weighted_sum)(interpreter, equation, inputs)
 
 
 def _sum_of_weighted(interpreter: Any, equation: Equation) -> Facts | None:
@@ -277,8 +267,7 @@ def sum_of_sorted(
     return closed(Facts(low, high, convex, concave, total=source.total))
 
 
-@array_rule("sort", "top_k")
-def _sort(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> list[Array]:
+def sort(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> list[Array]:
     """A sorted value has only a range; what may be summed is remembered."""
     array = inputs[0]
     shapes = [interpreter.shape(equation, k) for k in range(len(equation.outputs))]
@@ -312,8 +301,7 @@ def _uncurved(facts: Facts) -> Facts:
     return Facts(facts.low, facts.high)
 
 
-@array_rule("argmax", "argmin")
-def _position(
+def position(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
     """A position jumps."""
@@ -325,8 +313,7 @@ def _position(
 # ---------------------------------------------------------------------- cumulative
 
 
-@array_rule("cumsum", "cumlogsumexp", "cummax", "cummin", "cumprod")
-def _cumulative(
+def cumulative(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
     """Any prefix has what the whole row has; its range covers all prefixes."""
@@ -364,8 +351,7 @@ def _sums(terms: list[tuple[Facts, int]], hull: Facts, reach: Interval) -> Facts
     )
 
 
-@array_rule("reduce_window_max", "reduce_window_min")
-def _extreme_of_windows(
+def extreme_of_windows(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
     """The extreme of any elements has what all of them have; see `_PREFIXES`.

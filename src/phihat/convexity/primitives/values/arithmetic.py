@@ -1,11 +1,4 @@
-"""Rules of arithmetic: sums, products, quotients, remainders and powers.
-
-Example:
-  >>> from phihat.convexity.program.form import Source
-  >>> square = Equation("mul", {}, (1, 1), (2,), Source("", 0, ""), None)
-  >>> RULES["mul"](square, [Interval(-1.0, 2.0)] * 2)  # one value, twice
-  [Interval(low=0.0, high=4.0)]
-"""
+"""Rules of arithmetic: sums, products, quotients, remainders and powers."""
 
 import functools
 from typing import Any
@@ -22,8 +15,7 @@ from phihat.convexity.numbers.extended import (
     unknown,
 )
 from phihat.convexity.numbers.intervals import Interval
-from phihat.convexity.primitives.values.makers import (
-    Rule,
+from phihat.convexity.primitives.values.rule_builders import (
     anything,
     choose,
     function,
@@ -36,24 +28,34 @@ from phihat.convexity.primitives.values.makers import (
 )
 from phihat.convexity.program.form import Equation
 
-__all__ = ["RULES"]
+__all__ = [
+    "ADD",
+    "MUL",
+    "SUB",
+    "divide",
+    "integer_power",
+    "multiply",
+    "power",
+    "remainder",
+    "subtract",
+]
 
 
-def _sub(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def subtract(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Subtract; a value minus itself is zero."""
     if is_same(equation, inputs):
         return [iv.from_array(np.broadcast_to(0.0, inputs[0].shape))]
-    return _SUB(equation, inputs)
+    return SUB(equation, inputs)
 
 
-def _mul(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def multiply(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Multiply; a value times itself is its square."""
     if is_same(equation, inputs):
         return [iv.square(inputs[0])]
-    return _MUL(equation, inputs)
+    return MUL(equation, inputs)
 
 
-def _div(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def divide(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Divide; integers are truncated towards zero."""
     if not is_integer(equation.dtype):
         return _DIV(equation, inputs)
@@ -75,7 +77,7 @@ def _ieee_div(x: Any, y: Any) -> Any:
     return np.where(y == 0, np.nan, x) / y
 
 
-def _rem(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def remainder(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Take x - y trunc(x / y), which has the sign of x and is smaller than |y|."""
     x, y = (Interval(*z) if isinstance(z, Extended) else z for z in inputs)
     shape = np.broadcast_shapes(x.shape, y.shape)
@@ -100,7 +102,8 @@ def _rem(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     return [extended(bound, _div_marks(x, y))]
 
 
-def _integer_pow(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def integer_power(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+    """X^n, for n < 0 where x is not zero."""
     exponent = equation.params["y"]
 
     def ieee(x: Any) -> Any:
@@ -119,7 +122,7 @@ def _raised(x: Interval, exponent: int) -> Interval:
     return iv.square(x) if exponent == 2 else iv.integer_power(x, exponent)
 
 
-def _pow(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def power(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Raise to a power: a whole exponent allows a base of any sign."""
     x, y = inputs
     shape = np.broadcast_shapes(x.shape, y.shape)
@@ -134,7 +137,7 @@ def _pow(equation: Equation, inputs: list[Interval]) -> list[Interval]:
         if exponents.size <= 16:
             result = None
             for exponent in exponents:
-                (power,) = _integer_pow(
+                (power,) = integer_power(
                     equation._replace(params={"y": int(exponent)}), [x]
                 )
                 power = spread(power, shape)
@@ -159,32 +162,13 @@ def _pow_marks(x: Interval, y: Interval) -> np.ndarray | None:
     )
 
 
-_ADD = function(iv.add, np.add)
+ADD = function(iv.add, np.add)
 
 
-_SUB = function(iv.sub, np.subtract)
+SUB = function(iv.sub, np.subtract)
 
 
-_MUL = function(iv.mul, np.multiply)
+MUL = function(iv.mul, np.multiply)
 
 
 _DIV = function(iv.div, _ieee_div, _div_marks)
-
-
-RULES: dict[str, Rule] = {
-    "abs": function(iv.absolute, np.abs),
-    "add": _ADD,
-    "add_any": _ADD,
-    "div": _div,
-    "integer_pow": _integer_pow,
-    "max": function(iv.maximum, np.maximum),
-    "min": function(iv.minimum, np.minimum),
-    "mul": _mul,
-    "neg": function(iv.neg, np.negative),
-    "pow": _pow,
-    "rem": _rem,
-    "sign": function(iv.sign, np.sign),
-    "square": function(iv.square, np.square),
-    "sub": _sub,
-}
-"""The rules, by the name of the primitive."""

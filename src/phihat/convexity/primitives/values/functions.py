@@ -1,12 +1,6 @@
 r"""Rules of the functions of one number, and of the atoms, which are ideal functions.
 
 Each comes with where it is defined, and with what IEEE makes of an infinite argument.
-
-Example:
-  >>> from phihat.convexity.program.form import Source
-  >>> equation = Equation("log", {}, (1,), (2,), Source("", 0, ""), None)
-  >>> RULES["log"](equation, [Interval(-2.0, -1.0)])[0].kind.item() == NOT_A_NUMBER
-  True
 """
 
 from collections.abc import Callable
@@ -27,9 +21,7 @@ from phihat.convexity.numbers.extended import (
     unknown,
 )
 from phihat.convexity.numbers.intervals import Interval
-from phihat.convexity.primitives.values.makers import (
-    Rule,
-    function,
+from phihat.convexity.primitives.values.rule_builders import (
     holds_zero,
     is_known,
     is_value,
@@ -38,10 +30,23 @@ from phihat.convexity.primitives.values.makers import (
 )
 from phihat.convexity.program.form import Equation
 
-__all__ = ["RULES"]
+__all__ = [
+    "above",
+    "entr",
+    "erf_inv",
+    "kl_div",
+    "poles",
+    "polygamma",
+    "rel_entr",
+    "strictly_within_one",
+    "where_defined",
+    "within",
+    "xlog1py",
+    "xlogy",
+]
 
 
-def _below(limit: float, kind: int) -> Callable[[Interval], np.ndarray | None]:
+def above(limit: float, kind: int) -> Callable[[Interval], np.ndarray | None]:
     """Mark a function that is defined for x > limit, `kind` at it and NaN below."""
 
     def marks(x: Interval) -> np.ndarray | None:
@@ -55,7 +60,7 @@ def _below(limit: float, kind: int) -> Callable[[Interval], np.ndarray | None]:
     return marks
 
 
-def _within(low: float, high: float) -> Callable[[Interval], np.ndarray | None]:
+def within(low: float, high: float) -> Callable[[Interval], np.ndarray | None]:
     """Mark a function that is defined for low <= x <= high, and NaN outside."""
 
     def marks(x: Interval) -> np.ndarray | None:
@@ -67,7 +72,7 @@ def _within(low: float, high: float) -> Callable[[Interval], np.ndarray | None]:
     return marks
 
 
-def _strictly_within_one(x: Interval) -> np.ndarray | None:
+def strictly_within_one(x: Interval) -> np.ndarray | None:
     """Mark a function that is defined for |x| < 1, infinite at the ends, NaN beyond."""
     return kinds(
         (is_value(x, 1.0), PLUS_INFINITY),
@@ -78,20 +83,21 @@ def _strictly_within_one(x: Interval) -> np.ndarray | None:
     )
 
 
-def _where_defined(
+def where_defined(
     is_defined: Callable[..., Any],
 ) -> Callable[..., np.ndarray | None]:
+    """Mark what a test does not find defined."""
     return lambda *xs: kinds(defined=np.asarray(is_defined(*xs)))
 
 
-def _poles(x: Interval) -> np.ndarray | None:
+def poles(x: Interval) -> np.ndarray | None:
     """Mark the functions with a pole at 0, -1, -2, ..."""
     whole = (x.low == x.high) & (x.low <= 0) & (x.low == np.rint(x.low))
     free = (x.low > 0) | (np.floor(x.high) < np.ceil(x.low))
     return kinds((whole, NOT_FINITE), defined=free)
 
 
-def _erf_inv(x: Interval) -> Interval:
+def erf_inv(x: Interval) -> Interval:
     """Invert erf: a float that erf proves to lie below, and one above."""
     low, high = (np.clip(end, -1.0, 1.0) for end in x)
     return Interval(_erf_inv_bound(low, -1.0), _erf_inv_bound(high, 1.0))
@@ -111,7 +117,7 @@ def _erf_inv_bound(value: np.ndarray, side: float) -> np.ndarray:
     return bound
 
 
-def _polygamma(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def polygamma(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Take the nth derivative of digamma, for one known n and x > 0."""
     del equation
     order, x = inputs
@@ -125,7 +131,7 @@ def _polygamma(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     return [spread(extended(iv.polygamma(int(n), x), marks), shape)]
 
 
-def _xlogy(x: Interval, y: Interval) -> Interval:
+def xlogy(x: Interval, y: Interval) -> Interval:
     r"""Take x log y, and 0 where x = 0, whatever y is."""
     product = iv.mul(x, iv.log(y))
     result = iv.where(is_value(x, 0.0), 0.0, product)
@@ -138,7 +144,7 @@ def _xlogy(x: Interval, y: Interval) -> Interval:
     return extended(result, kind)
 
 
-def _xlog1py(x: Interval, y: Interval) -> Interval:
+def xlog1py(x: Interval, y: Interval) -> Interval:
     r"""Take x log(1 + y), and 0 where x = 0, whatever y is."""
     result = iv.where(is_value(x, 0.0), 0.0, iv.mul(x, iv.log1p(y)))
     kind = kinds(
@@ -150,7 +156,7 @@ def _xlog1py(x: Interval, y: Interval) -> Interval:
     return extended(result, kind)
 
 
-def _entr(x: Interval) -> Interval:
+def entr(x: Interval) -> Interval:
     r"""Take -x log x, 0 at 0: it rises up to 1/e at 1/e, then it falls."""
     ends = [_entr_at(np.clip(end, 0.0, None)) for end in x]
     peak = iv.exp(-1.0)
@@ -172,12 +178,12 @@ def _entr_at(x: np.ndarray) -> Interval:
 _LARGEST = float(np.finfo(np.float64).max)
 
 
-def _rel_entr(x: Interval, y: Interval) -> Interval:
+def rel_entr(x: Interval, y: Interval) -> Interval:
     r"""Take x log(x / y); 0 where x = 0 <= y, and inf outside of x >= 0, y > 0."""
     zero = is_value(x, 0.0)
     direct = iv.mul(x, iv.log(iv.div(x, y)))
     # x log x - x log y is the tighter where x is near 0, where log(x / y) is unbounded
-    entropy = _entr(x)
+    entropy = entr(x)
     inner = Interval(*entropy) if kind_of(entropy) is not None else entropy
     apart = iv.sub(iv.neg(inner), iv.mul(x, iv.log(y)))
     result = iv.where(x.low > 0, direct, apart)
@@ -188,50 +194,10 @@ def _rel_entr(x: Interval, y: Interval) -> Interval:
     return extended(iv.where(zero, 0.0, result), kind)
 
 
-def _kl_div(x: Interval, y: Interval) -> Interval:
+def kl_div(x: Interval, y: Interval) -> Interval:
     """Take x log(x / y) - x + y, at least 0; inf outside of x >= 0, y > 0."""
-    entropy = _rel_entr(x, y)
+    entropy = rel_entr(x, y)
     inner = Interval(*entropy) if kind_of(entropy) is not None else entropy
     # rounded outward, so that cutting at zero leaves the truth inside
     value = iv.maximum(iv.add(iv.sub(inner, x), y), 0.0)
     return extended(value, kind_of(entropy))
-
-
-RULES: dict[str, Rule] = {
-    "acos": function(iv.acos, None, _within(-1.0, 1.0)),
-    "acosh": function(iv.acosh, np.arccosh, _within(1.0, np.inf)),
-    "asin": function(iv.asin, None, _within(-1.0, 1.0)),
-    "asinh": function(iv.asinh, np.arcsinh),
-    "atan": function(iv.atan),
-    "atan2": function(iv.atan2, None, _where_defined(iv.atan2_is_defined)),
-    "atanh": function(iv.atanh, np.arctanh, _strictly_within_one),
-    "cbrt": function(iv.cbrt, np.cbrt),
-    "cos": function(iv.cos),
-    "cosh": function(iv.cosh, np.cosh),
-    "digamma": function(iv.digamma, None, _poles),
-    "entr": function(_entr, lambda x: np.where(np.isnan(x), x, -np.inf)),
-    "erf": function(iv.erf, scipy.special.erf),
-    "erf_inv": function(_erf_inv, None, _strictly_within_one),
-    "erfc": function(iv.erfc, scipy.special.erfc),
-    "exp": function(iv.exp, np.exp),
-    "exp2": function(iv.exp2, np.exp2),
-    "expm1": function(iv.expm1, np.expm1),
-    "kl_div": function(_kl_div),
-    "lgamma": function(iv.lgamma, None, _poles),
-    "log": function(iv.log, np.log, _below(0.0, MINUS_INFINITY)),
-    "log1p": function(iv.log1p, np.log1p, _below(-1.0, MINUS_INFINITY)),
-    "log_ndtr": function(iv.log_ndtr),
-    "logaddexp": function(iv.logaddexp, np.logaddexp),
-    "logistic": function(iv.logistic, scipy.special.expit),
-    "polygamma": _polygamma,
-    "rel_entr": function(_rel_entr),
-    "rsqrt": function(iv.rsqrt, None, _below(0.0, PLUS_INFINITY)),
-    "sin": function(iv.sin),
-    "sinh": function(iv.sinh, np.sinh),
-    "sqrt": function(iv.sqrt, np.sqrt, _within(0.0, np.inf)),
-    "tan": function(iv.tan, None, _where_defined(iv.tan_is_defined)),
-    "tanh": function(iv.tanh, np.tanh),
-    "xlog1py": function(_xlog1py),
-    "xlogy": function(_xlogy),
-}
-"""The rules, by the name of the primitive."""

@@ -1,12 +1,6 @@
 """Rules of rounding, casts, comparisons, and the logic of what is true.
 
 A truth is a number: 1 where it is certain, 0 where its contrary is, else in [0, 1].
-
-Example:
-  >>> from phihat.convexity.program.form import Source
-  >>> equation = Equation("lt", {}, (1, 2), (3,), Source("", 0, ""), None)
-  >>> RULES["lt"](equation, [Interval(0.0, 2.0), Interval(1.0, 3.0)])
-  [Interval(low=0.0, high=1.0)]
 """
 
 from collections.abc import Callable
@@ -25,7 +19,7 @@ from phihat.convexity.numbers.extended import (
     unknown,
 )
 from phihat.convexity.numbers.intervals import Interval
-from phihat.convexity.primitives.values.makers import (
+from phihat.convexity.primitives.values.rule_builders import (
     Rule,
     anything,
     function,
@@ -35,26 +29,38 @@ from phihat.convexity.primitives.values.makers import (
 )
 from phihat.convexity.program.form import Equation
 
-__all__ = ["RULES"]
+__all__ = [
+    "cast",
+    "clamp",
+    "comparison",
+    "invert",
+    "is_finite",
+    "logic",
+    "rounded",
+    "shift",
+    "total_order",
+]
 
 
 _BITS = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 
 
-def _round(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def rounded(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+    """To even, or away from zero."""
     to_even = int(equation.params["rounding_method"]) == 1
     rounded = iv.round_half_even if to_even else iv.round_half_away
     return function(rounded, np.rint)(equation, inputs)
 
 
-def _clamp(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def clamp(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+    """Min(max(x, low), high)."""
     del equation
     low, x, high = inputs
     raised = elementwise(iv.maximum, np.maximum, [low, x])
     return [elementwise(iv.minimum, np.minimum, [raised, high])]
 
 
-def _convert(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+def cast(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
     """Cast: to integers by truncation, to booleans by `!= 0`, to floats not at all."""
     (x,), dtype = inputs, equation.params["new_dtype"]
     if is_boolean(dtype):
@@ -92,9 +98,10 @@ def _truth(x: Interval) -> Interval:
     return Interval(np.where(kind, 0.0, x.low), np.where(kind, 1.0, x.high))
 
 
-def _comparison(
+def comparison(
     compare: Callable[..., Any], ieee: Callable[..., Any], reflexive: bool
 ) -> Rule:
+    """Make the rule of a comparison; `reflexive`: whether x holds to itself."""
     enclose = _compared(compare)
 
     def rule(equation: Equation, inputs: list[Interval]) -> list[Interval]:
@@ -105,7 +112,7 @@ def _comparison(
     return rule
 
 
-def _total_order(compare: Callable[..., Any], ieee: Callable[..., Any]) -> Rule:
+def total_order(compare: Callable[..., Any], ieee: Callable[..., Any]) -> Rule:
     """Make the rule of a comparison that tells -0 from 0, which intervals do not."""
 
     def apart(x: Interval, y: Interval) -> tuple[np.ndarray, np.ndarray]:
@@ -113,10 +120,11 @@ def _total_order(compare: Callable[..., Any], ieee: Callable[..., Any]) -> Rule:
         may_be_zeros = holds_zero(x) & holds_zero(y)
         return holds & ~may_be_zeros, fails & ~may_be_zeros
 
-    return _comparison(apart, ieee, ieee(0.0, 0.0))
+    return comparison(apart, ieee, ieee(0.0, 0.0))
 
 
-def _is_finite(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def is_finite(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+    """Certain where the marks are."""
     del equation
     kind = kind_of(inputs[0])
     if kind is None:
@@ -125,7 +133,7 @@ def _is_finite(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     return [Interval(low, ((kind == FINITE) | (kind == UNKNOWN)).astype(np.float64))]
 
 
-def _not(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def invert(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Invert: 1 - x for booleans, and -1 - x for integers."""
     if equation.dtype is None:
         return [unknown(inputs[0].shape)]
@@ -136,7 +144,8 @@ def _not(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     return [iv.sub(-1.0, inputs[0])]
 
 
-def _logic(name: str) -> Rule:
+def logic(name: str) -> Rule:
+    """Make the rule of a logical function; on integers, bit by bit."""
     monotone = {"and": iv.minimum, "or": iv.maximum}.get(name)
 
     def rule(equation: Equation, inputs: list[Interval]) -> list[Interval]:
@@ -159,34 +168,8 @@ def _logic(name: str) -> Rule:
     return rule
 
 
-def _shift(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def shift(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Shift known integers; of others nothing but the dtype is told."""
     x, y = inputs
     shape = np.broadcast_shapes(x.shape, y.shape)
     return [anything(shape, equation.dtype)]
-
-
-RULES: dict[str, Rule] = {
-    "and": _logic("and"),
-    "ceil": function(iv.ceil, np.ceil),
-    "clamp": _clamp,
-    "convert_element_type": _convert,
-    "eq": _comparison(iv.eq, np.equal, True),
-    "floor": function(iv.floor, np.floor),
-    "ge": _comparison(iv.ge, np.greater_equal, True),
-    "gt": _comparison(iv.gt, np.greater, False),
-    "is_finite": _is_finite,
-    "le": _comparison(iv.le, np.less_equal, True),
-    "le_to": _total_order(iv.le, np.less_equal),
-    "lt": _comparison(iv.lt, np.less, False),
-    "lt_to": _total_order(iv.lt, np.less),
-    "ne": _comparison(iv.ne, np.not_equal, False),
-    "not": _not,
-    "or": _logic("or"),
-    "round": _round,
-    "shift_left": _shift,
-    "shift_right_arithmetic": _shift,
-    "shift_right_logical": _shift,
-    "xor": _logic("xor"),
-}
-"""The rules, by the name of the primitive."""

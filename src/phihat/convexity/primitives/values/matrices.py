@@ -1,12 +1,4 @@
-"""Rules of linear algebra on constants: what is certain of factors and of solutions.
-
-Example:
-  >>> from phihat.convexity.program.form import Source
-  >>> equation = Equation("cholesky", {}, (1,), (2,), Source("", 0, ""), None)
-  >>> (factor,) = RULES["cholesky"](equation, [iv.from_array(4.0 * np.eye(2))])
-  >>> bool(factor.low[0, 0] > 1.9), bool(factor[1, 0].contains(0.0))
-  (True, True)
-"""
+"""Rules of linear algebra on constants: what is certain of factors and of solutions."""
 
 import numpy as np
 
@@ -14,10 +6,10 @@ from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.eigenvalue_bounds import smallest_eigenvalue
 from phihat.convexity.numbers.extended import Extended
 from phihat.convexity.numbers.intervals import Interval
-from phihat.convexity.primitives.values.makers import Rule, is_known
+from phihat.convexity.primitives.values.rule_builders import is_known
 from phihat.convexity.program.form import Equation
 
-__all__ = ["RULES"]
+__all__ = ["cholesky", "lu", "triangular_solve"]
 
 _MAX_SIZE = 512
 """Larger matrices are not bounded."""
@@ -27,7 +19,7 @@ def _is_readable(x: Interval) -> bool:
     return not isinstance(x, Extended) and 0 < x.shape[-1] <= _MAX_SIZE
 
 
-def _cholesky(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+def cholesky(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
     r"""Bound the factor L of a matrix that is proved positive definite.
 
     $\sum_j L_{ij}^2 = A_{ii}$ bounds each entry of row i, and $L_{jj}^2$, a Schur
@@ -60,7 +52,7 @@ def _cholesky(equation: Equation, inputs: list[Interval]) -> list[Interval] | No
     return [Interval(low, high)]
 
 
-def _lu(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+def lu(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
     """Say that the factors of a matrix proved nonsingular exist, and where pivots lie.
 
     $A'A$ positive definite means that A is nonsingular, hence PA = LU with U_ii != 0,
@@ -78,7 +70,7 @@ def _lu(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
     return [iv.everything(x.shape), places, places]
 
 
-def _triangular_solve(
+def triangular_solve(
     equation: Equation, inputs: list[Interval]
 ) -> list[Interval] | None:
     """Say that the solution exists where no pivot is zero."""
@@ -90,11 +82,3 @@ def _triangular_solve(
         if not np.all((low > 0) | (high < 0)):
             return None
     return [iv.everything(given.shape)]
-
-
-RULES: dict[str, Rule] = {
-    "cholesky": _cholesky,
-    "lu": _lu,
-    "triangular_solve": _triangular_solve,
-}
-"""The rules, by the name of the primitive."""

@@ -1,25 +1,17 @@
-"""Rules of the primitives that order elements: argmax, sort, top_k.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity.program.trace import trace
-  >>> (equation, *_) = trace(lambda w: jnp.sort(w)[0], jnp.zeros(2)).equations
-  >>> RULES["sort"](equation, [Interval([3.0, 1.0], [4.0, 2.0])])
-  [Interval(low=array([1., 3.]), high=array([2., 4.]))]
-"""
+"""Rules of the primitives that order elements: argmax, sort, top_k."""
 
 import numpy as np
 
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.extended import Extended
 from phihat.convexity.numbers.intervals import Interval
-from phihat.convexity.primitives.values.makers import Rule
+from phihat.convexity.primitives.values.rule_builders import Rule
 from phihat.convexity.program.form import Equation
 
-__all__ = ["RULES"]
+__all__ = ["position", "sort", "top_k"]
 
 
-def _arg(is_max: bool) -> Rule:
+def position(is_max: bool) -> Rule:
     """Find where the extremum may lie; of ties the first counts."""
 
     def rule(equation: Equation, inputs: list[Interval]) -> list[Interval]:
@@ -46,7 +38,7 @@ def _arg(is_max: bool) -> Rule:
     return rule
 
 
-def _sort(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+def sort(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
     """Sort the ends; what is carried along moves as the key, where its order is known.
 
     Each order statistic grows with every element, so its ends are those of the ends.
@@ -90,7 +82,7 @@ def _carried(x: Interval, order: np.ndarray | None, axis: int) -> Interval:
     return Interval(*ends)
 
 
-def _top_k(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+def top_k(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
     """Sort in falling order and keep k; equal elements stay in their order."""
     (x,) = inputs
     count = equation.params["k"]
@@ -105,12 +97,3 @@ def _top_k(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
     keep = (*(slice(None),) * axis, slice(0, count))
     largest = iv.neg(iv.rearrange(lambda end: np.sort(end, axis=axis), falling))
     return [largest[keep], _carried(iv.from_array(places), order, axis)[keep]]
-
-
-RULES: dict[str, Rule] = {
-    "argmax": _arg(True),
-    "argmin": _arg(False),
-    "sort": _sort,
-    "top_k": _top_k,
-}
-"""The rules, by the name of the primitive."""

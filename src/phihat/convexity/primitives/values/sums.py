@@ -1,12 +1,4 @@
-r"""Rules of the primitives that sum, multiply or take extremes over many elements.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity.program.trace import trace
-  >>> (equation,) = trace(jnp.sum, jnp.zeros(2)).equations
-  >>> RULES["reduce_sum"](equation, [Interval([0.0, 1.0], [0.0, 2.0])])
-  [Interval(low=1.0, high=2.0)]
-"""
+r"""Rules of the primitives that sum, multiply or take extremes over many elements."""
 
 import math
 from collections.abc import Callable
@@ -31,13 +23,25 @@ from phihat.convexity.numbers.extended import (
     unknown,
 )
 from phihat.convexity.numbers.intervals import Interval
-from phihat.convexity.primitives.values.makers import Rule, anything, is_known
+from phihat.convexity.primitives.values.rule_builders import Rule, anything, is_known
 from phihat.convexity.program.form import Equation
 
-__all__ = ["RULES"]
+__all__ = [
+    "convolution",
+    "cumulative",
+    "dot_general",
+    "extremum",
+    "logic",
+    "product",
+    "reduction",
+    "running",
+    "window",
+]
 
 
-def _reduction(reduce: Callable[..., Interval]) -> Rule:
+def reduction(reduce: Callable[..., Interval]) -> Rule:
+    """Make the rule of a sum."""
+
     def rule(equation: Equation, inputs: list[Interval]) -> list[Interval]:
         (x,) = inputs
         axes = tuple(equation.params["axes"])
@@ -68,7 +72,8 @@ def _sum_kind(kind: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     ).astype(np.int8)
 
 
-def _product(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def product(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+    """Of finite elements."""
     (x,) = inputs
     axes = tuple(equation.params["axes"])
     if isinstance(x, Extended):
@@ -76,7 +81,7 @@ def _product(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     return [iv.reduce_prod(x, axes)]
 
 
-def _extremum(reduce: Any, worst: int) -> Rule:
+def extremum(reduce: Any, worst: int) -> Rule:
     """Make the rule of a maximum (worst: -1, minus infinity) or of a minimum."""
 
     def rule(equation: Equation, inputs: list[Interval]) -> list[Interval]:
@@ -112,7 +117,7 @@ def _extremum(reduce: Any, worst: int) -> Rule:
     return rule
 
 
-def _cumulative(combine: Callable[[Any, Any], Interval]) -> Rule:
+def cumulative(combine: Callable[[Any, Any], Interval]) -> Rule:
     """Make the rule of a running sum and its kin, by doubling strides."""
 
     def rule(equation: Equation, inputs: list[Interval]) -> list[Interval]:
@@ -133,7 +138,9 @@ def _cumulative(combine: Callable[[Any, Any], Interval]) -> Rule:
     return rule
 
 
-def _running(accumulate: Callable[..., np.ndarray]) -> Rule:
+def running(accumulate: Callable[..., np.ndarray]) -> Rule:
+    """Make the rule of a running extreme."""
+
     def rule(equation: Equation, inputs: list[Interval]) -> list[Interval]:
         (x,) = inputs
         axis, reverse = equation.params["axis"], equation.params["reverse"]
@@ -150,7 +157,8 @@ def _running(accumulate: Callable[..., np.ndarray]) -> Rule:
     return rule
 
 
-def _dot_general(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def dot_general(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+    """Of finite elements."""
     x, y = inputs
     numbers = equation.params["dimension_numbers"]
     if any(isinstance(z, Extended) for z in inputs):
@@ -160,7 +168,7 @@ def _dot_general(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     return [iv.dot_general(x, y, numbers)]
 
 
-def _convolution(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+def convolution(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
     """Read the patches by their positions, and multiply them with the kernel."""
     x, kernel = inputs
     params = equation.params
@@ -208,7 +216,7 @@ _MAX_PATCH = 1 << 24
 """The patches are read by an identity matrix; a larger one is not made."""
 
 
-def _window(reduce: Callable[..., Interval], start: float) -> Rule:
+def window(reduce: Callable[..., Interval], start: float) -> Rule:
     """Make the rule of a sum, maximum or minimum over sliding windows."""
 
     def rule(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
@@ -247,7 +255,7 @@ def _window(reduce: Callable[..., Interval], start: float) -> Rule:
     return rule
 
 
-def _logic(of_booleans: Rule, of_bits: np.ufunc) -> Rule:
+def logic(of_booleans: Rule, of_bits: np.ufunc) -> Rule:
     """Make the rule of "all" or "any"; on integers they work bit by bit."""
 
     def rule(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
@@ -261,29 +269,3 @@ def _logic(of_booleans: Rule, of_bits: np.ufunc) -> Rule:
         return [anything(np.any(x.low, axis=axes).shape, equation.dtype)]
 
     return rule
-
-
-_EXTREMA = {
-    "reduce_max": _extremum(np.max, MINUS_INFINITY),
-    "reduce_min": _extremum(np.min, PLUS_INFINITY),
-}
-
-
-RULES: dict[str, Rule] = {
-    **_EXTREMA,
-    "cumlogsumexp": _cumulative(iv.logaddexp),
-    "cummax": _running(np.maximum.accumulate),
-    "cummin": _running(np.minimum.accumulate),
-    "cumprod": _cumulative(iv.mul),
-    "cumsum": _cumulative(iv.add),
-    "conv_general_dilated": _convolution,
-    "dot_general": _dot_general,
-    "reduce_and": _logic(_EXTREMA["reduce_min"], np.bitwise_and),
-    "reduce_or": _logic(_EXTREMA["reduce_max"], np.bitwise_or),
-    "reduce_prod": _product,
-    "reduce_sum": _reduction(iv.reduce_sum),
-    "reduce_window_max": _window(iv.reduce_max, -np.inf),
-    "reduce_window_min": _window(iv.reduce_min, np.inf),
-    "reduce_window_sum": _window(iv.reduce_sum, 0.0),
-}
-"""The rules, by the name of the primitive."""

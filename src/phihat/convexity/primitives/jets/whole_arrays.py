@@ -1,9 +1,4 @@
-r"""Rules of the second derivative: moves, sums, contractions and other reductions.
-
-Example:
-  >>> sorted(RULES)[:4]
-  ['broadcast_in_dim', 'concatenate', 'cummax', 'cummin']
-"""
+r"""Rules of the second derivative: moves, sums, contractions and other reductions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,19 +8,20 @@ import numpy as np
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers import jet_arithmetic as jets
 from phihat.convexity.numbers.jets import Jet, Ridge, concatenate, constant, sum_groups
-from phihat.convexity.primitives.curvature.box_pass import Blocked, Pass, Rule
+from phihat.convexity.primitives.jets.box_pass import Blocked, Pass, Rule
 from phihat.convexity.program.flat_indices import (
     moved_places,
     paired_places,
     places_along,
 )
 from phihat.convexity.program.form import Equation
-from phihat.convexity.program.structure import STRUCTURAL, group_of_updates
+from phihat.convexity.program.structure import group_of_updates
 
-__all__ = ["RULES"]
+__all__ = ["accumulated", "dot_general", "folded", "moved", "reduce_sum", "scatter_add"]
 
 
-def _structural(run: Pass, equation: Equation, inputs: list[Any]) -> list[Ridge | Jet]:
+def moved(run: Pass, equation: Equation, inputs: list[Any]) -> list[Ridge | Jet]:
+    """Elements that only move keep their bounds."""
     shapes = [run.program.shapes[number] for number in equation.inputs]
     constants = [run.outline.constant(number) for number in equation.inputs]
     places = moved_places(equation, shapes, constants)
@@ -35,13 +31,15 @@ def _structural(run: Pass, equation: Equation, inputs: list[Any]) -> list[Ridge 
     return [pool.take(place) for place in places]
 
 
-def _reduce_sum(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def reduce_sum(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+    """Bounds add up."""
     shape = run.program.shapes[equation.inputs[0]]
     places = places_along(shape, equation.params["axes"])
     return sum_groups(inputs[0], places, run.slopes)
 
 
-def _dot_general(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def dot_general(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+    """Sums of products."""
     shapes = [run.program.shapes[number] for number in equation.inputs]
     dimension_numbers = equation.params["dimension_numbers"]
     places = paired_places(shapes[0], shapes[1], dimension_numbers)
@@ -51,7 +49,7 @@ def _dot_general(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Je
     return sum_groups(products, numbers, run.slopes)
 
 
-def _folded(combine: Callable[..., Ridge | Jet]) -> Rule:
+def folded(combine: Callable[..., Ridge | Jet]) -> Rule:
     """Make a rule of a reduction by pairs, as a balanced tree."""
 
     def rule(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
@@ -70,7 +68,7 @@ def _folded(combine: Callable[..., Ridge | Jet]) -> Rule:
     return rule
 
 
-def _accumulated(combine: Callable[..., Ridge | Jet]) -> Rule:
+def accumulated(combine: Callable[..., Ridge | Jet]) -> Rule:
     """Make a rule of a cumulative operation, step by step along its axis."""
 
     def rule(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
@@ -87,7 +85,7 @@ def _accumulated(combine: Callable[..., Ridge | Jet]) -> Rule:
     return rule
 
 
-def _scatter_add(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def scatter_add(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     """Add to each element of the operand the updates that go there."""
     operand, _, updates = inputs
     indices = run.outline.constant(equation.inputs[1])
@@ -106,20 +104,3 @@ def _scatter_add(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Je
     for row, group in zip(places, groups, strict=True):
         row[: len(group)] = group
     return sum_groups(pool, places, run.slopes)
-
-
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(STRUCTURAL, _structural),
-    "cummax": _accumulated(jets.maximum),
-    "cummin": _accumulated(jets.minimum),
-    "cumprod": _accumulated(jets.product),
-    "cumsum": _accumulated(jets.total),
-    "dot_general": _dot_general,
-    "reduce_max": _folded(jets.maximum),
-    "reduce_min": _folded(jets.minimum),
-    "reduce_prod": _folded(jets.product),
-    "reduce_sum": _reduce_sum,
-    "scatter-add": _scatter_add,
-    "scatter_add": _scatter_add,
-}
-"""The rules, by the name of the primitive."""

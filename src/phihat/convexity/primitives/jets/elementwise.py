@@ -3,10 +3,6 @@ r"""Rules of the second derivative: smooth functions, arithmetic, and kinks.
 Each takes what is known of an equation's inputs and returns what follows for its output
 (`jet_arithmetic` has the proofs). A function is composed only where its argument is
 proved inside of its open domain; other boxes are given up.
-
-Example:
-  >>> sorted(RULES)[:4]
-  ['abs', 'acos', 'acosh', 'add']
 """
 
 import functools
@@ -22,10 +18,27 @@ from phihat.convexity.numbers.derivatives import SMOOTH, Derivatives
 from phihat.convexity.numbers.extended import MINUS_INFINITY, PLUS_INFINITY, Extended
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.numbers.jets import Jet, Ridge, constant, range_of
-from phihat.convexity.primitives.curvature.box_pass import Blocked, Pass, Rule
+from phihat.convexity.primitives.jets.box_pass import Blocked, Pass, Rule
 from phihat.convexity.program.form import Equation
 
-__all__ = ["RULES"]
+__all__ = [
+    "absolute",
+    "add",
+    "clamp",
+    "divide",
+    "integer_power",
+    "kl_div",
+    "logaddexp",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "power",
+    "rel_entr",
+    "smooth",
+    "subtract",
+    "times_log",
+]
 
 
 # ------------------------------------------------------------------ smooth functions
@@ -45,7 +58,9 @@ def _apply(
     return jets.compose(x, lambda value: fn(iv.where(inside, value, safe)))
 
 
-def _smooth(name: str) -> Rule:
+def smooth(name: str) -> Rule:
+    """Make the rule of a function whose derivatives `numbers/derivatives.py` has."""
+
     def rule(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
         return _named(run, equation, name, inputs[0])
 
@@ -65,11 +80,12 @@ def _whole_power(run: Pass, equation: Equation, x: Ridge | Jet, n: int) -> Ridge
     return _apply(run, equation, x, inside, lambda v: derivatives.whole_power(v, n))
 
 
-def _integer_pow(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def integer_power(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+    """Z^n; for n < 0 where z has one sign."""
     return _whole_power(run, equation, inputs[0], int(equation.params["y"]))
 
 
-def _pow(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def power(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     """Raise to a power: a whole one as such, else for x > 0, by exp(y log x)."""
     x, y = run.spread(equation, inputs)
     if isinstance(y, Ridge) and y.rows is None:
@@ -89,7 +105,7 @@ def _pow(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     return _named(run, equation, "exp", jets.product(y, logarithm, run.slopes))
 
 
-def _logaddexp(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def logaddexp(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     """Take y + log(1 + exp(x - y))."""
     x, y = run.spread(equation, inputs)
     return jets.total(
@@ -99,7 +115,7 @@ def _logaddexp(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     )
 
 
-def _times_log(name: str) -> Rule:
+def times_log(name: str) -> Rule:
     """Take x log y or x log(1 + y), which is 0 where x is the constant 0."""
 
     def rule(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
@@ -114,7 +130,7 @@ def _times_log(name: str) -> Rule:
     return rule
 
 
-def _rel_entr(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def rel_entr(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     """Take x (log x - log y), for x, y > 0."""
     x, y = run.spread(equation, inputs)
     one, other = (_named(run, equation, "log", z) for z in (x, y))
@@ -122,27 +138,29 @@ def _rel_entr(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     return jets.product(x, ratio, run.slopes)
 
 
-def _kl_div(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def kl_div(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     """Take x (log x - log y) - x + y."""
     x, y = run.spread(equation, inputs)
     shift = jets.total(y, jets.negative(x), run.slopes)
-    return jets.total(_rel_entr(run, equation, inputs), shift, run.slopes)
+    return jets.total(rel_entr(run, equation, inputs), shift, run.slopes)
 
 
 # ---------------------------------------------------------------- arithmetic, kinks
 
 
-def _add(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def add(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+    """Bounds add up."""
     x, y = run.spread(equation, inputs)
     return jets.total(x, y, run.slopes)
 
 
-def _neg(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def negative(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+    """Bounds change places."""
     del run, equation
     return jets.negative(inputs[0])
 
 
-def _sub(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def subtract(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     """Subtract; a value minus itself is 0."""
     x, y = run.spread(equation, inputs)
     if equation.inputs[0] == equation.inputs[1]:
@@ -150,7 +168,7 @@ def _sub(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     return jets.total(x, jets.negative(y), run.slopes)
 
 
-def _mul(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def multiply(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     """Multiply; a value times itself is its square."""
     if equation.inputs[0] == equation.inputs[1]:
         return _whole_power(run, equation, inputs[0], 2)
@@ -158,7 +176,8 @@ def _mul(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     return jets.product(x, y, run.slopes)
 
 
-def _div(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def divide(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+    """X times 1 / y."""
     x, y = run.spread(equation, inputs)
     return jets.product(x, _whole_power(run, equation, y, -1), run.slopes)
 
@@ -171,7 +190,7 @@ def _difference(run: Pass, equation: Equation, x: Any, y: Any) -> Ridge | Jet:
     return jets.total(x, jets.negative(y), run.slopes)
 
 
-def _max(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def maximum(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     """Take max(x, y), for affine ones as y + max(x - y, 0)."""
     x, y = run.spread(equation, inputs)
     other = _beside_infinity(run, equation, x, y)
@@ -182,7 +201,7 @@ def _max(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     return jets.total(y, _excess(run, equation, x, y), run.slopes)
 
 
-def _min(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def minimum(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
     """Take min(x, y), for affine ones as x - max(x - y, 0)."""
     x, y = run.spread(equation, inputs)
     other = _beside_infinity(run, equation, x, y)
@@ -211,34 +230,13 @@ def _excess(run: Pass, equation: Equation, x: Any, y: Any) -> Ridge | Jet:
     return jets.maximum(_difference(run, equation, x, y), zero, run.slopes)
 
 
-def _abs(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def absolute(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+    """Max(z, -z)."""
     del equation
     return jets.maximum(inputs[0], jets.negative(inputs[0]), run.slopes)
 
 
-def _clamp(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+def clamp(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet:
+    """Min(max(z, low), high)."""
     low, x, high = run.spread(equation, inputs)
     return jets.minimum(jets.maximum(x, low, run.slopes), high, run.slopes)
-
-
-RULES: dict[str, Rule] = {
-    **{name: _smooth(name) for name in SMOOTH},
-    "abs": _abs,
-    "add": _add,
-    "add_any": _add,
-    "clamp": _clamp,
-    "div": _div,
-    "integer_pow": _integer_pow,
-    "kl_div": _kl_div,
-    "logaddexp": _logaddexp,
-    "max": _max,
-    "min": _min,
-    "mul": _mul,
-    "neg": _neg,
-    "pow": _pow,
-    "rel_entr": _rel_entr,
-    "sub": _sub,
-    "xlog1py": _times_log("log1p"),
-    "xlogy": _times_log("log"),
-}
-"""The rules, by the name of the primitive or atom."""

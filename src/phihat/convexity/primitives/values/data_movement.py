@@ -1,12 +1,4 @@
-"""Rules of the primitives that move elements, choose among them, and scatter them.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity.program.trace import trace
-  >>> (equation, _) = trace(lambda w: jnp.sum(w[::-1]), jnp.zeros(2)).equations
-  >>> RULES["rev"](equation, [Interval([0.0, 1.0], [0.0, 2.0])])
-  [Interval(low=array([1., 0.]), high=array([2., 0.]))]
-"""
+"""Rules of the primitives that move elements, choose among them, and scatter them."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -23,20 +15,19 @@ from phihat.convexity.numbers.extended import (
     rearranged,
 )
 from phihat.convexity.numbers.intervals import Interval
-from phihat.convexity.primitives.values.makers import Rule, is_known
+from phihat.convexity.primitives.values.rule_builders import is_known
 from phihat.convexity.program.form import Equation
 from phihat.convexity.program.structure import (
     INDEXED,
-    STRUCTURAL,
     Unknown,
     group_of_updates,
     move,
 )
 
-__all__ = ["RULES"]
+__all__ = ["iota", "scatter", "scatter_sub", "select_n", "structural"]
 
 
-def _structural(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+def structural(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
     """Move the ends; where an index is not known, an element may be any of them."""
     where_to = INDEXED.get(equation.primitive, lambda _: range(0))(len(inputs))
     indices = {place: inputs[place] for place in where_to}
@@ -81,7 +72,7 @@ def _unknown_index(
             x if place not in where_to else iv.from_array(np.zeros(x.shape))
             for place, x in enumerate(inputs)
         ]
-        read = _structural(equation, zeros)
+        read = structural(equation, zeros)
         if read is None or (
             "FILL" in str(equation.params["mode"])
             and not _inside(equation, operand, inputs[1])
@@ -110,7 +101,7 @@ def _hull_over(x: Interval, shape: Sequence[int]) -> Interval:
     return Interval(*ends)
 
 
-def _select_n(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def select_n(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Choose; where the choice is not known, take the hull of what may be chosen."""
     del equation
     which, *cases = inputs
@@ -146,14 +137,15 @@ def _chosen(which: np.ndarray, *ends: np.ndarray) -> np.ndarray:
     return result
 
 
-def _iota(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def iota(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+    """The places along an axis."""
     del inputs
     axis, shape = equation.params["dimension"], equation.params["shape"]
     places = np.indices(shape, sparse=True)[axis].astype(np.float64)
     return [iv.from_array(np.broadcast_to(places, shape))]
 
 
-def _scatter(
+def scatter(
     combine: Callable[[Any, Any], Interval],
 ) -> Callable[[Equation, list[Interval]], list[Interval] | None]:
     """Make the rule of a scatter that combines what meets in one place."""
@@ -181,11 +173,12 @@ def _scatter(
     return rule
 
 
-def _scatter_sub(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+def scatter_sub(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+    """Add what is negative."""
     operand, indices, updates = inputs
     if isinstance(updates, Extended):
         return None
-    return _scatter(iv.add)(equation, [operand, indices, iv.neg(updates)])
+    return scatter(iv.add)(equation, [operand, indices, iv.neg(updates)])
 
 
 def _merged(
@@ -218,16 +211,3 @@ def _merged(
 
         values = iv.rearrange(put, values, pairs)
         places = places[~odd]
-
-
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(STRUCTURAL, _structural),
-    "iota": _iota,
-    "scatter-add": _scatter(iv.add),
-    "scatter-max": _scatter(iv.maximum),
-    "scatter-min": _scatter(iv.minimum),
-    "scatter-mul": _scatter(iv.mul),
-    "scatter-sub": _scatter_sub,
-    "select_n": _select_n,
-}
-"""The rules, by the name of the primitive."""

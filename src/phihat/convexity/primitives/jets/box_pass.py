@@ -19,7 +19,7 @@ from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.extended import Extended
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.numbers.jets import Jet, Ridge, constant
-from phihat.convexity.primitives.curvature.affine import Affine, Outline
+from phihat.convexity.primitives.jets.affine import Affine, Outline
 from phihat.convexity.program.flat_indices import spread_places
 from phihat.convexity.program.form import Equation
 from phihat.convexity.report import Blame

@@ -28,7 +28,7 @@ from phihat.convexity.numbers.extended import Extended, from_constant
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.numbers.jets import agree
 from phihat.convexity.numbers.sizes import check_size
-from phihat.convexity.primitives.evaluation import VALUE_RULES, Unreadable
+from phihat.convexity.primitives.evaluation import computed
 from phihat.convexity.program.flat_indices import (
     moved_places,
     paired_places,
@@ -133,9 +133,7 @@ class Outline:
         constants = [self.constant(number) for number in equation.inputs]
         known = [constant for constant in constants if constant is not None]
         if len(known) == len(constants):
-            if equation.primitive not in VALUE_RULES:
-                raise Unreadable(equation.primitive, equation.source)
-            results = VALUE_RULES[equation.primitive](equation, known)
+            results = computed(equation, known)
             self.constants.update(zip(equation.outputs, results, strict=True))
             return
         inputs = [self._operand(number) for number in equation.inputs]

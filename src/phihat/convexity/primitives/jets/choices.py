@@ -3,10 +3,6 @@ r"""Rules of the second derivative: jumps, comparisons and choices.
 A step function is constant on a box that no jump touches, a comparison holds on a box
 where both sides are apart; all other boxes are given up, for at a jump there is no
 bound, and one at the face of two boxes is a jump of the whole.
-
-Example:
-  >>> sorted(RULES)[:4]
-  ['and', 'ceil', 'convert_element_type', 'eq']
 """
 
 from collections.abc import Callable
@@ -17,20 +13,20 @@ import numpy as np
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.numbers.jets import Jet, Ridge, constant, range_of, select
-from phihat.convexity.primitives.curvature.box_pass import Blocked, Pass, Rule
-from phihat.convexity.primitives.evaluation import VALUE_RULES
+from phihat.convexity.primitives.evaluation import computed
+from phihat.convexity.primitives.jets.box_pass import Blocked, Pass, Rule
 from phihat.convexity.program.flat_indices import spread_places
 from phihat.convexity.program.form import Equation
 
-__all__ = ["RULES", "logic"]
+__all__ = ["cast", "comparison", "is_finite", "is_whole", "jump", "logic", "select_n"]
 
 
-def _jump(jumps_at: Callable[[np.ndarray], np.ndarray]) -> Rule:
+def jump(jumps_at: Callable[[np.ndarray], np.ndarray]) -> Rule:
     """Make a rule of a step function: constant on boxes that no jump touches."""
 
     def rule(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
         value = range_of(inputs[0])
-        (stepped,) = VALUE_RULES[equation.primitive](equation, [value])
+        (stepped,) = computed(equation, [value])
         if isinstance(inputs[0], Jet) or inputs[0].rows is not None:
             touches = jumps_at(value.low) | jumps_at(value.high)
             is_flat = (stepped.low == stepped.high) & ~touches
@@ -40,23 +36,24 @@ def _jump(jumps_at: Callable[[np.ndarray], np.ndarray]) -> Rule:
     return rule
 
 
-def _is_whole(x: np.ndarray) -> np.ndarray:
+def is_whole(x: np.ndarray) -> np.ndarray:
+    """Tell which numbers are integers."""
     return np.rint(x) == x
 
 
-def _convert(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
+def cast(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
     """Cast: to integers a jump at each of them, and to booleans one at 0."""
     dtype = np.dtype(equation.params["new_dtype"])
     if dtype.kind == "b":
-        return _jump(lambda x: x == 0)(run, equation, inputs)
+        return jump(lambda x: x == 0)(run, equation, inputs)
     if dtype.kind not in "iu":
         if isinstance(inputs[0], Ridge) and inputs[0].rows is None:
             return logic(run, equation, inputs)
         raise Blocked(equation, f"a cast to {dtype} rounds")
-    return _jump(_is_whole)(run, equation, inputs)
+    return jump(is_whole)(run, equation, inputs)
 
 
-def _comparison(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
+def comparison(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
     """Compare; what depends on params must be apart on all of the closed box."""
     name = equation.primitive
     x, y = run.spread(equation, inputs)
@@ -80,18 +77,19 @@ def logic(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
     if not all(isinstance(x, Ridge) and x.rows is None for x in inputs):
         raise Blocked(equation, "there is no rule for its second derivative")
     ranges = [Interval(*range_of(x)) for x in inputs]
-    (result,) = VALUE_RULES[equation.primitive](equation, ranges)
+    (result,) = computed(equation, ranges)
     return constant(result)
 
 
-def _is_finite(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
+def is_finite(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
+    """It must be finite on all of the box."""
     value = range_of(inputs[0])
     is_finite = np.isfinite(value.low) & np.isfinite(value.high)
     run.require(is_finite, equation, "its argument may not be finite")
     return constant(iv.from_array(np.ones(value.shape)))
 
 
-def _select(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
+def select_n(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
     """Choose by a condition that is constant on the box."""
     which, *cases = run.spread(equation, inputs)
     if isinstance(which, Jet) or which.rows is not None:
@@ -111,17 +109,3 @@ def _select(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
     if marks.any():  # another choice may drop them
         run.marks[equation.outputs[0]] = marks
     return select(chosen, cases, run.slopes)
-
-
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), _comparison),
-    **dict.fromkeys(("and", "or", "not", "xor"), logic),
-    "ceil": _jump(_is_whole),
-    "convert_element_type": _convert,
-    "floor": _jump(_is_whole),
-    "is_finite": _is_finite,
-    "round": _jump(lambda x: _is_whole(2 * x) & ~_is_whole(x)),
-    "select_n": _select,
-    "sign": _jump(lambda x: x == 0),
-}
-"""The rules, by the name of the primitive."""
