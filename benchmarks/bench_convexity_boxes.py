@@ -19,9 +19,9 @@ import pytest
 
 from benchmarks import pairs
 from phihat import Box, datasets, losses, models
-from phihat.convexity import boxes
-from phihat.convexity.box_search import Curvature, cover
-from phihat.convexity.problem import pose
+from phihat.convexity.box import certificates as boxes
+from phihat.convexity.box.search import Curvature, cover
+from phihat.convexity.program.problem import pose
 
 NUM_BOXES = 64
 

@@ -12,8 +12,13 @@ import mpmath
 import numpy as np
 from mpmath import mp, mpf
 
-from phihat.convexity.program import Equation, Program
-from phihat.convexity.structure import INDEXED, STRUCTURAL, group_of_updates, move
+from phihat.convexity.program.form import Equation, Program
+from phihat.convexity.program.structure import (
+    INDEXED,
+    STRUCTURAL,
+    group_of_updates,
+    move,
+)
 
 __all__ = ["PRECISIONS", "Unread", "values_of"]
 

@@ -19,19 +19,14 @@ import numpy as np
 from jax.interpreters import batching, mlir
 
 from phihat import Box
-from phihat.convexity import (
-    api,
-    boxes,
-    chord_alarm,
-    dtypes,
-    moves,
-    problem,
-    prover,
-    replay,
-    structure,
-    trace,
-)
-from phihat.convexity.values import makers
+from phihat.convexity import api, replay
+from phihat.convexity.box import certificates as boxes
+from phihat.convexity.numbers import dtypes
+from phihat.convexity.primitives.facts import data_movement as moves
+from phihat.convexity.primitives.values import rule_builders as makers
+from phihat.convexity.program import problem, structure, trace
+from phihat.convexity.prover import interpreter as prover
+from phihat.convexity.refuter import chord_alarm
 
 __all__ = ["FAULTS", "Fault", "Outcome", "tried"]
 

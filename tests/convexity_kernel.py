@@ -19,11 +19,11 @@ import jax
 import numpy as np
 
 import phihat.convexity.kernel
-from phihat.convexity.arrays import Array
 from phihat.convexity.kernel import Checker
 from phihat.convexity.kernel.facts import NOTHING, Known, Refused
 from phihat.convexity.kernel.values import Value
-from phihat.convexity.lattice import Facts
+from phihat.convexity.primitives.facts.arrays import Array
+from phihat.convexity.primitives.facts.facts import Facts
 from tests import convexity_programs, convexity_values
 from tests.convexity_programs import Case
 

@@ -18,9 +18,9 @@ from jax import lax
 import phihat
 from phihat import Box
 from phihat.convexity import Verdict
-from phihat.convexity.evaluate import Undefined, Unreadable, evaluate
-from phihat.convexity.intervals import from_array
-from phihat.convexity.problem import pose
+from phihat.convexity.numbers.intervals import from_array
+from phihat.convexity.primitives.evaluation import Undefined, Unreadable, evaluate
+from phihat.convexity.program.problem import pose
 from tests.convexity_foundation import KINDS
 
 __all__ = ["random_loss", "wrong_claims"]

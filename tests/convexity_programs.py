@@ -18,9 +18,9 @@ import jax.scipy.special as special
 import numpy as np
 
 from phihat import Box
-from phihat.convexity import prover
-from phihat.convexity.lattice import Facts
-from phihat.convexity.problem import Problem, pose
+from phihat.convexity.primitives.facts.facts import Facts
+from phihat.convexity.program.problem import Problem, pose
+from phihat.convexity.prover import interpreter as prover
 from tests import convexity_values
 from tests.convexity_values import Breach, Values
 

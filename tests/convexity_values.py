@@ -18,12 +18,12 @@ import mpmath
 import numpy as np
 import scipy.special as special
 
-from phihat.convexity import evaluate as evaluation
-from phihat.convexity import intervals as iv
-from phihat.convexity import structure
-from phihat.convexity.intervals import from_array
-from phihat.convexity.program import Equation, Program
-from phihat.convexity.structure import INDEXED, STRUCTURAL, move
+from phihat.convexity.numbers import intervals as iv
+from phihat.convexity.numbers.intervals import from_array
+from phihat.convexity.primitives import evaluation
+from phihat.convexity.program import structure
+from phihat.convexity.program.form import Equation, Program
+from phihat.convexity.program.structure import INDEXED, STRUCTURAL, move
 from tests import convexity_exact
 
 __all__ = ["Breach", "Unread", "breaches", "confirmed", "values_of"]
@@ -233,7 +233,7 @@ def _position(function: Callable[..., Any]) -> Callable[..., Any]:
 def _scattered(
     equation: Equation, x: np.ndarray, indices: np.ndarray, updates: np.ndarray
 ) -> np.ndarray:
-    from phihat.convexity.structure import group_of_updates
+    from phihat.convexity.program.structure import group_of_updates
 
     if len(indices) != 1:
         return _bound(equation, [x, indices, updates])[0]

@@ -43,7 +43,7 @@ from tests.convexity_programs import Case
 __all__ = ["main", "place_of"]
 
 _PACKAGE = "phihat.convexity"
-_KEPT = (f"{_PACKAGE}.intervals",)
+_KEPT = (f"{_PACKAGE}.numbers.intervals",)
 """Problems that were posed beforehand hold intervals: these modules stay."""
 
 _SECONDS = 120.0
@@ -52,7 +52,11 @@ _SECONDS = 120.0
 Called = set[tuple[str, int]]
 """Modules and first lines of functions."""
 
-_RETRACED = {"trace", "atoms", "dtypes", "folding", "structure", "problem"}
+_RETRACED = {
+    *(f"program.{name}" for name in ("trace", "atoms", "folding", "structure")),
+    "program.problem",
+    "numbers.dtypes",
+}
 
 
 class Prepared(NamedTuple):
@@ -134,7 +138,7 @@ def planted(mutant: Mutant) -> Iterator[tuple[Any, Any]]:
     try:
         yield (
             importlib.import_module(f"{_PACKAGE}.prover"),
-            importlib.import_module(f"{_PACKAGE}.problem"),
+            importlib.import_module(f"{_PACKAGE}.program.problem"),
         )
     finally:
         sys.meta_path.remove(_Finder)

@@ -21,7 +21,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from phihat.convexity import boxes, refuter
+from phihat.convexity.box import certificates as boxes
+from phihat.convexity.refuter import refutation as refuter
 from phihat.convexity.report import Verdict
 from tests import convexity_machines, convexity_programs, convexity_values
 from tests.convexity_programs import Case

@@ -11,9 +11,9 @@ from jax import lax
 
 from phihat import Box
 from phihat.convexity import Verdict, certify_convexity, check_convexity
-from phihat.convexity.lattice import Facts
-from phihat.convexity.problem import pose
-from phihat.convexity.prover import prove
+from phihat.convexity.primitives.facts.facts import Facts
+from phihat.convexity.program.problem import pose
+from phihat.convexity.prover.interpreter import prove
 from tests.convexity_attacks import FALSE, TRUE, Program, box
 
 

@@ -14,8 +14,8 @@ import pytest
 from jax import lax
 
 from phihat import Box
-from phihat.convexity.problem import pose
-from phihat.convexity.prover import prove
+from phihat.convexity.program.problem import pose
+from phihat.convexity.prover.interpreter import prove
 from tests.convexity_attacks import PAIR, TRIPLE, Program, box
 from tests.test_convexity_attacks import facts_of
 

@@ -7,13 +7,19 @@ import mpmath
 import numpy as np
 import pytest
 
-from phihat.convexity.evaluate import VALUE_RULES, Undefined, Unreadable, evaluate
-from phihat.convexity.floating import function_of
-from phihat.convexity.intervals import Interval, from_array
-from phihat.convexity.problem import pose
-from phihat.convexity.program import Equation, Source
-from phihat.convexity.trace import trace
-from phihat.convexity.values.extended import Extended, from_constant
+from phihat.convexity.numbers.extended import Extended, from_constant
+from phihat.convexity.numbers.intervals import Interval, from_array
+from phihat.convexity.primitives import PRIMITIVES
+from phihat.convexity.primitives.evaluation import (
+    Undefined,
+    Unreadable,
+    computed,
+    evaluate,
+)
+from phihat.convexity.program.floating import function_of
+from phihat.convexity.program.form import Equation, Source
+from phihat.convexity.program.problem import pose
+from phihat.convexity.program.trace import trace
 from tests.convexity_losses import LOSSES
 
 _EVERY = (-3.0, 3.0)
@@ -218,7 +224,10 @@ def _holds(x, value, slack):
 
 
 def test_every_rule_has_a_function():
-    assert set(FUNCTIONS) | ELSEWHERE == set(VALUE_RULES)
+    assert set(FUNCTIONS) | ELSEWHERE == {
+        "scan",
+        *(name for name, rules in PRIMITIVES.items() if rules.value),
+    }
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -348,7 +357,7 @@ def test_log_ndtr_is_the_ideal_function(x):
 def _atom(name, *xs):
     """Apply the rule of an atom: some are traced to primitives by some jax."""
     equation = Equation(name, {}, tuple(range(len(xs))), (9,), Source("", 0, ""), None)
-    return VALUE_RULES[name](
+    return computed(
         equation, [x if isinstance(x, Interval) else from_array(x) for x in xs]
     )[0]
 
@@ -522,10 +531,10 @@ def test_half_a_range_outside_is_not_certain():
 def test_strict_rules_raise_and_pass_infinities():
     (equation,) = trace(jnp.log, 1.0).equations
     with pytest.raises(Undefined, match="log"):
-        VALUE_RULES["log"](equation, [from_array(-1.0)])
-    (value,) = VALUE_RULES["log"](equation, [from_array(0.0)])
+        computed(equation, [from_array(-1.0)])
+    (value,) = computed(equation, [from_array(0.0)])
     assert isinstance(value, Extended)
-    (value,) = VALUE_RULES["exp"](equation._replace(primitive="exp"), [value])
+    (value,) = computed(equation._replace(primitive="exp"), [value])
     assert value.low == value.high == 0.0
 
 
@@ -661,7 +670,7 @@ def test_of_ties_the_first_counts(name):
 
 def _integer(primitive, dtype, *xs):
     equation = Equation(primitive, {}, (1, 2), (3,), Source("", 0, ""), None, dtype)
-    return VALUE_RULES[primitive](equation, list(map(from_array, xs)))[0]
+    return computed(equation, list(map(from_array, xs)))[0]
 
 
 def test_integers_divide_and_overflow_as_integers():

@@ -12,13 +12,13 @@ from phihat.convexity import (
     Verdict,
     certify_convexity,
     check_convexity,
-    chord_alarm,
     prove_convexity,
     replay,
 )
 from phihat.convexity.kernel import free_leaves
-from phihat.convexity.problem import pose
-from phihat.convexity.rounding_errors import Unbounded, value_and_error
+from phihat.convexity.program.problem import pose
+from phihat.convexity.refuter import chord_alarm
+from phihat.convexity.refuter.rounding_errors import Unbounded, value_and_error
 from tests.convexity_faults import FAULTS, tried
 from tests.convexity_kernel import false_claims
 from tests.convexity_losses import CONVEX, LOSSES
@@ -106,7 +106,7 @@ def test_replay_reads_the_leaves_that_are_asked_for():
 
 def _misread(monkeypatch, loss_fn, seen):
     """Let the library trace one function, and the user run another."""
-    from phihat.convexity import problem
+    from phihat.convexity.program import problem
 
     original = problem.trace
     monkeypatch.setattr(

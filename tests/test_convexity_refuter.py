@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from phihat import Box
-from phihat.convexity import chords
-from phihat.convexity.evaluate import evaluate
-from phihat.convexity.floating import function_of
-from phihat.convexity.intervals import from_array
-from phihat.convexity.lints import lints
-from phihat.convexity.problem import pose
-from phihat.convexity.refuter import refute, refute_convexity
+from phihat.convexity.numbers.intervals import from_array
+from phihat.convexity.primitives.evaluation import evaluate
+from phihat.convexity.program.floating import function_of
+from phihat.convexity.program.problem import pose
+from phihat.convexity.refuter import chords
+from phihat.convexity.refuter.derivative_lints import lints
+from phihat.convexity.refuter.refutation import refute, refute_convexity
 from phihat.convexity.report import Verdict
 from tests.convexity_losses import CONVEX, LOSSES, NOT_CONVEX
 

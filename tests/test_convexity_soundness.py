@@ -12,16 +12,10 @@ import numpy as np
 import pytest
 
 from phihat import Box
-from phihat.convexity import (
-    identities,
-    prove_convexity,
-    reductions,
-    replay,
-    rules,
-    shifts,
-    tails,
-)
-from phihat.convexity.prover import prove
+from phihat.convexity import prove_convexity, replay
+from phihat.convexity.primitives import PRIMITIVES
+from phihat.convexity.prover import cancellation, identities, univariate
+from phihat.convexity.prover.interpreter import prove
 from tests import convexity_programs, convexity_values, mutation, soundness
 from tests.convexity_losses import CONVEX
 from tests.convexity_mutants import MUTANTS
@@ -112,10 +106,10 @@ def test_a_false_claim_is_noticed():
 def test_every_rule_has_a_mutant():
     """Each function that a table of rules names holds a planted bug."""
     tables = (
-        rules.RULES,
-        reductions.RULES_OF_ARRAYS,
-        tails._RULES,
-        shifts._FOLLOWERS,
+        {name: p.facts for name, p in PRIMITIVES.items() if p.facts},
+        {n: p.facts_of_arrays for n, p in PRIMITIVES.items() if p.facts_of_arrays},
+        univariate._RULES,
+        cancellation._FOLLOWERS,
         {n: f for n, pairs in identities._IDENTITIES.items() for _, f in pairs},
     )
     planted = {mutation.place_of(mutant) for mutant in MUTANTS}

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from phihat.convexity.prover import prove
+from phihat.convexity.prover.interpreter import prove
 from tests.convexity_losses import CONVEX, LOSSES
 from tests.convexity_programs import Case, chords, posed
 from tests.convexity_values import values_of

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from phihat.convexity import eigenvalue_bounds as bounds
-from phihat.convexity.intervals import Interval
+from phihat.convexity.numbers import eigenvalue_bounds as bounds
+from phihat.convexity.numbers.intervals import Interval
 
 EPS = np.finfo(np.float64).eps
 

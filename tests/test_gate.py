@@ -1,6 +1,7 @@
 """The gate: what must hold of the whole project, beside that its tests pass."""
 
 import ast
+import graphlib
 import importlib
 import inspect
 import os
@@ -49,6 +50,20 @@ LAYOUT = [
     "plot",
     "_tour",
 ]
+# The rooms of a package, likewise.
+ROOMS = {
+    "convexity": [
+        "numbers",
+        "program",
+        "report",
+        "primitives",
+        "prover",
+        "refuter",
+        "box",
+        "kernel",
+        "api",
+    ],
+}
 ENTRANCES = ("__init__", "__main__", "_tour")  # these may import all
 
 MODULES = sorted(
@@ -211,6 +226,42 @@ def test_imports_only_from_above(module):
     allowed = {own, *LAYOUT[: LAYOUT.index(own)]}
     ours = (name for name in imported_modules(module) if name.split(".")[0] == "phihat")
     assert {unit(name) for name in ours} <= allowed
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_only_from_above(package):
+    """Nor is there a circle within a room."""
+    rooms, prefix = ROOMS[package], f"phihat.{package}."
+    graph = {
+        module.removesuffix(".__init__"): {
+            name for name in imported_modules(module) if name.startswith(prefix)
+        }
+        for module in MODULES
+        if module.startswith(prefix) and module != f"{prefix}__init__"
+    }
+    room = {name: name.removeprefix(prefix).split(".")[0] for name in graph}
+    assert set(room.values()) == set(rooms)
+    upward = [
+        f"{module} imports {name}"
+        for module, names in graph.items()
+        for name in names
+        if rooms.index(room[name]) > rooms.index(room[module])
+    ]
+    assert not upward, upward
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises on a circle
+
+
+def test_kernel_reads_no_rule_of_the_prover():
+    """The independent checker shares no table with what it checks."""
+    own = "phihat.convexity.kernel"
+    shared = {
+        name.split(".")[2]
+        for module in MODULES
+        if module.startswith(own)
+        for name in imported_modules(module)
+        if name.startswith("phihat.convexity.")
+    }
+    assert shared <= {"kernel", "numbers", "program", "report"}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if "__main__" not in name])

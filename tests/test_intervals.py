@@ -12,9 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phihat.convexity import intervals as iv
-from phihat.convexity.intervals import Interval, gamma, normal, rounding, trusted
-from phihat.convexity.intervals.elementary import MONOTONE
+from phihat.convexity.numbers import intervals as iv
+from phihat.convexity.numbers.intervals import (
+    Interval,
+    gamma,
+    normal,
+    rounding,
+    trusted,
+)
+from phihat.convexity.numbers.intervals.elementary import MONOTONE
 
 INF = math.inf
 LARGEST, TINIEST, UNIT = rounding.LARGEST, rounding.TINIEST, rounding.UNIT

@@ -15,19 +15,14 @@ Example:
   ConvexityReport(PROVED_CONVEX, scope='on all of R^2')
 """
 
-from phihat.convexity.api import (
-    check_convexity,
-    convex_blocks,
-    prove_convexity,
-    replay,
-)
-from phihat.convexity.boxes import (
+from phihat.convexity.api import check_convexity, convex_blocks, prove_convexity, replay
+from phihat.convexity.box.certificates import (
     certified_radius,
     certify_convexity,
     curvature_floor,
     minimal_ridge,
 )
-from phihat.convexity.refuter import refute_convexity
+from phihat.convexity.refuter.refutation import refute_convexity
 from phihat.convexity.report import Blame, Cell, ConvexityReport, Verdict, Witness
 
 __all__ = [

@@ -18,14 +18,17 @@ import numpy as np
 
 from phihat._core import checks as _checks
 from phihat._core.types import Box
-from phihat.convexity import boxes, chord_alarm, kernel, refuter
-from phihat.convexity.evaluate import Undefined, Unreadable, evaluate
-from phihat.convexity.intervals import from_array
-from phihat.convexity.problem import Problem, pose
-from phihat.convexity.program import Program
-from phihat.convexity.prover import Proof, prove
+from phihat.convexity import kernel
+from phihat.convexity.box import certificates as boxes
+from phihat.convexity.numbers.intervals import from_array
+from phihat.convexity.primitives.evaluation import Undefined, Unreadable, evaluate
+from phihat.convexity.program.form import Program
+from phihat.convexity.program.problem import Problem, pose
+from phihat.convexity.program.trace import Untraceable
+from phihat.convexity.prover.interpreter import Proof, prove
+from phihat.convexity.refuter import chord_alarm
+from phihat.convexity.refuter import refutation as refuter
 from phihat.convexity.report import ConvexityReport, Verdict
-from phihat.convexity.trace import Untraceable
 
 __all__ = ["check_convexity", "convex_blocks", "prove_convexity", "replay"]
 

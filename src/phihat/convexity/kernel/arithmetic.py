@@ -10,8 +10,6 @@ Example:
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 
-from phihat.convexity import intervals as iv
-from phihat.convexity.intervals import Interval
 from phihat.convexity.kernel.facts import (
     INF,
     NOTHING,
@@ -26,6 +24,8 @@ from phihat.convexity.kernel.facts import (
     number,
     of_range,
 )
+from phihat.convexity.numbers import intervals as iv
+from phihat.convexity.numbers.intervals import Interval
 
 __all__ = [
     "ARITHMETIC",

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity import intervals as iv
-from phihat.convexity.intervals import Interval
 from phihat.convexity.kernel.arithmetic import add_up
 from phihat.convexity.kernel.elementwise import MAX_EXPANDED, ON_SAME, same_elements
 from phihat.convexity.kernel.facts import (
@@ -32,7 +30,9 @@ from phihat.convexity.kernel.moves import moved, places_of_updates, taken
 from phihat.convexity.kernel.objects import jax_primitive
 from phihat.convexity.kernel.table import TABLE
 from phihat.convexity.kernel.values import Value, along, each, grouped
-from phihat.convexity.program import Equation
+from phihat.convexity.numbers import intervals as iv
+from phihat.convexity.numbers.intervals import Interval
+from phihat.convexity.program.form import Equation
 
 __all__ = ["ARRAY_RULES"]
 

@@ -17,7 +17,7 @@ from phihat._core.types import Box
 from phihat.convexity.kernel.checker import Checker
 from phihat.convexity.kernel.facts import Known, Refused
 from phihat.convexity.kernel.question import is_the_question
-from phihat.convexity.problem import Problem
+from phihat.convexity.program.problem import Problem
 from phihat.convexity.report import ConvexityReport, Verdict
 
 __all__ = ["accepts"]

@@ -1,7 +1,7 @@
 """The checker: what is known of every value of a program, line by line.
 
 Example:
-  >>> from phihat.convexity.problem import pose
+  >>> from phihat.convexity.program.problem import pose
   >>> checker = Checker(pose("doctest", lambda w: jnp.sum(w**2), np.ones(2)))
   >>> for equation in checker.program.equations:
   ...     checker.step(equation, equation.primitive)
@@ -17,7 +17,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from phihat.convexity.intervals import Interval
 from phihat.convexity.kernel.array_rules import ARRAY_RULES
 from phihat.convexity.kernel.claims import claimed, implies, parsed
 from phihat.convexity.kernel.constants import constant
@@ -46,8 +45,9 @@ from phihat.convexity.kernel.polynomials import of_a_sum, polynomial
 from phihat.convexity.kernel.shifts import follow
 from phihat.convexity.kernel.table import TABLE
 from phihat.convexity.kernel.values import Value, each, is_discrete, widened
-from phihat.convexity.problem import Problem
-from phihat.convexity.program import Equation, Program
+from phihat.convexity.numbers.intervals import Interval
+from phihat.convexity.program.form import Equation, Program
+from phihat.convexity.program.problem import Problem
 from phihat.convexity.report import UNCHECKED, Line
 
 __all__ = ["Checker", "integers_fit"]

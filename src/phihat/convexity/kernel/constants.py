@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
-from phihat.convexity import intervals as iv
-from phihat.convexity.intervals import Interval
 from phihat.convexity.kernel.values import Value, is_discrete
-from phihat.convexity.program import Equation
+from phihat.convexity.numbers import intervals as iv
+from phihat.convexity.numbers.intervals import Interval
+from phihat.convexity.program.form import Equation
 
 __all__ = ["constant"]
 

@@ -15,7 +15,7 @@ from phihat.convexity.kernel.facts import ONE, ZERO, Ask, Known, Refused, meet, 
 from phihat.convexity.kernel.moves import moved, taken
 from phihat.convexity.kernel.table import TABLE
 from phihat.convexity.kernel.values import Value, each
-from phihat.convexity.program import Equation
+from phihat.convexity.program.form import Equation
 
 __all__ = ["MAX_EXPANDED", "ON_SAME", "held", "known_choice", "met", "same_elements"]
 

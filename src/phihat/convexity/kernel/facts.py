@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from phihat.convexity.intervals import Interval
+from phihat.convexity.numbers.intervals import Interval
 
 __all__ = [
     "INF",

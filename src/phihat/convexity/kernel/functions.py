@@ -11,8 +11,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from phihat.convexity import intervals as iv
-from phihat.convexity.intervals import Interval
 from phihat.convexity.kernel.arithmetic import (
     minus,
     negative,
@@ -34,6 +32,8 @@ from phihat.convexity.kernel.facts import (
     number,
     of_range,
 )
+from phihat.convexity.numbers import intervals as iv
+from phihat.convexity.numbers.intervals import Interval
 
 __all__ = ["FUNCTIONS", "x_log_x_over_y", "z_log_z"]
 

@@ -12,7 +12,7 @@ from phihat.convexity.kernel.facts import ONE, Ask, Known, Refused, meet, normal
 from phihat.convexity.kernel.functions import x_log_x_over_y, z_log_z
 from phihat.convexity.kernel.table import TABLE
 from phihat.convexity.kernel.values import Value, each
-from phihat.convexity.program import Equation
+from phihat.convexity.program.form import Equation
 
 __all__ = ["IDENTITIES"]
 

@@ -10,8 +10,6 @@ Example:
 from collections.abc import Callable
 from typing import Any
 
-from phihat.convexity import intervals as iv
-from phihat.convexity.intervals import Interval
 from phihat.convexity.kernel.facts import (
     ONE,
     READABLE,
@@ -22,6 +20,8 @@ from phihat.convexity.kernel.facts import (
     normal,
     number,
 )
+from phihat.convexity.numbers import intervals as iv
+from phihat.convexity.numbers.intervals import Interval
 
 __all__ = ["LOGIC"]
 

@@ -20,7 +20,7 @@ from phihat.convexity.kernel.moves import moved, places_of_updates, taken
 from phihat.convexity.kernel.objects import jax_primitive
 from phihat.convexity.kernel.table import TABLE
 from phihat.convexity.kernel.values import Value, grouped
-from phihat.convexity.program import Equation
+from phihat.convexity.program.form import Equation
 
 __all__ = ["MATRIX_RULES"]
 

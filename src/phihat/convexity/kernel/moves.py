@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from phihat.convexity.intervals import Interval
 from phihat.convexity.kernel.facts import Known, Refused, number
 from phihat.convexity.kernel.values import Value, View
-from phihat.convexity.program import Equation
+from phihat.convexity.numbers.intervals import Interval
+from phihat.convexity.program.form import Equation
 
 __all__ = ["MOVES", "moved", "places_of_updates", "taken"]
 

@@ -19,7 +19,7 @@ from phihat.convexity.kernel.facts import Known, Refused, normal
 from phihat.convexity.kernel.pieces import PIECES, Expression, shape_of_pieces
 from phihat.convexity.kernel.smooth import SMOOTH, shape_of_cells
 from phihat.convexity.kernel.values import Value
-from phihat.convexity.program import Equation
+from phihat.convexity.program.form import Equation
 
 __all__ = ["of_one_value"]
 

@@ -21,7 +21,7 @@ from phihat.convexity.kernel.arithmetic import add_up
 from phihat.convexity.kernel.facts import Known, Refused, normal
 from phihat.convexity.kernel.moves import MOVES, moved
 from phihat.convexity.kernel.values import Value, is_discrete
-from phihat.convexity.program import Equation
+from phihat.convexity.program.form import Equation
 
 __all__ = ["is_semidefinite", "of_a_sum", "polynomial"]
 

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from phihat._core.types import Box
-from phihat.convexity import intervals as iv
-from phihat.convexity.intervals import Interval
-from phihat.convexity.problem import Problem
+from phihat.convexity.numbers import intervals as iv
+from phihat.convexity.numbers.intervals import Interval
+from phihat.convexity.program.problem import Problem
 
 __all__ = ["free_leaves", "is_the_question"]
 

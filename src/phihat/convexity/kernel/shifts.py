@@ -23,7 +23,7 @@ import numpy as np
 from phihat.convexity.kernel.facts import ZERO, Ask, Refused, meet
 from phihat.convexity.kernel.table import TABLE
 from phihat.convexity.kernel.values import Terms, Value, View, each
-from phihat.convexity.program import Equation
+from phihat.convexity.program.form import Equation
 
 __all__ = ["follow"]
 

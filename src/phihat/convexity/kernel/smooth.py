@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity import intervals as iv
-from phihat.convexity.intervals import Interval
 from phihat.convexity.kernel.facts import Known, Refused
 from phihat.convexity.kernel.pieces import Expression
+from phihat.convexity.numbers import intervals as iv
+from phihat.convexity.numbers.intervals import Interval
 
 __all__ = ["SMOOTH", "shape_of_cells"]
 

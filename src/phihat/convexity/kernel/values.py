@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from phihat.convexity import intervals as iv
-from phihat.convexity.intervals import Interval
 from phihat.convexity.kernel.facts import Known, either, normal, number
+from phihat.convexity.numbers import intervals as iv
+from phihat.convexity.numbers.intervals import Interval
 
 __all__ = [
     "Terms",

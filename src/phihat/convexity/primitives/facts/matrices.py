@@ -1,0 +1,111 @@
+"""Rules of linear algebra: solves with a constant matrix, eigenvalues, singular values.
+
+The largest eigenvalues and singular values of a matrix that is affine in the params are
+convex (Weyl, Ky Fan), and a triangular system with a constant matrix is a linear map of
+its right-hand side.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from phihat.convexity.numbers.extended import Extended
+from phihat.convexity.primitives.facts.arrays import Array, Order
+from phihat.convexity.primitives.facts.call import Undecided
+from phihat.convexity.primitives.facts.facts import Facts, closed
+from phihat.convexity.program.form import Equation
+
+__all__ = ["eigenvalues", "singular_values", "triangular_solve"]
+
+
+def triangular_solve(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> list[Array]:
+    """The solution of A X = B is linear in B for a constant A without a zero pivot.
+
+    X = A^-1 B exists and is unique if the diagonal of the triangle holds no zero; what
+    lies in the other triangle is not read. An LU factor of a matrix that is proved
+    nonsingular has none (`values/matrices.py`).
+    """
+    matrix, given = inputs
+    ranges = matrix.interval
+    if ranges is None or isinstance(ranges, Extended):
+        raise Undecided("a system whose matrix is not known to be constant and finite")
+    if not equation.params["unit_diagonal"]:
+        factored = interpreter.producers.get(equation.inputs[0])
+        is_factor = factored is not None and factored.primitive == "lu"
+        low, high = (np.diagonal(end, axis1=-2, axis2=-1) for end in ranges)
+        if not (is_factor or np.all((low > 0) | (high < 0))):
+            raise Undecided("a system whose pivots are not proved to be nonzero")
+    facts = given.facts
+    if not (facts.affine and facts.total):
+        raise Undecided("a system whose right-hand side is not affine")
+    solution = closed(Facts(convex=True, concave=True, constant=facts.constant))
+    return [Array.of(solution, interpreter.shape(equation))]
+
+
+def eigenvalues(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> list[Array]:
+    """The sum of the k largest eigenvalues is convex in a symmetric matrix (Ky Fan).
+
+    It is the maximum of trace(V' X V) over V'V = I, a supremum of linear functions; the
+    sum of the k smallest is concave likewise. The primitive reads one triangle, and
+    tells its eigenvalues in rising order. Nothing else is known of those between.
+    """
+    if not equation.params["sort_eigenvalues"] or equation.params["subset_by_index"]:
+        raise Undecided("eigenvalues that are not sorted, or not all of them")
+    _check_affine(inputs[0])
+    vectors = Array.of(Facts(), interpreter.shape(equation))
+    source = Array.of(closed(Facts(convex=True, concave=True)), inputs[0].shape[:-1])
+    values = _in_order(source, is_descending=False, is_whole=True)
+    return [vectors, values]
+
+
+def singular_values(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> list[Array]:
+    """The sum of the k largest singular values is a norm (Ky Fan), so convex and >= 0.
+
+    They come in falling order. No sum of the smallest is concave: |x| is not.
+    """
+    if equation.params["compute_uv"] or equation.params["subset_by_index"]:
+        raise Undecided("singular vectors, or not all singular values")
+    _check_affine(inputs[0])
+    source = Array.of(closed(Facts(low=0.0, convex=True)), interpreter.shape(equation))
+    return [_in_order(source, is_descending=True, is_whole=False)]
+
+
+def _check_affine(matrix: Array) -> None:
+    if not all(f.affine and f.total for f in matrix.classes):
+        raise Undecided("a matrix that is not affine in the params")
+
+
+def _in_order(source: Array, *, is_descending: bool, is_whole: bool) -> Array:
+    """Return sorted values: of single ones, what is known of the first and last."""
+    length = source.shape[-1]
+    facts = source.facts
+    if not source.size:
+        return source
+    between = Facts(facts.low, facts.high)
+    largest = closed(Facts(facts.low, facts.high, convex=facts.convex))
+    smallest = closed(Facts(facts.low, facts.high, concave=facts.concave and is_whole))
+    if length == 1:
+        classes, places = [facts], None
+    else:
+        classes = [largest, between, smallest]
+        row = np.ones(length, np.intp)
+        row[0], row[-1] = 0, 2
+        places = np.broadcast_to(row if is_descending else row[::-1], source.shape)
+    result = Array(source.shape, classes, places).pruned()
+    result.order = Order(
+        source=source,
+        start=int(result.numbers.reshape(-1)[0]),
+        length=length,
+        num_rows=math.prod(source.shape[:-1]),
+        is_descending=is_descending,
+        is_whole=is_whole,
+    )
+    return result

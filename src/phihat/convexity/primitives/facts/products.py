@@ -1,0 +1,179 @@
+"""Products of arrays that are summed: matrix products and convolutions."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from phihat.convexity.primitives.evaluation import computed
+from phihat.convexity.primitives.facts.arithmetic import multiply, weighted_sum
+from phihat.convexity.primitives.facts.arrays import (
+    Array,
+    elementwise,
+    from_ranges,
+    grouped,
+    same_elements,
+)
+from phihat.convexity.primitives.facts.call import Call
+from phihat.convexity.primitives.facts.data_movement import scattered
+from phihat.convexity.primitives.facts.facts import Facts, closed
+from phihat.convexity.primitives.facts.powers import square
+from phihat.convexity.primitives.facts.reductions import (
+    largest,
+    smallest,
+    sum_of_sorted,
+)
+from phihat.convexity.program.form import Equation
+
+__all__ = ["convolution", "dot_general", "scatter_add", "scatter_extreme"]
+
+_MAX_EXPANDED = 2_000_000
+"""Products of matrices with more terms than this are judged by their signs alone."""
+
+
+def dot_general(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> list[Array]:
+    """Sums of products: affine where one side is constant and the other affine."""
+    shape = interpreter.shape(equation)
+    for constant, varying in (inputs, inputs[::-1]):
+        if constant.interval is None or not all(f.total for f in constant.classes):
+            continue
+        facts = varying.classes
+        if all(f.affine for f in facts):
+            template = Facts(
+                convex=True, concave=True, total=all(f.total for f in facts)
+            )
+            if any(math.isinf(f.low) or math.isinf(f.high) for f in facts):
+                return [Array.of(template, shape)]
+            ranges = [array.ranges() for array in inputs]
+            (total,) = computed(equation, ranges)
+            return [from_ranges(template, total)]
+        sorted_sum = _dot_with_sorted(constant, varying)
+        if sorted_sum is not None and shape == ():
+            return [Array.of(sorted_sum, shape)]
+    factor, inputs = _without_multiples(interpreter, equation, inputs)
+    if factor is not None:
+        (rest,) = dot_general(interpreter, equation._replace(inputs=()), inputs)
+        call = interpreter.call(equation)
+        return [elementwise(lambda f: multiply(call, factor, f), [rest], shape)]
+    terms = _shape_of_terms(equation, inputs)
+    if math.prod(terms) > _MAX_EXPANDED:
+        return [Array.of(_coarse(inputs), shape)]
+    x, y = _aligned(equation, inputs, terms)
+    call = interpreter.call(equation)
+    same = same_elements(x, y, terms)
+
+    def function(a: Facts, b: Facts, is_same: bool = False) -> Facts:
+        return square(call, a) if is_same else multiply(call, a, b)
+
+    summands = elementwise(function, [x, y], terms, same)
+    num_groups = math.prod(shape)
+    groups = None
+    if summands.places is not None:
+        groups = np.repeat(np.arange(num_groups), terms[-1])
+    return [grouped(weighted_sum, summands, groups, num_groups, shape)]
+
+
+def _without_multiples(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> tuple[Facts | None, list[Array]]:
+    """Take a constant factor out of each side: (c x) @ x = c (x @ x)."""
+    factor, bare = None, []
+    for number, array in zip(equation.inputs, inputs, strict=False):
+        source = interpreter.producers.get(number)
+        if source is not None and source.primitive == "mul":
+            sides = [interpreter.values[n] for n in source.inputs]
+            for c, x in (sides, sides[::-1]):
+                if c.is_constant and c.shape == () and x.shape == array.shape:
+                    facts = c.classes[0]
+                    factor = (
+                        facts if factor is None else multiply(Call(), factor, facts)
+                    )
+                    array = x
+                    break
+        bare.append(array)
+    return factor, bare if factor is not None else list(inputs)
+
+
+def _shape_of_terms(equation: Equation, inputs: Sequence[Array]) -> tuple[int, ...]:
+    """Return `[batch..., left..., right..., contracted]`."""
+    (contract_x, contract_y), (batch_x, batch_y) = equation.params["dimension_numbers"]
+    x, y = inputs
+    return (
+        *(x.shape[k] for k in batch_x),
+        *(n for k, n in enumerate(x.shape) if k not in (*contract_x, *batch_x)),
+        *(n for k, n in enumerate(y.shape) if k not in (*contract_y, *batch_y)),
+        math.prod(x.shape[k] for k in contract_x),
+    )
+
+
+def _aligned(
+    equation: Equation, inputs: Sequence[Array], terms: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """Lay out both sides so that they multiply element by element."""
+    contracts, batches = equation.params["dimension_numbers"]
+    num_batch = len(batches[0])
+    laid = []
+    for side, array in enumerate(inputs):
+        contract, batch = tuple(contracts[side]), tuple(batches[side])
+        rank = len(array.shape)
+        free = [k for k in range(rank) if k not in (*contract, *batch)]
+        others = len(terms) - 1 - num_batch - len(free)
+        sizes = [array.shape[k] for k in batch]
+        frees = [array.shape[k] for k in free]
+        ones = [1] * others
+        sizes += [*frees, *ones] if side == 0 else [*ones, *frees]
+        axes = [*batch, *free, *contract]
+
+        def lay(part: np.ndarray, axes: Any = axes, sizes: Any = sizes) -> np.ndarray:
+            flat = part.transpose(axes).reshape([*sizes, terms[-1]])
+            return np.broadcast_to(flat, terms)
+
+        laid.append(array.moved(lay, terms))
+    return laid[0], laid[1]
+
+
+def _coarse(inputs: Sequence[Array]) -> Facts:
+    """Judge a large product by the hulls of its sides: each term has their facts."""
+    x, y = (array.facts for array in inputs)
+    term = multiply(Call(), x, y)
+    low = 0.0 if term.nonnegative else -math.inf
+    high = 0.0 if term.nonpositive else math.inf
+    return closed(Facts(low, high, term.convex, term.concave, total=term.total))
+
+
+def _dot_with_sorted(constant: Array, varying: Array) -> Facts | None:
+    weights = constant.point
+    if varying.order is None or weights is None or weights.ndim != 1:
+        return None
+    if weights.shape != varying.shape:
+        return None
+    groups = np.zeros(varying.size, np.intp)
+    return sum_of_sorted(varying, groups, 1, weights.astype(np.float64))
+
+
+def convolution(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> list[Array]:
+    """A sum of products: affine where one side is constant and the other affine."""
+    sides = [array.facts for array in inputs]
+    affine = any(f.constant for f in sides) and all(f.affine for f in sides)
+    facts = Facts(convex=affine, concave=affine, total=all(f.total for f in sides))
+    return [Array.of(facts, interpreter.shape(equation))]
+
+
+def scatter_add(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> list[Array]:
+    """See `scattered`."""
+    return [scattered(equation, inputs, interpreter.shape(equation))]
+
+
+def scatter_extreme(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> list[Array]:
+    """Each place holds the extreme of its old element and the updates that go there."""
+    function = largest if equation.primitive == "scatter-max" else smallest
+    return [scattered(equation, inputs, interpreter.shape(equation), function)]

@@ -1,0 +1,3 @@
+"""Rules of the second derivative, enclosed on boxes."""
+
+__all__: list[str] = []

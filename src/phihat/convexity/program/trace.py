@@ -1,0 +1,600 @@
+"""A loss as a straight-line program of primitives over numbered values.
+
+The prover, the box certifier and the refuter all read the *value* of a loss, never its
+derivative rules. So the trace takes the jaxpr of the loss and flattens it:
+
+- calls (`jit`, `checkpoint`, `custom_jvp`, `custom_vjp`) are replaced by their bodies;
+  the derivative rules are never looked at;
+- `stop_gradient` is the identity, and is listed, for AD sees something else;
+- short scans and loops with a known number of rounds are unrolled, a `cond` becomes
+  its branch where the index is known and a select where it is not;
+- integers and booleans that depend on nothing are computed, since they are exact, and
+  so are the random bits of a known key;
+- equal equations get one number (so two mentions of `x - y` are the same value);
+- functions of jax that stand for an ideal function (`logaddexp`, ...) stay whole, if
+  their bodies are those of the installed jax (`atoms.py`).
+
+The program is the user's own, traced once, under the user's own configuration: a loss
+that is float32 there is read in float32. Its floats then stand for reals, so a literal
+0.1 is the float32 nearest to 0.1, read exactly; its integers and booleans are machine
+integers of their own dtype. What has no rule by its nature (a primitive that is not
+jax's own, one that runs a program that no rule of its own reads, a value of a dtype
+that is neither) gets a name that no rule has, and so ends a proof by that name.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> program = trace(lambda w: jnp.sum(jnp.exp(w) ** 2), jnp.zeros(3))
+  >>> [equation.primitive for equation in program.equations]
+  ['exp', 'integer_pow', 'reduce_sum']
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+
+from phihat._core.jaxprs import primitive_name, scan_counts
+from phihat.convexity.numbers import dtypes
+from phihat.convexity.program import atoms
+from phihat.convexity.program.folding import folded
+from phihat.convexity.program.form import Equation, Program, Source
+from phihat.convexity.program.structure import STRUCTURAL
+
+__all__ = ["NoLoss", "Untraceable", "trace"]
+
+_MAX_EQUATIONS = 40_000
+"""A program longer than this is not unrolled further."""
+
+_CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "call": "call_jaxpr",
+    "closed_call": "call_jaxpr",
+    "remat": "jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}
+"""Primitives that only call a body, and the name of its parameter."""
+
+_IDENTITIES = {
+    "copy",
+    "copy_p",
+    "name",
+    "optimization_barrier",
+    "sharding_constraint",
+    "stop_gradient",
+}
+_COMMUTATIVE = {"add", "add_any", "mul", "max", "min", "eq", "ne", "and", "or"}
+
+_COMBINERS = {
+    "scatter-add": ("add", "add_any"),
+    "scatter-max": ("max",),
+    "scatter-min": ("min",),
+    "scatter-mul": ("mul",),
+    "scatter-sub": ("sub",),
+}
+"""What a scatter combines by: its program must be this one primitive."""
+
+
+class Untraceable(Exception):
+    """The program holds something that cannot be read; the sentence says what."""
+
+
+class NoLoss(Exception):
+    """The value is no real scalar; `kind` is the builtin exception that says so."""
+
+    def __init__(self, kind: type[Exception], sentence: str) -> None:
+        """Keep the kind, and the sentence."""
+        super().__init__(sentence)
+        self.kind = kind
+
+
+def trace(loss_fn: Callable[..., Any], params: Any, data: Any = None) -> Program:
+    """Trace `loss_fn(params, data)`, or `loss_fn(params)` where `data` is None.
+
+    Args:
+      loss_fn: a pure function with a real scalar value.
+      params: a pytree of arrays or numbers, or of `jax.ShapeDtypeStruct`s: only shapes,
+        dtypes and weak types matter.
+      data: likewise, or None.
+
+    Returns:
+      The program. The leaves of params and data are its inputs; nothing is known
+      of them but shape and dtype.
+
+    Raises:
+      NoLoss: the value is not a scalar, or not a real floating-point number.
+      Untraceable: the program is too long to be unrolled.
+      Exception: whatever the loss raises.
+    """
+    args = (params,) if data is None else (params, data)
+    leaves, tree = jax.tree.flatten(args)
+    num_params = len(jax.tree.leaves(params))
+
+    def flat_loss(*leaves: Any) -> Any:
+        return loss_fn(*jax.tree.unflatten(tree, leaves))
+
+    with jax.disable_jit(False):
+        closed = jax.make_jaxpr(flat_loss)(*leaves)
+    _check_value(closed.out_avals)
+    flattener = _Flattener()
+    inputs = [flattener.new_value(variable.aval) for variable in closed.jaxpr.invars]
+    outputs = flattener.inline(closed, inputs, Source("", 0, ""))
+    program = flattener.program(inputs[:num_params], inputs[num_params:], outputs)
+    return dataclasses.replace(program, closed=closed)
+
+
+def _check_value(avals: Sequence[Any]) -> None:
+    if len(avals) != 1 or avals[0].shape != ():
+        shapes = ", ".join(str(aval.shape) for aval in avals)
+        raise NoLoss(
+            ValueError,
+            "the value of `loss_fn` must be one scalar, got "
+            f"{len(avals)} array(s) of shape {shapes}; reduce it by a sum or a mean.",
+        )
+    if not jnp.issubdtype(avals[0].dtype, jnp.floating):
+        raise NoLoss(
+            TypeError,
+            "the value of `loss_fn` must be a real floating-point number, got dtype "
+            f"{avals[0].dtype}.",
+        )
+
+
+class _Flattener:
+    """Inlines, unrolls, folds and numbers."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+        self.dtypes: list[Any] = []
+        self.constants: dict[int, np.ndarray] = {}
+        self.keys: dict[int, Any] = {}
+        self.equations: list[Equation] = []
+        self.writers: dict[int, Equation] = {}
+        self.known: dict[Any, tuple[int, ...]] = {}
+        self.known_constants: dict[Any, int] = {}
+        self.bool_behind: dict[int, int] = {}
+        self.assumptions: dict[str, None] = {}
+        self.rules_of_ad: dict[str, None] = {}
+
+    # ------------------------------------------------------------------ values
+    def new_value(self, aval: Any) -> int:
+        self.shapes.append(tuple(aval.shape))
+        self.dtypes.append(aval.dtype)
+        return len(self.shapes) - 1
+
+    def constant(self, value: Any) -> int:
+        """Number a constant; small equal ones share a number."""
+        if jnp.issubdtype(getattr(value, "dtype", np.float64), jax.dtypes.extended):
+            number = self.new_value(value)
+            self.keys[number] = value  # rules cannot read it; draws can
+            return number
+        array = np.asarray(value)
+        key = None
+        if array.size <= 16:
+            key = (array.shape, array.dtype.str, array.tobytes())
+            if key in self.known_constants:
+                return self.known_constants[key]
+        number = self.new_value(array)
+        self.constants[number] = array
+        if key is not None:
+            self.known_constants[key] = number
+        return number
+
+    def rounded(self, value: Any, dtype: Any) -> int:
+        """Number a literal, rounded to its dtype, of which a Python number is not."""
+        if not dtypes.is_readable(dtype):
+            return self.constant(value)
+        return self.constant(np.asarray(value).astype(dtype, copy=False))
+
+    def program(
+        self, params: list[int], data: list[int], outputs: list[int]
+    ) -> Program:
+        return Program(
+            self.shapes,
+            self.dtypes,
+            self.constants,
+            tuple(params),
+            tuple(data),
+            _live(self.equations, outputs),
+            tuple(outputs),
+            tuple(self.assumptions),
+            tuple(self.rules_of_ad),
+        )
+
+    # ------------------------------------------------------------------- jaxprs
+    def inline(self, closed: Any, inputs: Sequence[int], outer: Source) -> list[int]:
+        """Flatten a closed jaxpr on numbered inputs; return its outputs' numbers."""
+        jaxpr, consts = _open(closed)
+        numbers: dict[Any, int] = dict(zip(jaxpr.invars, inputs, strict=True))
+        for variable, value in zip(jaxpr.constvars, consts, strict=True):
+            numbers[variable] = self.rounded(value, variable.aval.dtype)
+
+        def read(atom: Any) -> int:
+            if not hasattr(atom, "val"):
+                return numbers[atom]
+            return self.rounded(atom.val, atom.aval.dtype)
+
+        for eqn in jaxpr.eqns:
+            read_inputs = tuple(read(atom) for atom in eqn.invars)
+            outputs = self.equation(eqn, read_inputs, outer)
+            numbers.update(zip(eqn.outvars, outputs, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def equation(self, eqn: Any, inputs: tuple[int, ...], outer: Source) -> list[int]:
+        name = primitive_name(eqn.primitive)
+        source = _source(eqn, outer)
+        if name is None:
+            # No rule bears such a name, whatever the primitive calls itself.
+            return self.emit(eqn, f"{eqn.primitive.name} (not jax's)", inputs, source)
+        if name in _IDENTITIES and len(inputs) == len(eqn.outvars):
+            if name == "stop_gradient" and not self.is_maximum(inputs[0]):
+                self.rules_of_ad[f"{source} stop_gradient"] = None
+            return list(inputs)
+        if name == "convert_element_type":
+            aliased = self.cast(eqn, inputs[0], source)
+            if aliased is not None:
+                return [aliased]
+        if _CALLS.get(name) in eqn.params:
+            return self.call(eqn, name, inputs, source)
+        if name == "custom_linear_solve":
+            return self.solve(eqn, inputs, source)
+        if name == "cond":
+            return self.cond(eqn, inputs, source)
+        if name == "scan":
+            return self.scan(eqn, inputs, source)
+        if name == "while":
+            return self.loop(eqn, inputs, source)
+        return self.emit(eqn, _refused(name, eqn) or name, inputs, source)
+
+    def emit(
+        self, eqn: Any, name: str, inputs: tuple[int, ...], source: Source
+    ) -> list[int]:
+        """Write one equation, unless it is known already or can be computed."""
+        ordered = inputs
+        if name in _COMMUTATIVE and self.shapes[inputs[0]] == self.shapes[inputs[1]]:
+            ordered = tuple(sorted(inputs))
+        key = (name, ordered, _hashable(eqn.params))
+        if key[-1] is not None and key in self.known:
+            return list(self.known[key])
+        outputs = self.fold(eqn, name, inputs)
+        if outputs is None:
+            outputs = [self.new_value(variable.aval) for variable in eqn.outvars]
+            self.append(
+                Equation(
+                    name,
+                    eqn.params,
+                    ordered,
+                    tuple(outputs),
+                    source,
+                    eqn.primitive.bind,
+                )
+            )
+        if key[-1] is not None:
+            self.known[key] = tuple(outputs)
+        return outputs
+
+    def append(self, equation: Equation) -> None:
+        """Add an equation, with its dtypes."""
+        given, made = (
+            tuple(self.dtypes[number] for number in numbers)
+            for numbers in (equation.inputs, equation.outputs)
+        )
+        equation = equation._replace(
+            dtype=made[0] if made else None, dtypes=made, input_dtypes=given
+        )
+        strange = [dtype for dtype in (*given, *made) if not dtypes.is_readable(dtype)]
+        if strange:
+            name = f"{equation.primitive} on {strange[0]}"
+            equation = equation._replace(primitive=name)
+        if len(self.equations) >= _MAX_EQUATIONS:
+            raise Untraceable(
+                f"{equation.source}: the program has more than {_MAX_EQUATIONS} "
+                "equations when loops are unrolled"
+            )
+        self.equations.append(equation)
+        self.writers.update(dict.fromkeys(equation.outputs, equation))
+
+    def make(
+        self, name: str, inputs: tuple[int, ...], aval: Any, source: Source, **params
+    ) -> int:
+        """Write an equation of our own (slices and stacks of unrolled scans)."""
+        number = self.new_value(aval)
+        self.append(Equation(name, params, inputs, (number,), source, None))
+        return number
+
+    def fold(self, eqn: Any, name: str, inputs: tuple[int, ...]) -> list[int] | None:
+        """Compute what is exact; None where an input is not known, or it is not."""
+        known = {**self.constants, **self.keys} if self.keys else self.constants
+        if not all(number in known for number in inputs):
+            return None
+        results = folded(name, eqn, [known[number] for number in inputs])
+        return None if results is None else list(map(self.constant, results))
+
+    # -------------------------------------------------------------------- calls
+    def cast(self, eqn: Any, number: int, source: Source) -> int | None:
+        """Read a cast between real dtypes as the identity, where that is exact."""
+        old, new = self.dtypes[number], eqn.params["new_dtype"]
+        if not (dtypes.is_readable(old) and dtypes.is_readable(new)):
+            return None
+        if old == new:
+            return number
+        if number in self.constants and dtypes.is_widening(old, new):
+            return self.constant(self.constants[number].astype(new))
+        if dtypes.is_boolean(old) and dtypes.is_integer(new):
+            folded = self.emit(eqn, "convert_element_type", (number,), source)[0]
+            self.bool_behind[folded] = number
+            return folded
+        if not (dtypes.is_float(old) and dtypes.is_float(new)):
+            return None
+        if not dtypes.is_widening(old, new):
+            self.assumptions[
+                f"{source}: a cast from {old} to {new} is read without its rounding"
+            ] = None
+        return number
+
+    def call(
+        self, eqn: Any, name: str, inputs: tuple[int, ...], source: Source
+    ) -> list[int]:
+        body = eqn.params[_CALLS[name]]
+        atom = atoms.recognise(eqn, body)
+        if atom is not None:
+            key = (atom, inputs)
+            if key not in self.known:
+                self.assumptions[
+                    f"`{atom}` stands for the ideal function, not for jax's body of it"
+                ] = None
+                aval = eqn.outvars[0].aval
+                self.known[key] = (self.make(atom, inputs, aval, source),)
+            return list(self.known[key])
+        if name.startswith("custom_") and not _is_of_jax(body):
+            called = eqn.params.get("name") or getattr(body, "name", "")
+            self.rules_of_ad[f"{source} {name} {called}".rstrip()] = None
+        return self.inline(body, inputs, source)
+
+    def solve(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
+        """Inline the program that solves: it is what runs, whatever it claims."""
+        lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
+        before = lengths.matvec + lengths.vecmat
+        after = before + lengths.solve + lengths.transpose_solve
+        given = (*inputs[before : before + lengths.solve], *inputs[after:])
+        self.rules_of_ad[f"{source} custom_linear_solve"] = None
+        solution = self.inline(jaxprs.solve, given, source)
+        if len(solution) != len(eqn.outvars):
+            raise Untraceable(f"{source}: a `custom_linear_solve` that is not read")
+        return solution
+
+    def is_maximum(self, number: int) -> bool:
+        """Whether a value is a maximum, which stable forms subtract and add again."""
+        for _ in range(8):
+            equation = self.writers.get(number)
+            if equation is None:
+                return False
+            if equation.primitive in ("max", "reduce_max", "cummax"):
+                return True
+            if (
+                equation.primitive not in STRUCTURAL
+                and equation.primitive != "select_n"
+            ):
+                return False
+            number = equation.inputs[-1 if equation.primitive == "select_n" else 0]
+        return False
+
+    def cond(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
+        """Inline the branch of a known index; else select among all of them."""
+        branches = eqn.params["branches"]
+        which, operands = inputs[0], inputs[1:]
+        if which in self.constants:
+            taken = int(np.clip(int(self.constants[which]), 0, len(branches) - 1))
+            return self.inline(branches[taken], operands, source)
+        results = [self.inline(branch, operands, source) for branch in branches]
+        which = self.bool_behind.get(which, which)
+        return [
+            self.make(
+                "select_n",
+                (which, *cases),
+                variable.aval,
+                source,
+            )
+            for variable, *cases in zip(eqn.outvars, *results, strict=True)
+        ]
+
+    def scan(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
+        """Unroll a scan; one that is too long stays whole, with its body flat."""
+        params = eqn.params
+        length, (num_consts, num_carry) = params["length"], scan_counts(params)
+        body = params["jaxpr"]
+        cost = length * (_num_equations(body) + 2 * len(inputs))
+        if cost > _MAX_EQUATIONS // 4:
+            return self.long_scan(eqn, inputs, source)
+        consts = inputs[:num_consts]
+        carry = list(inputs[num_consts : num_consts + num_carry])
+        xs = inputs[num_consts + num_carry :]
+        rows: list[list[int]] = [[] for _ in eqn.outvars[num_carry:]]
+        order = range(length)
+        for step in reversed(order) if params["reverse"] else order:
+            elements = [self.row(x, step, source) for x in xs]
+            results = self.inline(body, [*consts, *carry, *elements], source)
+            carry = results[:num_carry]
+            for row, value in zip(rows, results[num_carry:], strict=True):
+                row.append(value)
+        stacked = [
+            self.make(
+                "stack",
+                tuple(reversed(row) if params["reverse"] else row),
+                variable.aval,
+                source,
+                axis=0,
+            )
+            if row
+            else self.constant(np.zeros(variable.aval.shape, variable.aval.dtype))
+            for row, variable in zip(rows, eqn.outvars[num_carry:], strict=True)
+        ]
+        return [*carry, *stacked]
+
+    def row(self, number: int, step: int, source: Source) -> int:
+        """Write `x[step]`, computed at once where x is an exact constant."""
+        if number in self.constants:
+            return self.constant(self.constants[number][step])
+        key = ("row", number, step)
+        if key not in self.known:
+            shape, dtype = self.shapes[number], self.dtypes[number]
+            aval = jax.ShapeDtypeStruct(shape[1:], dtype)
+            self.known[key] = (self.make("row", (number,), aval, source, row=step),)
+        return self.known[key][0]
+
+    def long_scan(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
+        body = _Flattener()
+        body_inputs = [
+            body.new_value(v.aval) for v in _open(eqn.params["jaxpr"])[0].invars
+        ]
+        outputs = body.inline(eqn.params["jaxpr"], body_inputs, source)
+        self.assumptions.update(body.assumptions)
+        self.rules_of_ad.update(body.rules_of_ad)
+        numbers = [self.new_value(variable.aval) for variable in eqn.outvars]
+        params = {
+            "body": body.program(body_inputs, [], outputs),
+            **{key: eqn.params[key] for key in ("length", "reverse")},
+            **dict(
+                zip(("num_consts", "num_carry"), scan_counts(eqn.params), strict=True)
+            ),
+        }
+        self.append(Equation("scan", params, inputs, tuple(numbers), source, None))
+        return numbers
+
+    def loop(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
+        """Run a while loop whose condition can be computed; others stay unread."""
+        params = eqn.params
+        split = params["cond_nconsts"]
+        cond_consts = inputs[:split]
+        body_consts = inputs[split : split + params["body_nconsts"]]
+        start = list(inputs[split + params["body_nconsts"] :])
+        carry, before = start, len(self.equations)
+        bodies = params["cond_jaxpr"], params["body_jaxpr"]
+        cost = max(sum(map(_num_equations, bodies)), 1)
+        for _ in range(1 + _MAX_EQUATIONS // 8 // cost):
+            (going,) = self.inline(params["cond_jaxpr"], [*cond_consts, *carry], source)
+            if going not in self.constants:
+                del self.equations[before:]
+                self.known.clear()
+                numbers = [self.new_value(variable.aval) for variable in eqn.outvars]
+                self.append(Equation("while", {}, inputs, tuple(numbers), source, None))
+                return numbers
+            if not bool(self.constants[going]):
+                return carry
+            carry = self.inline(params["body_jaxpr"], [*body_consts, *carry], source)
+        raise Untraceable(f"{source}: a `while` of more rounds than can be unrolled")
+
+
+_LIBRARIES = tuple(
+    os.path.dirname(str(module.__file__)).replace("\\", "/") + "/"
+    for module in (jax, jaxlib)
+)
+_HERE = os.path.dirname(__file__).replace("\\", "/") + "/"
+"""Frames under these folders are not the user's."""
+
+
+def _refused(name: str, eqn: Any) -> str | None:
+    """Return another name for a primitive whose own program no rule reads.
+
+    A scatter runs a program on what meets in one place. The rules of its five kinds
+    know what that is; it is checked, as a primitive can be bound with any.
+    """
+    if not any(True for _ in _bodies(eqn.params)):
+        return None
+    body = eqn.params.get("update_jaxpr")
+    if body is not None and not eqn.params.get("update_consts"):
+        jaxpr, _ = _open(body)
+        old, new = jaxpr.invars
+        if name == "scatter" and not jaxpr.eqns and jaxpr.outvars[0] is new:
+            return None
+        if len(jaxpr.eqns) == 1:
+            (inner,) = jaxpr.eqns
+            is_known = primitive_name(inner.primitive) in _COMBINERS.get(name, ())
+            if (
+                is_known
+                and inner.invars == [old, new]
+                and (inner.outvars == jaxpr.outvars)
+            ):
+                return None
+    return f"{name} (of a program of its own)"
+
+
+def _open(closed: Any) -> tuple[Any, Sequence[Any]]:
+    """Return the jaxpr and its constants, closed or not."""
+    if hasattr(closed, "jaxpr"):
+        return closed.jaxpr, closed.consts
+    return closed, ()
+
+
+def _num_equations(closed: Any) -> int:
+    """Count equations, those of bodies included, loops multiplied out."""
+    total = 0
+    for eqn in _open(closed)[0].eqns:
+        inner = sum(_num_equations(body) for body in _bodies(eqn.params))
+        total += 1 + inner * eqn.params.get("length", 1)
+    return total
+
+
+def _bodies(params: Mapping[str, Any]) -> Iterator[Any]:
+    for value in params.values():
+        entries = value if isinstance(value, (tuple, list)) else (value,)
+        yield from (e for e in entries if hasattr(e, "eqns") or hasattr(e, "jaxpr"))
+
+
+def _hashable(params: Mapping[str, Any]) -> Any:
+    """Return a key of the parameters, or None where they have none."""
+    try:
+        key = tuple(sorted((name, _typed(value)) for name, value in params.items()))
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _typed(value: Any) -> str:
+    """Tell 1, 1.0 and True apart; reprs are total, comparisons are not."""
+    if (
+        hasattr(value, "eqns")
+        or hasattr(value, "jaxpr")
+        or isinstance(value, np.ndarray)
+    ):
+        raise TypeError
+    return f"{type(value).__name__}:{value!r}"
+
+
+def _live(equations: list[Equation], outputs: Sequence[int]) -> list[Equation]:
+    """Keep the equations that the outputs need."""
+    needed = set(outputs)
+    kept = []
+    for equation in reversed(equations):
+        if not needed.isdisjoint(equation.outputs):
+            needed.update(equation.inputs)
+            kept.append(equation)
+    return kept[::-1]
+
+
+def _is_of_jax(body: Any) -> bool:
+    """Whether a function with a derivative rule of its own is one of jax's."""
+    debug = getattr(_open(body)[0], "debug_info", None)
+    place = str(getattr(debug, "func_src_info", ""))
+    return any(library in place.replace("\\", "/") for library in _LIBRARIES)
+
+
+def _source(eqn: Any, outer: Source) -> Source:
+    """Return the innermost line outside jax that the equation stems from."""
+    traceback = getattr(eqn.source_info, "traceback", None)
+    for frame in getattr(traceback, "frames", None) or ():
+        path = frame.file_name.replace("\\", "/")
+        if path.startswith(_LIBRARIES):
+            continue
+        if path.startswith(_HERE):
+            break
+        return Source(path.rsplit("/", 1)[-1], frame.line_num, frame.function_name)
+    return outer

@@ -1,0 +1,214 @@
+"""Identities of real functions that a rule for one primitive cannot see.
+
+Each looks one or two equations back:
+
+- 1 - sigmoid(z) = sigmoid(-z), and 1 - 1/(1 + E) = E / (1 + E);
+- z log z is convex, x log(x / y) jointly convex, for affine arguments;
+- sigmoid(u) - sigmoid(v) = sigmoid(u) sigmoid(-v) (1 - exp(v - u)), so that its
+  logarithm, an ordinal likelihood, is concave for affine u > v.
+
+Example:
+  >>> import jax, jax.numpy as jnp
+  >>> from phihat.convexity import prove_convexity
+  >>> loss_fn = lambda z: -jnp.log(1.0 - jax.nn.sigmoid(z))
+  >>> prove_convexity(loss_fn, 0.0).verdict.name
+  'PROVED_CONVEX'
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from phihat.convexity.primitives.facts.arithmetic import negative, subtract
+from phihat.convexity.primitives.facts.arrays import Array, elementwise
+from phihat.convexity.primitives.facts.call import Call, Undecided
+from phihat.convexity.primitives.facts.facts import Facts, closed, meet
+from phihat.convexity.primitives.facts.functions import (
+    logistic,
+    relative_entropy,
+    z_log_z,
+)
+from phihat.convexity.primitives.facts.powers import divide
+from phihat.convexity.program.form import Equation
+
+__all__ = ["identity"]
+
+
+def identity(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
+) -> tuple[list[Array], str] | None:
+    """Return the output by an identity that applies, and its name; else None."""
+    for name, find in _IDENTITIES.get(equation.primitive, ()):
+        mark = len(call.constraints)
+        try:
+            array = find(interpreter, equation, inputs, call)
+        except Undecided:  # its premise fails; the rule may still hold
+            array = None
+        if array is not None:
+            return [array], name
+        del call.constraints[mark:]
+    return None
+
+
+def _producer(interpreter: Any, number: int, *primitives: str) -> Equation | None:
+    equation = interpreter.producers.get(number)
+    return equation if equation and equation.primitive in primitives else None
+
+
+def _is_one(array: Array) -> bool:
+    return all(f.is_point and f.low == 1.0 and f.constant for f in array.classes)
+
+
+def _met(
+    call: Call,
+    inputs: Sequence[Array],
+    other: Array,
+    shape: tuple[int, ...],
+) -> Array:
+    """Return what both the rule and the identity know of a difference."""
+    plain = elementwise(lambda x, y: subtract(call, x, y), inputs, shape)
+    return elementwise(meet, [plain, other], shape)
+
+
+def _complement(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
+) -> Array | None:
+    """1 - sigmoid(z) = sigmoid(-z)."""
+    source = _producer(interpreter, equation.inputs[1], "logistic")
+    shape = interpreter.shape(equation)
+    if source is None or not _is_one(inputs[0]) or inputs[1].shape != shape:
+        return None
+    z = interpreter.values[source.inputs[0]]
+    other = elementwise(lambda f: logistic(call, negative(call, f)), [z], shape)
+    return _met(call, inputs, other, shape)
+
+
+def _complement_of_ratio(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
+) -> Array | None:
+    """1 - 1 / (1 + E) = E / (1 + E) for E > 0."""
+    ratio = _producer(interpreter, equation.inputs[1], "div")
+    shape = interpreter.shape(equation)
+    if ratio is None or not _is_one(inputs[0]) or inputs[1].shape != shape:
+        return None
+    values = interpreter.values
+    below = _producer(interpreter, ratio.inputs[1], "add")
+    if below is None or not _is_one(values[ratio.inputs[0]]):
+        return None
+    for one, rest in (below.inputs, below.inputs[::-1]):
+        e = values[rest]
+        if not _is_one(values[one]) or e.shape != shape or e.is_constant:
+            continue
+        if all(f.positive for f in e.classes):
+            sides = [e, values[ratio.inputs[1]]]
+            other = elementwise(lambda x, y: divide(call, x, y), sides, shape)
+            return _met(call, inputs, other, shape)
+    return None
+
+
+def _entropy(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
+) -> Array | None:
+    """Z log z and x log(x / y), by `z_log_z` and `relative_entropy`."""
+    shape, values = interpreter.shape(equation), interpreter.values
+    if any(array.shape != shape or array.is_constant for array in inputs):
+        return None
+    for x, logged in (equation.inputs, equation.inputs[::-1]):
+        if not all(f.affine for f in values[x].classes):
+            continue
+        source = _producer(interpreter, logged, "log")
+        if source is not None and source.inputs[0] == x:
+            return elementwise(lambda f: z_log_z(call, f), [values[x]], shape)
+        y = _divisor(interpreter, logged, x)
+        if y is None or values[y].shape != shape:
+            continue
+        if all(f.affine for f in values[y].classes):
+            sides = [values[x], values[y]]
+            return elementwise(lambda f, g: relative_entropy(call, f, g), sides, shape)
+    return None
+
+
+def _divisor(interpreter: Any, logged: int, x: int) -> int | None:
+    """Return y where `logged` is log(x / y) or log(x) - log(y)."""
+    source = _producer(interpreter, logged, "log", "sub")
+    if source is None:
+        return None
+    if source.primitive == "log":
+        ratio = _producer(interpreter, source.inputs[0], "div")
+        return ratio.inputs[1] if ratio and ratio.inputs[0] == x else None
+    logs = [_producer(interpreter, number, "log") for number in source.inputs]
+    if logs[0] is None or logs[1] is None or logs[0].inputs[0] != x:
+        return None
+    return logs[1].inputs[0]
+
+
+def _relative_entropy(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
+) -> Array | None:
+    """xlogy(x, x) - xlogy(x, y) is x log(x / y)."""
+    sides = [_producer(interpreter, n, "xlogy") for n in equation.inputs]
+    if sides[0] is None or sides[1] is None:
+        return None
+    (x, again), (same, y) = sides[0].inputs, sides[1].inputs
+    shape, values = interpreter.shape(equation), interpreter.values
+    if not x == again == same or inputs[0].shape != shape:
+        return None
+    if not all(f.affine for n in (x, y) for f in values[n].classes):
+        return None
+    return elementwise(
+        lambda f, g: relative_entropy(call, f, g), [values[x], values[y]], shape
+    )
+
+
+def _same_entropy(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
+) -> Array | None:
+    """xlogy(z, z) is z log z, continued by 0."""
+    affine = all(f.affine and not f.constant for f in inputs[0].classes)
+    if equation.inputs[0] != equation.inputs[1] or not affine:
+        return None
+    shape = interpreter.shape(equation)
+    return elementwise(lambda f: z_log_z(call, f), [inputs[0]], shape)
+
+
+def _ordinal(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
+) -> Array | None:
+    """log(sigmoid(u) - sigmoid(v)) is concave where u > v, for affine u and v.
+
+    It is log sigmoid(u) + log sigmoid(-v) + log(1 - exp(v - u)), and log(1 - exp(d)) is
+    concave for d < 0: its second derivative is -exp(d) / (1 - exp(d))^2.
+    """
+    values = interpreter.values
+    difference = _producer(interpreter, equation.inputs[0], "sub")
+    if difference is None:
+        return None
+    sides = [_producer(interpreter, n, "logistic") for n in difference.inputs]
+    shape = interpreter.shape(equation)
+    if sides[0] is None or sides[1] is None:
+        return None
+    arguments = [values[side.inputs[0]] for side in sides if side is not None]
+    if not all(f.affine for array in arguments for f in array.classes):
+        return None
+
+    def function(gap: Facts, u: Facts, v: Facts) -> Facts:
+        if not gap.positive:
+            call.constraints.append("the argument of a logarithm is > 0")
+        total = gap.positive and u.total and v.total
+        return closed(Facts(high=0.0, concave=True, negative=True, total=total))
+
+    return elementwise(function, [inputs[0], *arguments], shape)
+
+
+Identity = Callable[[Any, Equation, Sequence[Array], Call], Array | None]
+
+_IDENTITIES: dict[str, tuple[tuple[str, Identity], ...]] = {
+    "log": (("ordinal likelihood", _ordinal),),
+    "mul": (("entropy", _entropy),),
+    "sub": (
+        ("relative entropy", _relative_entropy),
+        ("1 - sigmoid", _complement),
+        ("1 - 1 / (1 + E)", _complement_of_ratio),
+    ),
+    "xlogy": (("entropy", _same_entropy),),
+}
+"""The identities to try at each primitive, with the name that certificates give."""

@@ -1,0 +1,413 @@
+"""The prover: an abstract interpretation of the flat program, equation by equation.
+
+Every value gets an `Array` of facts. An equation on constants is computed in
+intervals; one that moves elements moves their facts; any other has a rule: element by
+element in `rules.py`, on whole arrays in `reductions.py`. Where a rule loses the
+curvature, the rescues may find it again. An unknown primitive ends the proof, by name.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> from phihat.convexity.program.problem import pose
+  >>> problem = pose("doc", lambda w: jnp.log(jnp.sum(jnp.exp(w))), jnp.zeros(3))
+  >>> print(prove(problem).facts)
+  convex
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from phihat.convexity.numbers import dtypes
+from phihat.convexity.numbers.extended import from_constant
+from phihat.convexity.primitives.evaluation import Undefined, Unreadable, computed
+from phihat.convexity.primitives.facts.arrays import Array, elementwise, same_elements
+from phihat.convexity.primitives.facts.call import Call, Rule, Undecided
+from phihat.convexity.primitives.facts.data_movement import moved
+from phihat.convexity.primitives.facts.facts import TOP, Facts, closed, join
+from phihat.convexity.primitives.facts.powers import square
+from phihat.convexity.primitives.registry import record
+from phihat.convexity.program.form import Equation, Program
+from phihat.convexity.program.problem import Problem
+from phihat.convexity.program.structure import STRUCTURAL, Unknown
+from phihat.convexity.prover import cancellation as shifts
+from phihat.convexity.prover import whole_expressions as rescues
+from phihat.convexity.prover.identities import identity
+from phihat.convexity.report import Blame, Line
+
+__all__ = ["Interpreter", "Proof", "prove"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What the prover found.
+
+    Attributes:
+      facts: what is known of the loss.
+      lines: one line for each equation, in order.
+      constraints: conditions on the domain that the loss implies.
+      assumptions: what rules took for granted.
+      blame: where curvature was lost; empty where the loss has one.
+      stopped: the sentence that ended the proof early, or None.
+      convex_summands: the values, proved convex, that the loss adds up, where the loss
+        as a whole is not proved; nothing else reads them.
+    """
+
+    facts: Facts
+    lines: tuple[Line, ...]
+    constraints: tuple[str, ...]
+    assumptions: tuple[str, ...]
+    blame: tuple[Blame, ...]
+    stopped: Blame | None = None
+    convex_summands: frozenset[int] = frozenset()
+
+
+def prove(problem: Problem) -> Proof:
+    """Interpret the problem's program over its domain and data."""
+    interpreter = Interpreter(problem.program)
+    inputs = [*problem.domain, *problem.data]
+    numbers = [*problem.program.params, *problem.program.data]
+    varied = [*problem.varied, *([False] * len(problem.data))]
+    for number, interval, varies in zip(numbers, inputs, varied, strict=True):
+        if interval is None:
+            array = Array.of(TOP.replace(constant=True), problem.program.shapes[number])
+        else:
+            array = _variable(interval) if varies else Array.known(interval)
+        interpreter.values[number] = array
+    stopped = None
+    try:
+        interpreter.run()
+        facts = interpreter.values[problem.program.output].facts
+    except Undecided as error:
+        facts = TOP
+        stopped = interpreter.blame_of_stop(error)
+    blame, summands = ((stopped,) if stopped else ()), frozenset()
+    if not facts.curved and stopped is None:
+        blame = interpreter.blame(problem.program.output)
+        if not interpreter.constraints:
+            summands = interpreter.rescuer.convex_summands(problem.program.output)
+    return Proof(
+        facts,
+        tuple(interpreter.lines),
+        tuple(dict.fromkeys(interpreter.constraints)),
+        tuple(dict.fromkeys(interpreter.assumptions)),
+        blame,
+        stopped,
+        summands,
+    )
+
+
+def _variable(interval: Any) -> Array:
+    """Return the facts of params: affine, with their range."""
+    known = Array.known(interval)
+    return Array(
+        interval.shape,
+        tuple(
+            closed(Facts(f.low, f.high, convex=True, concave=True))
+            for f in known.classes
+        ),
+        known.places,
+    )
+
+
+class Interpreter:
+    """Carries the facts of all values of one program.
+
+    Attributes:
+      program: the program.
+      values: the array of each value known so far.
+      producers: the equation of each value known so far.
+      lines: the certificate so far.
+      constraints: conditions on the domain so far.
+      assumptions: what was taken for granted so far.
+    """
+
+    def __init__(self, program: Program, outer: "Interpreter | None" = None) -> None:
+        """Start with the literals of the program; a body shares the outer's lists."""
+        self.program = program
+        self.values: dict[int, Array] = {}
+        self.producers: dict[int, Equation] = {}
+        self.lines: list[Line] = [] if outer is None else outer.lines
+        self.constraints: list[str] = [] if outer is None else outer.constraints
+        self.assumptions: list[str] = [] if outer is None else outer.assumptions
+        self.rescuer = rescues.Rescuer(self)
+        self.current: Equation | None = None
+        self.reserved: dict[int, np.ndarray] = {}
+        for number, value in program.constants.items():
+            self.values[number] = _literal(value)
+
+    def run(self) -> None:
+        """Interpret all equations, in order."""
+        for position, equation in enumerate(self.program.equations):
+            self.current = equation
+            inputs = [self.value(number) for number in equation.inputs]
+            outputs, how = self.apply(equation, inputs)
+            outputs, how = self.rescuer.rescue(equation, outputs, how)
+            for number, output in zip(equation.outputs, outputs, strict=True):
+                output.number_as(self.reserved.get(number))
+                self.values[number] = output
+                self.producers[number] = equation
+            self.lines.append(
+                Line(
+                    position,
+                    equation.primitive,
+                    str(equation.source),
+                    how,
+                    tuple(map(str, inputs)),
+                    tuple(map(str, outputs)),
+                )
+            )
+
+    def value(self, number: int) -> Array:
+        """Return what is known of a value; of a constant random key, nothing."""
+        if number not in self.values:
+            unknown = TOP.replace(constant=True)
+            self.values[number] = Array.of(unknown, self.program.shapes[number])
+        return self.values[number]
+
+    def apply(
+        self, equation: Equation, inputs: Sequence[Array]
+    ) -> tuple[list[Array], str]:
+        """Return the arrays of an equation's outputs, and the rule that gave them."""
+        constants = self.computed(equation, inputs)
+        if constants is not None:
+            return constants, "constant"
+        plain, how = self.plain(equation, inputs)
+        plain = list(map(_wrapped, plain, equation.dtypes))
+        if all(array.is_constant for array in inputs):
+            plain = [
+                array if array.is_constant else array.with_classes(_constant)
+                for array in plain
+            ]
+        return [shifts.follow(self, equation, inputs, plain[0]), *plain[1:]], how
+
+    def computed(
+        self, equation: Equation, inputs: Sequence[Array]
+    ) -> list[Array] | None:
+        """Compute an equation on constants in intervals; None where that fails."""
+        intervals = [a.interval for a in inputs if a.interval is not None]
+        if len(intervals) < len(inputs):
+            return None
+        try:
+            return [Array.known(value) for value in computed(equation, intervals)]
+        except (Undefined, Unreadable, Unknown):
+            return None
+
+    def plain(
+        self, equation: Equation, inputs: Sequence[Array]
+    ) -> tuple[list[Array], str]:
+        """Apply the rule of the primitive, without a second view."""
+        name = equation.primitive
+        if name in _OTHER_ON_INTEGERS and dtypes.is_integer(equation.dtype):
+            raise Undecided(f"no rule for the primitive `{name}` on integers")
+        rules = record(name)
+        if rules.facts_of_arrays is not None:
+            return rules.facts_of_arrays(self, equation, inputs), name
+        if name in STRUCTURAL:
+            shapes = [self.program.shapes[number] for number in equation.outputs]
+            return moved(equation, inputs, shapes), "moved"
+        if rules.facts is not None:
+            return self.element_by_element(equation, inputs, rules.facts)
+        raise Undecided(f"no rule for the primitive `{name}`")
+
+    def call(self, equation: Equation) -> Call:
+        """Return what the rules may ask for, with the constraints shared."""
+        params = equation.params
+        if equation.primitive == "convert_element_type":
+            kind = np.dtype(self.program.dtypes[equation.inputs[0]]).kind
+            params = {**params, "from_integers": kind in "iub"}
+        return Call(params, self.constraints)
+
+    def shape(self, equation: Equation, output: int = 0) -> tuple[int, ...]:
+        """Return the shape of an output."""
+        return self.program.shapes[equation.outputs[output]]
+
+    def element_by_element(
+        self, equation: Equation, inputs: Sequence[Array], rule: Rule
+    ) -> tuple[list[Array], str]:
+        """Apply a rule of single elements; tell equal operands from unequal ones."""
+        name, shape, call = (
+            equation.primitive,
+            self.shape(equation),
+            self.call(equation),
+        )
+        special = identity(self, equation, inputs, call)
+        if special is not None:
+            return special
+        if name in ("mul", "eq", "ne", "lt", "le", "gt", "ge", "sub", "max", "min"):
+            same = same_elements(inputs[0], inputs[1], shape)
+            if same is not None:
+                return [_on_same(name, rule, call, inputs, shape, same)], f"{name} same"
+        result = elementwise(lambda *facts: rule(call, *facts), inputs, shape)
+        for array in inputs:  # max(-inf, z) is z itself, elements and all
+            if name in ("max", "min") and _is_passed_on(name, array, inputs, result):
+                return [array], name
+        if name in ("max", "min") and not result.is_constant:
+            result.is_anchor = True
+        return [result], name
+
+    def numbers_of_maximum(self, number: int) -> np.ndarray | None:
+        """Return the numbers of `max(z, 0)`, z being a value, if the program has it.
+
+        It may come later; then its elements get the numbers that are given out now.
+        """
+        for equation in self.program.equations:
+            if equation.primitive != "max" or number not in equation.inputs:
+                continue
+            (other,) = [n for n in equation.inputs if n != number] or [number]
+            output = equation.outputs[0]
+            shape = self.program.shapes[output]
+            if not _is_zero(self.values.get(other)) or (
+                shape != self.program.shapes[number]
+            ):
+                continue
+            if output in self.values:
+                return self.values[output].numbers
+            if output not in self.reserved:
+                self.reserved[output] = Array.of(TOP, shape).numbers
+            return self.reserved[output]
+        return None
+
+    # ------------------------------------------------------------------- blame
+    def blame_of_stop(self, error: Undecided) -> Blame:
+        """Name the equation that ended the proof."""
+        equation = self.current
+        if equation is None:
+            return Blame("(unknown line)", "", str(error))
+        return Blame(str(equation.source), equation.primitive, str(error))
+
+    def blame(self, number: int, limit: int = 3) -> tuple[Blame, ...]:
+        """Walk back from a value without curvature to where it was lost first."""
+        found: dict[Blame, None] = {}
+        seen: set[int] = set()
+        stack = [number]
+        while stack and len(found) < limit:
+            current = stack.pop()
+            equation = self.producers.get(current)
+            if current in seen or equation is None:
+                continue
+            seen.add(current)
+            worse = [
+                n
+                for n in equation.inputs
+                if not self.values[n].is_constant
+                and not all(f.curved for f in self.values[n].classes)
+                and n in self.producers
+            ]
+            if worse:
+                stack.extend(worse)
+            else:
+                found[self._reason(equation)] = None
+        return tuple(found)
+
+    def _reason(self, equation: Equation) -> Blame:
+        moving = [
+            _words(self.values[n].facts)
+            for n in equation.inputs
+            if not self.values[n].is_constant
+        ]
+        name = equation.primitive
+        what = " and of ".join(moving)
+        return Blame(str(equation.source), name, record(name).lost.format(what=what))
+
+
+def _words(facts: Facts) -> str:
+    kind = (
+        "an affine"
+        if facts.affine
+        else "a convex"
+        if facts.convex
+        else "a concave"
+        if facts.concave
+        else "an uncurved"
+    )
+    return f"{kind} value"
+
+
+def _literal(value: np.ndarray) -> Array:
+    """Return the array of a constant of the program."""
+    if not dtypes.is_readable(value.dtype):
+        return Array.of(TOP.replace(constant=True), value.shape)
+    return Array.known(from_constant(value))
+
+
+def _constant(facts: Facts) -> Facts:
+    """Note that what is computed from constants is one."""
+    known = facts.replace(constant=True)
+    return closed(known) if facts.total else known
+
+
+def _is_zero(array: Array | None) -> bool:
+    return array is not None and all(
+        f.constant and f.is_point and f.low == 0.0 for f in array.classes
+    )
+
+
+_OTHER_ON_INTEGERS = {"and", "div", "not", "or", "reduce_and", "reduce_or", "xor"}
+"""On integers these work bit by bit, and division truncates."""
+
+
+def _wrapped(array: Array, dtype: Any) -> Array:
+    """Widen the range of integers that may overflow: they come out anywhere."""
+    if not (dtypes.is_integer(dtype) or dtypes.is_boolean(dtype)):
+        return array
+    low, high = dtypes.ends(dtype)
+
+    def function(x: Facts) -> Facts:
+        if dtypes.fits(x.low, x.high, dtype):
+            return x
+        return Facts(low, high, total=x.total, constant=x.constant)
+
+    if all(function(facts) is facts for facts in array.classes):
+        return array
+    return array.with_classes(function)
+
+
+def _is_passed_on(
+    name: str, array: Array, inputs: Sequence[Array], result: Array
+) -> bool:
+    """Whether a max with the literal -inf, or a min with inf, is the other operand."""
+    neutral = -np.inf if name == "max" else np.inf
+    return (
+        array.shape == result.shape
+        and not array.is_constant
+        and all(
+            other is array
+            or all(f.is_infinite and f.low == neutral for f in other.classes)
+            for other in inputs
+        )
+    )
+
+
+def _on_same(
+    name: str,
+    rule: Any,
+    call: Call,
+    inputs: Sequence[Array],
+    shape: tuple[int, ...],
+    same: np.ndarray,
+) -> Array:
+    """Apply a rule of two operands that are one value where `same` says so.
+
+    z z = z^2, z - z = 0, z = z, max(z, z) = z: where z is a number.
+    """
+
+    def function(x: Facts, y: Facts, is_same: bool) -> Facts:
+        if not is_same:
+            return rule(call, x, y)
+        if name == "mul":
+            return square(call, x)
+        if name in ("max", "min"):
+            return x
+        if not x.total:
+            return rule(call, x, y)
+        one_or_zero = name in ("eq", "le", "ge")
+        return closed(Facts(float(one_or_zero), float(one_or_zero), constant=True))
+
+    return elementwise(function, inputs, shape, same)
+
+
+def joined(x: Array, y: Array) -> Array:
+    """Return what holds of both arrays, element by element."""
+    return elementwise(join, [x, y], x.shape)

@@ -1,0 +1,407 @@
+"""Rescues: find again, on a whole expression, the curvature that single rules lose.
+
+After each equation whose output has neither curvature, three ways are tried:
+
+- the output, as a polynomial of the params, by `polynomials.py`;
+- the output, as a piecewise polynomial of one affine (or convex) value, by
+  `piecewise.py`, and as a smooth function of one, by `tails.py`;
+- a sum: its polynomial summands are added up exactly, the others by their facts.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> from phihat.convexity import prove_convexity
+  >>> huber = lambda u: jnp.where(jnp.abs(u) <= 1.0, 0.5 * u**2, jnp.abs(u) - 0.5)
+  >>> prove_convexity(huber, 0.0).verdict.name
+  'PROVED_CONVEX'
+"""
+
+import collections
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from phihat.convexity.numbers import dtypes, piecewise
+from phihat.convexity.numbers.piecewise import Piecewise, Shape, Unsupported
+from phihat.convexity.primitives.facts.arithmetic import weighted_sum
+from phihat.convexity.primitives.facts.arrays import Array, meet_arrays
+from phihat.convexity.primitives.facts.facts import Facts, closed
+from phihat.convexity.primitives.registry import record
+from phihat.convexity.program.form import Equation
+from phihat.convexity.prover import polynomials
+from phihat.convexity.prover import univariate as tails
+
+__all__ = ["Rescuer"]
+
+_MAX_ELEMENTS = 64
+"""Larger outputs are not written as polynomials."""
+
+_MAX_DISTINCT = 256
+"""More distinct sets of constants than this are not told apart."""
+
+_MAX_DEPTH = 64
+"""An expression of one value is followed back over as many equations."""
+
+
+class Rescuer:
+    """Tries the rescues in turn, and remembers what it has expanded."""
+
+    def __init__(self, interpreter: Any) -> None:
+        """Belong to an interpreter, whose values and producers are read."""
+        self.interpreter = interpreter
+        self.expander = polynomials.Expander(interpreter)
+
+    def rescue(
+        self,
+        equation: Equation,
+        outputs: list[Array],
+        how: str,
+    ) -> tuple[list[Array], str]:
+        """Return the outputs, better known where a rescue helps, and by which way."""
+        output = outputs[0]
+        lost = any(not f.curved and not f.is_infinite for f in output.classes)
+        if len(outputs) > 1 or not lost or output.is_constant or output.size == 0:
+            return outputs, how
+        if not dtypes.is_float(equation.dtype) or equation.primitive in _LOGICAL:
+            return outputs, how
+        number = equation.outputs[0]
+        self.interpreter.values[number] = output
+        self.interpreter.producers[number] = equation
+        for name, attempt in (
+            ("polynomial", self._polynomial),
+            ("piecewise", self._of_one_value),
+            ("sum", self._sum),
+        ):
+            found = attempt(number, output)
+            if found is not None:
+                better = meet_arrays(output, found)
+                if all(f.curved for f in better.classes):
+                    return [better], f"{how}; {name}"
+        return outputs, how
+
+    # ---------------------------------------------------------------- polynomials
+    def _polynomial(self, number: int, output: Array) -> Array | None:
+        equation = self.interpreter.producers[number]
+        if (
+            output.size > _MAX_ELEMENTS
+            or equation.primitive not in polynomials.EXPANDED
+        ):
+            return None
+        expanded = self.expander.expand(number)
+        if expanded is None:
+            return None
+        classes: dict[Facts, int] = {}
+        places = [
+            classes.setdefault(_facts_of_polynomial(entry), len(classes))
+            for entry in expanded.reshape(-1)
+        ]
+        return Array(
+            output.shape,
+            tuple(classes),
+            np.array(places, np.intp).reshape(output.shape),
+        ).pruned()
+
+    # ------------------------------------------------------------------------ sums
+    def _sum(self, number: int, output: Array) -> Array | None:
+        """Group the summands of a scalar: polynomials exactly, the rest by facts."""
+        if output.shape != ():
+            return None
+        terms = list(self._summands(number, Fraction(1)))
+        if len(terms) < 3:
+            return None
+        total: polynomials.Polynomial = {}
+        rest: list[tuple[Facts, int]] = []
+        for coefficient, term in terms:
+            expanded = self.expander.expand(term)
+            if expanded is not None:
+                entry = polynomials.scaled(coefficient, expanded.reshape(-1)[0])
+                total = polynomials.add(total, entry)
+                continue
+            facts = self.interpreter.values[term].facts
+            rest.append((_scaled_facts(coefficient, facts), 1))
+        known = weighted_sum([(_facts_of_polynomial(total), 1), *rest])
+        return Array.of(known) if known.curved else None
+
+    def _summands(
+        self, number: int, coefficient: Fraction, *, whole: bool = False
+    ) -> Iterator[tuple[Fraction, int]]:
+        """Follow scalar sums, differences and multiples back to what they add up.
+
+        `whole` stops at what is proved convex, unless its summands are so each.
+        """
+        parts = list(self._parts(number, coefficient, whole))
+        values = self.interpreter.values
+        stands = whole and coefficient > 0 and values[number].facts.convex
+        if stands and not all(c > 0 and values[n].facts.convex for c, n in parts):
+            parts = [(coefficient, number)]
+        yield from parts
+
+    def _parts(
+        self, number: int, coefficient: Fraction, whole: bool
+    ) -> Iterator[tuple[Fraction, int]]:
+        equation = self.interpreter.producers.get(number)
+        values = self.interpreter.values
+        name = equation.primitive if equation else ""
+        if equation is None or any(values[n].shape != () for n in equation.inputs):
+            yield coefficient, number
+        elif name in ("add", "add_any", "sub"):
+            one, other = equation.inputs
+            yield from self._summands(one, coefficient, whole=whole)
+            sign = -1 if name == "sub" else 1
+            yield from self._summands(other, sign * coefficient, whole=whole)
+        elif name == "neg":
+            yield from self._summands(equation.inputs[0], -coefficient, whole=whole)
+        elif name in ("mul", "div"):
+            yield from self._multiple(equation, number, coefficient, whole)
+        else:
+            yield coefficient, number
+
+    def convex_summands(self, number: int) -> frozenset[int]:
+        """Return the values, proved convex, that a sum adds with a coefficient > 0.
+
+        Each is read by nothing else, nor is any sum on the way to it. Only those with a
+        kink on their way: to enclose the curvature of smooth ones says more.
+        """
+        read = collections.Counter(
+            n
+            for equation in self.interpreter.program.equations
+            for n in equation.inputs
+        )
+        terms = list(self._summands(number, Fraction(1), whole=True))
+        entered = collections.Counter(n for _, n in terms)
+        found = set()
+        for coefficient, n in terms:
+            facts = self.interpreter.values[n].facts
+            alone = read[n] == entered[n] == 1 and self._is_read_once(number, n, read)
+            proved = coefficient > 0 and facts.convex and facts.total
+            if alone and proved and self._has_kink(n):
+                found.add(n)
+        return frozenset(found)
+
+    def _has_kink(self, number: int) -> bool:
+        """Whether an equation with a kink lies between the params and a value."""
+        stack, seen = [number], set()
+        while stack:
+            equation = self.interpreter.producers.get(stack.pop())
+            if equation is None or equation.outputs[0] in seen:
+                continue
+            if equation.primitive in _KINKED:
+                return True
+            seen.add(equation.outputs[0])
+            stack.extend(equation.inputs)
+        return False
+
+    def _is_read_once(self, number: int, target: int, read: Mapping[int, int]) -> bool:
+        """Whether the sums between a value and its summand are read once each."""
+        while target != number:
+            readers = [
+                e for e in self.interpreter.program.equations if target in e.inputs
+            ]
+            if len(readers) != 1 or read[target] != 1:
+                return False
+            target = readers[0].outputs[0]
+        return True
+
+    def _multiple(
+        self, equation: Equation, number: int, coefficient: Fraction, whole: bool
+    ) -> Iterator[tuple[Fraction, int]]:
+        values = self.interpreter.values
+        pairs = [equation.inputs, equation.inputs[::-1]]
+        for x, c in pairs if equation.primitive == "mul" else pairs[:1]:
+            point = values[c].point
+            if point is not None and not values[x].is_constant:
+                factor = Fraction(float(point))
+                if equation.primitive == "div":
+                    factor = 1 / factor
+                yield from self._summands(x, coefficient * factor, whole=whole)
+                return
+        yield coefficient, number
+
+    # ------------------------------------------------------------------- one value
+    def _of_one_value(self, number: int, output: Array) -> Array | None:
+        """Read the output as a function of one value, element by element."""
+        for root, inside in self._roots(number):
+            z = self.interpreter.values[root]
+            if not all(f.curved for f in z.classes):
+                continue
+            found = self._shapes(number, root, inside, output, z)
+            if found is not None and all(f.curved for f in found.classes):
+                return found
+        return None
+
+    def _roots(self, number: int) -> Iterator[tuple[int, list[Equation]]]:
+        """Yield values through which alone the output depends on the params.
+
+        Each with the equations between, in order; nearest first.
+        """
+        interpreter = self.interpreter
+        frontier, inside = {number}, []
+        for _ in range(_MAX_DEPTH):
+            last = max(frontier)  # values are numbered in the order of equations
+            equation = interpreter.producers.get(last)
+            if equation is None or not _is_elementwise(equation):
+                return
+            if dtypes.is_integer(equation.dtype):
+                return  # integers wrap, and casts to them truncate
+            inside.append(equation)
+            frontier.remove(last)
+            frontier |= {
+                n for n in equation.inputs if not interpreter.values[n].is_constant
+            }
+            if len(frontier) == 1:
+                (root,) = frontier
+                shape = interpreter.values[root].shape
+                if _spreads(shape, interpreter.values[number].shape):
+                    yield root, inside[::-1]
+
+    def _shapes(
+        self,
+        number: int,
+        root: int,
+        inside: list[Equation],
+        output: Array,
+        z: Array,
+    ) -> Array | None:
+        """Decide the shape for each distinct set of constants and range of z."""
+        interpreter = self.interpreter
+        leaves = sorted(
+            {
+                n
+                for equation in inside
+                for n in equation.inputs
+                if interpreter.values[n].is_constant
+            }
+        )
+        points = [interpreter.values[n].point for n in leaves]
+        if any(point is None for point in points):
+            return None
+        spread = [np.broadcast_to(p, output.shape).reshape(-1) for p in points]
+        z_places = np.zeros((), np.intp) if z.places is None else z.places
+        spread.append(np.broadcast_to(z_places, output.shape).reshape(-1))
+        if all(_is_one_number(part) for part in spread):
+            rows = np.array([[part[0] for part in spread]], np.float64)
+            which = None
+        else:
+            rows, which = np.unique(
+                np.stack(spread, 1).astype(np.float64), axis=0, return_inverse=True
+            )
+        if len(rows) > _MAX_DISTINCT:
+            return None
+        classes: dict[Facts, int] = {}
+        names = []
+        for row in rows:
+            constants = dict(zip(leaves, row[:-1], strict=True))
+            facts = z.classes[int(row[-1])]
+            shape = _shape(inside, root, number, constants, facts)
+            if shape is None:
+                return None
+            names.append(classes.setdefault(_composed(shape, facts), len(classes)))
+        if which is None or len(classes) == 1:
+            return Array.of(next(iter(classes)), output.shape)
+        places = np.array(names, np.intp)[which.reshape(output.shape)]
+        return Array(output.shape, tuple(classes), places)
+
+
+def _shape(
+    inside: Sequence[Equation],
+    root: int,
+    number: int,
+    constants: dict[int, float],
+    z: Facts,
+) -> Shape | None:
+    """Decide a function of one variable: exactly, or by its second derivative."""
+    try:
+        function = _piecewise(inside, root, number, constants)
+        return piecewise.curvature(function, z.low, z.high)
+    except Unsupported:
+        return tails.shape(inside, root, number, constants, z)
+
+
+def _composed(shape: Shape, z: Facts) -> Facts:
+    """Compose with z, as a rule for one primitive does."""
+    convex = shape.convex and (
+        z.affine or (z.convex and shape.rising) or (z.concave and shape.falling)
+    )
+    concave = shape.concave and (
+        z.affine or (z.concave and shape.rising) or (z.convex and shape.falling)
+    )
+    low = -math.inf
+    if shape.lowest is not None:
+        low = math.nextafter(float(shape.lowest), -math.inf)
+        low = max(low, 0.0) if shape.lowest >= 0 else low
+    return closed(Facts(low, math.inf, convex, concave, total=z.total))
+
+
+def _facts_of_polynomial(entry: polynomials.Polynomial) -> Facts:
+    negated = polynomials.scaled(Fraction(-1), entry)
+    square = polynomials.is_sum_of_squares(entry)
+    return closed(
+        Facts(
+            low=0.0 if square else -math.inf,
+            convex=polynomials.is_convex(entry),
+            concave=polynomials.is_convex(negated),
+            p=Fraction(1, 2) if square else None,
+        )
+    )
+
+
+def _scaled_facts(coefficient: Fraction, facts: Facts) -> Facts:
+    """Return the curvature of a multiple; its range is not needed."""
+    convex, concave = facts.convex, facts.concave
+    if coefficient < 0:
+        convex, concave = concave, convex
+    if coefficient == 0:
+        convex = concave = True
+    return Facts(convex=convex, concave=concave, total=facts.total)
+
+
+def _is_one_number(part: np.ndarray) -> bool:
+    return part.size > 0 and bool((part == part[0]).all())
+
+
+def _spreads(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    return shape == target or math.prod(shape) == 1
+
+
+def _is_elementwise(equation: Equation) -> bool:
+    is_exact = record(equation.primitive).exact is not None
+    return is_exact or equation.primitive in tails.SMOOTH
+
+
+def _piecewise(
+    inside: Sequence[Equation],
+    root: int,
+    number: int,
+    constants: dict[int, float],
+) -> Piecewise:
+    """Evaluate an expression of one value as a piecewise polynomial."""
+    values: dict[int, Piecewise] = {root: piecewise.identity()}
+    for n, value in constants.items():
+        if not math.isfinite(value):
+            raise Unsupported
+        values[n] = piecewise.constant(Fraction(value))
+    for equation in inside:
+        rule = record(equation.primitive).exact
+        if rule is None:
+            raise Unsupported
+        result = rule(equation, *(values[n] for n in equation.inputs))
+        values[equation.outputs[0]] = result
+    return values[number]
+
+
+_KINKED = {
+    "abs",
+    "clamp",
+    "cummax",
+    "max",
+    "min",
+    "reduce_max",
+    "reduce_min",
+    "select_n",
+    "sort",
+    "sqrt",
+    "top_k",
+}
+_LOGICAL = {"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "sort", "argmax"}

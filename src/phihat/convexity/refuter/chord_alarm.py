@@ -1,0 +1,342 @@
+"""The alarm: the user's own function, tried on chords before a proof is handed out.
+
+It is never evidence of convexity. It guards against a program that was misread: the
+function runs as it is, in its own dtypes and under the user's configuration, and where
+it rises above a chord by more than the rounding of its three values can explain, the
+verdict is taken back. The rounding is bounded by a running error analysis; a function
+without such a bound raises no alarm.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> from phihat.convexity import prove_convexity
+  >>> prove_convexity(lambda w: jnp.sum(w**2), jnp.zeros(3)).num_chords >= 8
+  True
+"""
+
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend.core
+import jax.numpy as jnp
+import numpy as np
+
+from phihat._core.types import Box
+from phihat.convexity.program.problem import Problem
+from phihat.convexity.refuter import chords
+from phihat.convexity.refuter.rounding_errors import Unbounded, value_and_error
+from phihat.convexity.report import ConvexityReport, Verdict, Witness
+
+__all__ = ["Alarm", "guarded", "try_chords"]
+
+_LEAST = 8
+"""So many chords are tried whatever they cost."""
+
+_WANTED = 300
+_MAX_AXES = 4096
+"""Each coordinate has a chord of its own, up to this many."""
+
+_ENTRIES = 1 << 22
+"""Numbers in flight for one value of the program, above the least number of chords."""
+
+_MAX_ANALYSED = 1 << 24
+"""Programs with larger values are not analysed, so they raise no alarm."""
+
+_SUSPECTS = 6
+"""The worst chords of each sign, on which rounding is analysed."""
+
+
+_QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+"""A small program is compiled in less time than optimising it would save."""
+
+
+class Alarm(NamedTuple):
+    """What the chords say.
+
+    Attributes:
+      num_chords: how many chords had three finite values.
+      witness: a chord that rounding cannot explain, or None.
+      sign: 1 where the function rises above it, -1 where it sinks below.
+      lint: a sentence on what rounding hides, or None.
+    """
+
+    num_chords: int = 0
+    witness: Witness | None = None
+    sign: int = 1
+    lint: str | None = None
+
+
+_tried: dict[Any, Alarm] = {}
+"""What was found of a statement before, by its digest."""
+
+
+def guarded(
+    report: ConvexityReport,
+    problem: Problem,
+    loss_fn: Callable[..., Any],
+    data: Any,
+    seconds: float,
+) -> ConvexityReport:
+    """Return the report with the number of chords; without its verdict on an alarm.
+
+    Args:
+      report: what was proved or certified; others are returned as they are.
+      problem: the question.
+      loss_fn: the user's function.
+      data: as the user gave it.
+      seconds: how long more chords than the least number may take.
+    """
+    verdict = report.verdict
+    if not verdict.is_convex and verdict is not Verdict.PROVED_CONCAVE:
+        return report
+    key = (report.statement, verdict, bool(jax.config.read("jax_enable_x64")))
+    if key not in _tried:
+        if len(_tried) >= 256:
+            _tried.pop(next(iter(_tried)))
+        _tried[key] = try_chords(problem, loss_fn, data, verdict, seconds)
+    alarm = _tried[key]
+    if alarm.witness is None:
+        lints = report.lints + ((alarm.lint,) if alarm.lint else ())
+        return dataclasses.replace(report, num_chords=alarm.num_chords, lints=lints)
+    how = "above" if alarm.sign > 0 else "below"
+    reason = (
+        f"it was {verdict.value}, but the function itself lies {how} a chord by "
+        f"{alarm.witness.gap:.3g}, more than rounding explains: the program was "
+        "misread, which is a bug of this library; please report it"
+    )
+    warnings.warn(f"{problem.call}: {reason}.", RuntimeWarning, stacklevel=4)
+    return ConvexityReport(
+        Verdict.UNDECIDED,
+        report.scope,
+        reason=reason,
+        witness=alarm.witness,
+        assumptions=report.assumptions,
+        num_chords=alarm.num_chords,
+    )
+
+
+def try_chords(
+    problem: Problem,
+    loss_fn: Callable[..., Any],
+    data: Any,
+    verdict: Verdict,
+    seconds: float,
+) -> Alarm:
+    """Evaluate the user's function on chords, and judge what it shows."""
+    begin = time.monotonic()
+    signs = {Verdict.PROVED_AFFINE: (1, -1), Verdict.PROVED_CONCAVE: (-1,)}
+    suspects: list[tuple[float, int, Any, Any, Any]] = []
+    count, sizes = 0, []
+    function = _Function(problem, loss_fn, data)
+    if function.is_broken:
+        return Alarm()
+    for middle, step in _batches(problem, function.precision, function.batch_size):
+        try:
+            values = function(middle, step)
+        except Exception:  # the user's own, or no memory: the alarm has no say
+            break
+        usable = np.isfinite(values).all(axis=0)
+        count += int(usable.sum())
+        sizes.append(np.abs(values[:, usable]).reshape(-1))
+        with np.errstate(all="ignore"):
+            gap = values[0] - (values[1] / 2 + values[2] / 2)
+            noise = 2 * function.unit * np.abs(values).sum(axis=0)
+            for sign in signs.get(verdict, (1,)):
+                excess = np.where(
+                    usable & (sign * gap > noise), sign * gap / noise, 0.0
+                )
+                for k in np.argsort(-excess)[:_SUSPECTS]:
+                    if excess[k] > 0:
+                        suspects.append(
+                            (float(excess[k]), sign, middle[k], step[k], values[:, k])
+                        )
+        if count >= _LEAST and time.monotonic() - begin > seconds:
+            break
+    suspects.sort(key=lambda entry: -entry[0])
+    lint, usual = None, float(np.median(np.concatenate(sizes))) if count else 0.0
+    for _, sign, middle, step, values in suspects[:_SUSPECTS]:
+        gap = sign * float(values[0] - (values[1] / 2 + values[2] / 2))
+        bound = _bound(problem, function, middle, step)
+        if bound is None:
+            return Alarm(count)
+        if gap > bound:
+            witness = Witness(
+                function.params_of(middle - step),
+                function.params_of(middle + step),
+                0.5,
+                gap - bound,
+                False,
+                (float(values[1]), float(values[0]), float(values[2])),
+            )
+            return Alarm(count, witness, sign)
+        if gap > 1e-3 * usual:
+            lint = (
+                f"{function.dtype} hides the curvature here: by rounding alone the "
+                f"loss lies off a chord by {gap:.2g}"
+            )
+    return Alarm(count, lint=lint)
+
+
+def _bound(
+    problem: Problem, function: "_Function", middle: np.ndarray, step: np.ndarray
+) -> float | None:
+    """Bound what rounding may do to a gap: the bounds of its three values."""
+    if function.largest > _MAX_ANALYSED:
+        return None
+    errors = []
+    try:
+        for point in (middle, middle - step, middle + step):
+            leaves = function.leaves_of(point)
+            _, error = value_and_error(problem.program, leaves, function.data)
+            errors.append(error)
+    except (Unbounded, ArithmeticError, ValueError, MemoryError):
+        return None
+    # The gap itself is computed in float64 from the three values.
+    bound = errors[0] + (errors[1] + errors[2]) / 2
+    return bound if math.isfinite(bound) else None
+
+
+class _Function:
+    """The user's function, traced once more as it is, on batches of points.
+
+    Attributes:
+      data: the leaves of the data.
+      dtype: the widest dtype among the free leaves, in which points are drawn.
+      precision: bits of the narrowest one.
+      unit: the rounding of the value's dtype.
+      batch_size: how many chords are evaluated at once.
+      largest: the number of entries of the largest value of the program.
+      is_broken: whether it cannot be run.
+    """
+
+    def __init__(self, problem: Problem, loss_fn: Any, data: Any) -> None:
+        """Trace; nothing is compiled yet."""
+        self.problem = problem
+        low = data.low if isinstance(data, Box) else data
+        args = (problem.params,) if low is None else (problem.params, low)
+        self.data = jax.tree.leaves(low)
+        program = problem.program
+        self.is_broken = False
+        try:
+            with jax.disable_jit(False):
+                self.closed = _traced(loss_fn, args)
+        except Exception:
+            self.is_broken = True
+            return
+        dtypes = [aval.dtype for aval in self.closed.in_avals]
+        free = [d for d, f in zip(dtypes, problem.varied, strict=False) if f]
+        self.precision = min(int(jnp.finfo(dtype).nmant) for dtype in free) + 1
+        self.dtype = self.closed.out_avals[0].dtype
+        self.unit = float(jnp.finfo(self.dtype).eps)
+        params = [n for n, f in zip(program.params, problem.varied, strict=True) if f]
+        moving = program.dependents(params)
+        self.largest = max((math.prod(program.shapes[n]) for n in moving), default=1)
+        self.largest = max(self.largest, problem.size)
+        everything = max(map(math.prod, program.shapes), default=1)
+        self.batch_size = max(_LEAST, min(_WANTED, _ENTRIES // (3 * self.largest)))
+        self.largest = everything
+        axes = [0 if f else None for f in problem.varied] + [None] * len(self.data)
+        call = jax.extend.core.jaxpr_as_fun(self.closed)
+        run = jax.vmap(lambda *leaves: call(*leaves)[0], in_axes=axes)
+        is_quick = self.batch_size > _LEAST and jax.default_backend() == "cpu"
+        self._run = jax.jit(run, compiler_options=_QUICK if is_quick else None)
+        self._plain = jax.jit(run)
+        self._dtypes = dtypes
+
+    def leaves_of(self, point: np.ndarray) -> list[np.ndarray]:
+        """Return the leaves of params at a flat point of the free coordinates."""
+        leaves, place = [], 0
+        for leaf, varies in zip(self.problem.start, self.problem.varied, strict=True):
+            if varies:
+                part = point[..., place : place + leaf.size]
+                leaves.append(part.reshape((*point.shape[:-1], *leaf.shape)))
+                place += leaf.size
+            else:
+                leaves.append(leaf)
+        return [
+            leaf.astype(dtype)
+            for leaf, dtype in zip(leaves, self._dtypes, strict=False)
+        ]
+
+    def params_of(self, point: np.ndarray) -> Any:
+        """Return params at a flat point."""
+        return self.problem.unflatten(self.leaves_of(point))
+
+    def __call__(self, middle: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Return the values at the middles, and at both ends `[3, B]`."""
+        points = np.concatenate([middle, middle - step, middle + step])
+        leaves = self.leaves_of(points)
+        try:
+            values = self._run(*leaves, *self.data)
+        except Exception:  # a compiler that does not know these options
+            self._run = self._plain
+            values = self._run(*leaves, *self.data)
+        return np.asarray(values).astype(np.float64).reshape(3, -1)
+
+
+def _traced(loss_fn: Any, args: Any) -> Any:
+    leaves, tree = jax.tree.flatten(args)
+    return jax.make_jaxpr(lambda *flat: loss_fn(*jax.tree.unflatten(tree, flat)))(
+        *leaves
+    )
+
+
+def _batches(
+    problem: Problem, precision: int, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield chords, flat in the free coordinates: half dense, half along axes."""
+    rng = np.random.default_rng(0)
+    ends = [
+        np.concatenate([end.reshape(-1) for end, f in zip(part, problem.varied) if f])  # noqa: B905
+        for part in (
+            problem.start,
+            [d.low for d in problem.domain],
+            [d.high for d in problem.domain],
+        )
+    ]
+    start, low, high = ends
+    space = chords.Space(start, low, high, (slice(0, len(start)),))
+    free = rng.permutation(space.free)
+    if not len(free):
+        return
+    num_axes = max(_WANTED // 2, min(len(free), _MAX_AXES))
+    total, done = num_axes + _WANTED // 2, 0
+    while done < total:
+        count = min(size, total - done)
+        middle, step = _drawn(space, rng, free, count, done // 2)
+        done += count
+        middle, step = chords.snapped(space, middle, step, precision=precision)
+        moves = (step != 0).any(axis=1)
+        if count < size:  # one compiled program serves all batches
+            repeats = np.arange(size) % count
+            middle, step, moves = middle[repeats], step[repeats], moves[repeats]
+            moves[count:] = False
+        yield np.where(moves[:, None], middle, np.nan), step
+
+
+def _drawn(
+    space: chords.Space, rng: Any, free: np.ndarray, count: int, first: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw middles near the start, and steps at scales from 1e-3 to 1e3."""
+    shape = (count, len(space.start))
+    spread = 10.0 ** rng.uniform(-3.0, 1.5, size=(count, 1))
+    away = spread * rng.normal(size=shape)
+    middle = space.start + away
+    box = np.isfinite(space.low) & np.isfinite(space.high)
+    width = np.where(box, space.high - space.low, 0.0)
+    inside = np.where(box, space.low, 0.0) + width * rng.uniform(size=shape)
+    middle = np.where(box & (rng.integers(2, size=(count, 1)) > 0), inside, middle)
+    step = rng.normal(size=shape)
+    step /= np.linalg.norm(step, axis=1, keepdims=True)
+    # Every other chord runs along a coordinate, each in turn.
+    rows = np.arange(1, count, 2)
+    step[rows] = 0.0
+    step[rows, free[(first + np.arange(len(rows))) % len(free)]] = 1.0
+    return middle, step * 10.0 ** rng.uniform(-3.0, 3.0, size=(count, 1))

@@ -1,0 +1,118 @@
+r"""Refutations: a chord that the loss rises above, found in floats, then proved.
+
+On a chord from a to b with middle m, a convex function has $f(m) \le (f(a) + f(b))/2$.
+Thousands of chords are tried in floating point: along coordinates, at random at many
+scales, along the eigenvectors of negative eigenvalues of the Hessian, and by evolution
+of the best. The winner is a witness only if intervals prove that it breaks the chord:
+floats, and derivatives most of all, only say where to look. Nothing found is no proof.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> report = refute_convexity(lambda x: jnp.sin(x) + 0.1 * x**2, 1.0)
+  >>> report.verdict.name, report.witness.rigorous
+  ('REFUTED', True)
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from phihat._core import checks as _checks
+from phihat._core.types import Box
+from phihat.convexity.program.problem import Problem, pose
+from phihat.convexity.program.trace import Untraceable
+from phihat.convexity.refuter.chord_search import ChordSearch, data_sets
+from phihat.convexity.refuter.derivative_lints import lints
+from phihat.convexity.report import ConvexityReport, Verdict, Witness
+
+__all__ = ["lints", "refute", "refute_convexity"]
+
+
+def refute_convexity(
+    loss_fn: Callable[..., Any],
+    params: Any,
+    data: Any = None,
+    *,
+    domain: Box | None = None,
+    wrt: Any = None,
+    budget: float = 10.0,
+) -> ConvexityReport:
+    """Search for a chord that the loss rises above, and prove that it does.
+
+    Args:
+      loss_fn: `loss_fn(params, data)`, or `loss_fn(params)` where data is None.
+      params: a pytree of floating-point arrays; the search starts there.
+      data: a pytree of arrays, or a `Box` of two such trees; then one data set in the
+        range suffices.
+      domain: None for the whole space, or a `Box` like params.
+      wrt: None for all leaves, or the paths of those that vary.
+      budget: how many seconds to search, at most; compiling is not interrupted.
+
+    Returns:
+      A report whose verdict is `REFUTED`, with the witness, or `UNDECIDED`.
+
+    Raises:
+      TypeError: `params` hold leaves that are no floating-point numbers, ...
+      ValueError: `budget` is negative or NaN, trees do not match, ...
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> refute_convexity(lambda w: jnp.sum(w**2), jnp.ones(2)).verdict.name
+      'UNDECIDED'
+    """
+    call = "refute_convexity"
+    _checks.check_range(call, "budget", budget, 0.0)
+    begun = time.monotonic()
+    try:
+        problem = pose(call, loss_fn, params, data, domain=domain, wrt=wrt)
+    except Untraceable as error:
+        return ConvexityReport(
+            Verdict.UNDECIDED, "nowhere", f"the loss cannot be read: {error}."
+        )
+    witness, reason = search(problem, begun + budget)
+    return ConvexityReport(
+        Verdict.UNDECIDED if witness is None else Verdict.REFUTED,
+        problem.scope,
+        reason,
+        witness=witness,
+        assumptions=problem.program.assumptions,
+        statement=problem.digest(),
+        seconds=time.monotonic() - begun,
+    )
+
+
+def refute(problem: Problem, deadline: float) -> Witness | None:
+    """Return a witness, or None if none was found before `time.monotonic()` says so."""
+    return search(problem, deadline)[0]
+
+
+def search(problem: Problem, deadline: float) -> tuple[Witness | None, str]:
+    """Return a witness or None, and a sentence that says what was found."""
+    hunt = ChordSearch(problem, deadline)
+    for name, data in data_sets(problem):
+        found = hunt.run(data)
+        if found is not None:
+            return found, _sentence(found, name)
+    if not problem.size:
+        return None, "nothing varies."
+    if hunt.values_fn is None and hunt.failure:
+        return None, f"the loss cannot be mapped over points: {hunt.failure}."
+    if not hunt.num_chords:
+        return None, "the budget was used up before a chord could be tried."
+    if not hunt.num_finite:
+        return None, "the loss has no finite value at the points that were tried."
+    return None, (
+        f"none of {hunt.num_chords} chords was broken beyond rounding; that proves "
+        "nothing."
+    )
+
+
+def _sentence(witness: Witness, name: str) -> str:
+    at = f", for the data at the {name} of their range" if name else ""
+    if math.isinf(witness.gap):
+        return (
+            "the loss has finite values at two points and none between them, so that "
+            f"its domain is not convex{at}."
+        )
+    return f"it rises above a chord by {witness.gap:.3g}{at}."
