@@ -569,6 +569,29 @@ def test_limits_of_a_tolerance_end_a_fit_earlier():
     assert (state.step[1:] < state.step[0]).all()
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_units_beyond_the_dtype_never_look_converged(unit, float32):
+    """Conjugate gradients keep the units of the params, and may not see a small one."""
+    del float32
+    x = jnp.linspace(0.0, 3.0, 30, dtype=jnp.float32)
+    y = 3.0 * jnp.exp(-x / 1.5) + 0.05 * jnp.sin(9 * x)
+    residual_fn = lambda p: p["height"] * jnp.exp(-(x * unit) / p["width"]) - y
+    start = {"height": jnp.float32(1.0), "width": jnp.float32(unit)}
+    _, state = run(newton_cg(), start, residual_fn)
+    _, best = run(levenberg_marquardt(), start, residual_fn)
+    assert best.status == STATUS.CONVERGED
+    if state.status == STATUS.CONVERGED:
+        np.testing.assert_allclose(state.value, best.value, rtol=1e-4)
+    else:
+        assert unit != 1.0
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_params_without_leaves_are_refused(make):
+    with pytest.raises(ValueError, match="`params` has no leaves"):
+        run(make(), {}, lambda p: jnp.ones(3))
+
+
 @pytest.mark.parametrize("make", ALL)
 def test_a_start_that_is_not_finite_is_told(make):
     start, optimizer = jnp.zeros(2), make()
