@@ -166,7 +166,7 @@ def _effective_diagonal(
     relative = relative / jnp.where(largest > 0, largest, 1.0)
     directions = jnp.stack([slopes, relative])
     bends = jnp.abs(jnp.sum(directions * jax.vmap(multiply)(directions), axis=1))
-    rates = jnp.square(jnp.sum(directions * slopes, axis=1))
+    rates = jnp.square(jnp.sum(directions * slopes[None, :], axis=1))
     tiny = float(jnp.finfo(slopes.dtype).tiny)
     falls = jnp.max(jnp.where(rates > 0, rates / jnp.maximum(bends, tiny), 0.0))
     return jnp.square(slopes) / jnp.where(falls > 0, falls, 1.0)
