@@ -1,5 +1,7 @@
 """One curve: against SciPy, lmfit and iminuit, and what the report says."""
 
+import decimal
+import fractions
 import json
 
 import jax
@@ -257,6 +259,23 @@ def test_a_table_gives_its_columns():
     assert fit.params["tau"] == pytest.approx(2.0, rel=0.1)
 
 
+def test_python_numbers_of_any_kind():
+    x = [fractions.Fraction(k, 2) for k in range(4)]
+    y = [decimal.Decimal(1), None, 3, np.float32(4)]
+    line = lambda p, x: p["slope"] * x + 1
+    found = fit_curve(line, x, y, {"slope": 1}, nan_policy="omit")
+    assert found.num_points == 3
+    np.testing.assert_allclose(found.values, [2.0], rtol=1e-14)
+    with pytest.raises(ValueError, match=r"1 value is not finite in `y`.* row 1"):
+        fit_curve(line, x, y, {"slope": 1})
+
+
+def test_a_curve_without_scatter_has_no_r_squared():
+    line = lambda p, x: p["slope"] * x + p["offset"]
+    found = fit_curve(line, T, np.full(T.size, 0.1), {"slope": 1, "offset": 0})
+    assert np.isnan(found.r_squared)
+
+
 @pytest.mark.parametrize("where", ["x", "y"])
 def test_what_is_missing_is_left_out(where):
     keep = np.arange(40) != 3
@@ -508,6 +527,7 @@ def test_the_picture_has_its_parts():
     assert len(labels) == 4
     again = fit.plot(axes=(upper, lower))
     assert again[0] is upper
+    assert again._repr_png_()[:4] == b"\x89PNG"
 
 
 def test_float32_when_asked_for():

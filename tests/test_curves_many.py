@@ -92,6 +92,11 @@ def test_curves_of_several_lengths():
     assert fits["run 2"].num_points == 9
     listed = fit_curves(decay, list(x.values()), list(y.values()), START)
     np.testing.assert_array_equal(listed.values, fits.values)
+    sigma = {name: 0.1 + 0.02 * np.arange(len(row)) for name, row in y.items()}
+    weighed = fit_curves(decay, x, y, START, sigma=sigma)
+    n = lengths[1]
+    alone = fit_curve(decay, T[:n], MANY[1, :n], START, sigma=sigma["run 1"])
+    expect_as_alone(weighed, 1, alone)
 
 
 def test_masks_and_missing_points_do_not_count():
@@ -105,6 +110,48 @@ def test_masks_and_missing_points_do_not_count():
         expect_as_alone(fits, 2, wanted)
         expect_as_alone(fits, 0, fit_curve(decay, T, MANY[0], START))
         assert np.isnan(fits[2].residuals[5])
+
+
+def test_a_curve_with_too_few_points_did_not_converge():
+    y = MANY.copy()
+    y[2] = np.nan
+    y[4, 1:] = np.nan
+    fits = fit_curves(decay, T, y, START, nan_policy="omit")
+    assert np.flatnonzero(~fits.success).tolist() == [2, 4]
+    assert np.isnan(fits.values[[2, 4]]).all()
+    whole = fit_curves(decay, T, MANY, START)
+    others = [0, 1, 3, 5, 6]
+    np.testing.assert_allclose(fits.values[others], whole.values[others], rtol=1e-9)
+    assert "curve 4: 1 point cannot fit 2 params" in repr(fits)
+    assert "of the 5 that converged" in repr(fits)
+    assert "0 points cannot fit" in repr(fits[2])
+
+
+def test_each_curve_has_its_own_bounds():
+    high = np.linspace(0.6, 3.0, 7)
+    start = {"tau": np.full(7, 0.55), "height": 1.0}
+    fits = fit_curves(decay, T, MANY, start, bounds={"tau": (0.5, high)})
+    assert fits.success.all()
+    assert (fits.params["tau"] <= high).all()
+    is_at = fits.params["tau"] == high
+    assert is_at.any()
+    assert not is_at.all()
+    np.testing.assert_array_equal(fits.at_bound[:, 0], is_at)
+    k = int(np.flatnonzero(is_at)[0])
+    first = {"tau": 0.55, "height": 1.0}
+    alone = fit_curve(decay, T, MANY[k], first, bounds={"tau": (0.5, high[k])})
+    expect_as_alone(fits, k, alone)
+    assert fits[k].bounds_reached == ("upper", "")
+
+
+def test_starts_in_a_list_or_a_table():
+    pairs = zip(TAU, HEIGHT, strict=True)
+    rows = [{"tau": float(tau), "height": float(height)} for tau, height in pairs]
+    expected = fit_curves(decay, T, MANY, {"tau": TAU, "height": HEIGHT})
+    for start in (rows, pandas.DataFrame(rows)):
+        fits = fit_curves(decay, T, MANY, start)
+        assert fits.names == ("tau", "height")
+        np.testing.assert_array_equal(fits.values, expected.values)
 
 
 def test_a_curve_that_fails_disturbs_no_other():

@@ -132,7 +132,7 @@ BOTH = {
     ),
     "fixed at a value": (
         lambda fit: fit(fixed={"offset": 1.5}),
-        ["`fixed` must be"],
+        ["`fixed` must be names", "the one in `start`"],
     ),
     "sigma negative": (lambda fit: fit(sigma=-0.1), ["`sigma` must be positive"]),
     "sigma zero in a row": (
@@ -164,6 +164,28 @@ BOTH = {
     "an unknown nan_policy": (
         lambda fit: fit(nan_policy="drop"),
         ["`nan_policy` must be one of"],
+    ),
+    "bounds of NumPy for a dict of params": (
+        lambda fit: fit(bounds=([0, 0], [5, 5])),
+        ["`bounds` must be a tree like `start`", "write `bounds={'slope': (low"],
+    ),
+    "start of no numbers": (lambda fit: fit(start=[]), ["`start` has no params"]),
+    "names of several kinds": (
+        lambda fit: fit(start={"slope": 1.0, 0: 1.0}),
+        ["names in `start`", "text"],
+    ),
+    "a constant model": (
+        lambda fit: fit(model=lambda p, x: p["slope"]),
+        ["shape of y, [10]", "jnp.full_like"],
+    ),
+    "an iterator": (
+        lambda fit: fit(x=iter(X)),
+        ["`x` must hold numbers", "pass `list(x)`"],
+    ),
+    "no x": (lambda fit: fit(x=None), ["`x` must hold numbers", "np.arange(len(y))"]),
+    "a model of (x, params), by other names": (
+        lambda fit: fit(model=lambda t, q: q["slope"] * t),
+        ["models are (params, x)", "exchange"],
     ),
     "no steps": (lambda fit: fit(num_steps=0), ["`num_steps` must be >= 1, got 0."]),
     "half a step": (lambda fit: fit(num_steps=1.5), ["whole number, got 1.5."]),
@@ -231,6 +253,10 @@ ONE = {
         lambda: jax.jit(lambda y: one(y=y).chi_square)(jnp.asarray(Y)),
         ["outside of jit", "phihat.fit"],
     ),
+    "a table of one column": (
+        lambda: one(y={"a": Y}),
+        ["must return what y is", "`y['a']`"],
+    ),
     "a level of 1": (lambda: one().predict(level=1.0), ["`level` must lie in (0, 1)"]),
 }
 
@@ -254,6 +280,23 @@ MANY_ONLY = {
     "no room": (lambda: many(max_bytes=10), ["`max_bytes`", "one curve"]),
     "progress of text": (lambda: many(progress="yes"), ["`progress`"]),
     "no such curve": (lambda: many()[3], ["no curve 3"]),
+    "a start for too few curves": (
+        lambda: many(start=[START, START]),
+        ["`start` is a list of 2 starts for 3 curves"],
+    ),
+    "bounds for too few curves": (
+        lambda: many(bounds={"slope": (np.zeros(2), None)}),
+        ["`bounds` of 'slope'", "one for each of 3"],
+    ),
+    "bounds that fix some curves": (
+        lambda: many(bounds={"slope": (np.array([0, 0, 1.0]), 1.0)}),
+        ["`bounds` of 'slope' agree in some curves"],
+    ),
+    "a start outside of one curve's bounds": (
+        lambda: many(bounds={"slope": (np.array([0, 0, 2.0]), None)}),
+        ["slope = 1 in curve 2", "(2, inf)"],
+    ),
+    "several curves at once": (lambda: many()[:2], ["one curve at a time", "fits[0]"]),
     "a map over curves": (
         lambda: jax.vmap(lambda y: many(y=y).values)(jnp.stack([MANY, MANY])),
         ["outside of jit"],
@@ -288,6 +331,15 @@ def test_a_wrong_call_of_fit_curve(case):
 def test_a_wrong_call_of_fit_curves(case):
     call, parts = MANY_ONLY[case]
     check(call, "fit_curves", parts)
+
+
+@pytest.mark.parametrize("fit", [one, many])
+def test_what_fails_in_the_model_says_how_it_was_called(fit):
+    with pytest.raises(TypeError) as caught:
+        fit(start={"slope": np.ones(4), "offset": 0.0})
+    note = caught.value.__notes__[-1]
+    assert "params['slope'] [4]" in note
+    assert "x [10]" in note
 
 
 def test_a_file_that_holds_no_fit(tmp_path):

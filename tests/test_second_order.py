@@ -20,7 +20,7 @@ from phihat._linalg.lanczos import smallest_eigenpair
 from phihat.second_order import covariance, levenberg_marquardt, newton, newton_cg
 from phihat.second_order import subproblem as _subproblem
 from phihat.second_order.truncated_newton import _conjugate_gradients
-from tests import more_garbow_hillstrom, nist
+from tests import more_garbow_hillstrom, more_wild, nist
 from tests.cases import gabor_problem, rosenbrock
 
 EPS = float(np.finfo(float).eps)
@@ -567,6 +567,75 @@ def test_limits_of_a_tolerance_end_a_fit_earlier():
     assert (state.status == STATUS.CONVERGED).all()
     np.testing.assert_allclose(state.value, np.full(5, 0.195495417), rtol=1e-3)
     assert (state.step[1:] < state.step[0]).all()
+
+
+def test_curvature_that_the_residuals_keep_makes_a_minimum():
+    """J'J is zero along the second param, where the first residual holds it."""
+    residual_fn = lambda p: jnp.stack([1 + p[1] ** 2 + p[0] ** 2, p[0] - 0.1])
+    fit = jax.jit(lambda start: run(levenberg_marquardt(), start, residual_fn))
+    params, state = fit(jnp.asarray([1.0, 1.0]))
+    assert state.status == STATUS.CONVERGED
+    assert abs(params[1]) < 1e-6
+
+
+def test_the_sums_of_squares_of_the_literature_are_those_published():
+    """Moré, Garbow and Hillstrom give the lowest sums; SciPy must find them."""
+    published = {
+        "linear, full rank 9": 36.0,
+        "linear, rank one 7": 35 * 34 / (2 * 71),
+        "linear, rank one with zeros 7": (35**2 + 3 * 35 - 6) / (2 * (2 * 35 - 3)),
+        "helical valley 3": 0.0,
+        "Freudenstein, Roth 2": 48.98425,
+        "Bard 3": 8.214877e-3,
+        "Kowalik, Osborne 4": 3.075056e-4,
+        "Meyer 3": 87.94586,
+        "Watson 6": 2.287670e-3,
+        "Watson 9": 1.399760e-6,
+        "Box 3": 0.0,
+        "Jennrich, Sampson 2": 124.3622,
+        "Brown, Dennis 4": 85822.20,
+        "Chebyquad 7": 0.0,
+        "Chebyquad 8": 3.516874e-3,
+        "Osborne 1 5": 5.464895e-5,
+        "Osborne 2 11": 4.013774e-2,
+        "Mancino 5": 0.0,
+        "Heart 8": 0.0,
+        "Cube 5": 0.0,
+    }
+    assert len(more_wild.PROBLEMS) == 53
+    for name, lowest in published.items():
+        problem = more_wild.PROBLEMS[name]
+        residuals = jax.jit(problem.residuals)
+        jacobian = jax.jit(jax.jacfwd(problem.residuals))
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            found = scipy.optimize.least_squares(
+                residuals, problem.start, jacobian, method="lm", x_scale="jac"
+            )
+        assert found.fun.shape == (problem.size,)
+        np.testing.assert_allclose(2 * found.cost, lowest, rtol=2e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_units_beyond_the_dtype_never_look_converged(unit, float32):
+    """Conjugate gradients keep the units of the params, and may not see a small one."""
+    del float32
+    x = jnp.linspace(0.0, 3.0, 30, dtype=jnp.float32)
+    y = 3.0 * jnp.exp(-x / 1.5) + 0.05 * jnp.sin(9 * x)
+    residual_fn = lambda p: p["height"] * jnp.exp(-(x * unit) / p["width"]) - y
+    start = {"height": jnp.float32(1.0), "width": jnp.float32(unit)}
+    _, state = run(newton_cg(), start, residual_fn)
+    _, best = run(levenberg_marquardt(), start, residual_fn)
+    assert best.status == STATUS.CONVERGED
+    if state.status == STATUS.CONVERGED:
+        np.testing.assert_allclose(state.value, best.value, rtol=1e-4)
+    else:
+        assert unit != 1.0
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_params_without_leaves_are_refused(make):
+    with pytest.raises(ValueError, match="`params` has no leaves"):
+        run(make(), {}, lambda p: jnp.ones(3))
 
 
 @pytest.mark.parametrize("make", ALL)

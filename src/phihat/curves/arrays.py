@@ -6,8 +6,9 @@ Example:
   array([1., 2., 3.])
 """
 
+import decimal
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -55,7 +56,7 @@ def as_array(
         return array.astype(np.float64, copy=copies)
     raise TypeError(
         f"{call}: `{name}` must hold numbers, got {_checks.brief(value)}; "
-        f"{_cure(array, name)}."
+        f"{_cure(value, array, name)}."
     )
 
 
@@ -90,7 +91,14 @@ def is_one_array(value: Any) -> bool:
 
 def refuse_traces(call: str, name: str, value: Any) -> None:
     """Refuse values that a transformation of jax is tracing."""
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+    try:
+        leaves = jax.tree.leaves(value)
+    except ValueError as error:  # keys that have no order
+        raise ValueError(
+            f"{call}: the names in `{name}` are of different kinds, such as 0 and "
+            "'rate'; make all of them text."
+        ) from error
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         raise TypeError(
             f"{call}: `{name}` is being traced; {call} returns NumPy and works outside "
             "of jit, vmap and grad: inside them call `phihat.fit` with "
@@ -118,10 +126,34 @@ def _plain_array(call: str, name: str, value: Any) -> np.ndarray:
         ) from None
     if array.dtype.kind == "V" and jnp.issubdtype(array.dtype, jnp.floating):
         return array.astype(np.float32)
+    if array.dtype.kind == "O" and array.ndim:
+        return _from_objects(array)
     return array
 
 
-def _cure(array: np.ndarray, name: str) -> str:
+def _from_objects(array: np.ndarray) -> np.ndarray:
+    """Return Python numbers of any kind as floats; None and NA among them as NaN."""
+    is_number = np.array(
+        [isinstance(entry, (numbers.Real, decimal.Decimal)) for entry in array.flat],
+        bool,
+    )
+    is_missing = np.array(
+        [entry is None or type(entry).__name__ == "NAType" for entry in array.flat],
+        bool,
+    )
+    if not is_number.any() or not (is_number | is_missing).all():
+        return array
+    found = np.full(array.size, np.nan)
+    found[is_number] = [float(entry) for entry in array.flat[is_number]]
+    return found.reshape(array.shape)
+
+
+def _cure(value: Any, array: np.ndarray, name: str) -> str:
+    if isinstance(value, Iterator):
+        return f"an iterator can be read only once: pass `list({name})`"
+    if value is None:
+        what = "number the rows by `np.arange(len(y))`" if name == "x" else "pass them"
+        return f"without them there is nothing to fit: {what}"
     if array.dtype.kind in "US":
         return "it is text: convert it, for example with `pandas.to_numeric`"
     if array.dtype.kind in "Mm":
@@ -131,7 +163,7 @@ def _cure(array: np.ndarray, name: str) -> str:
         )
     if array.dtype.kind == "O":
         return (
-            "an array of objects hides text or missing values: convert it with "
-            "`.astype(float)` or `pandas.to_numeric`"
+            "an array of objects hides text: convert it with `.astype(float)` or "
+            "`pandas.to_numeric`"
         )
     return "convert it with `np.asarray(..., float)`"

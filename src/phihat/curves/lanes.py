@@ -112,14 +112,19 @@ def _begin(
 
 
 def _advance(
-    code: Any, options: Any, is_eager: bool, state: FitState, leaves: list[Array]
+    code: Any,
+    options: Any,
+    is_eager: bool,
+    state: FitState,
+    leaves: list[Array],
+    box: Box | None,
 ) -> tuple[Any, ...]:
     """Run some steps of every lane, and measure where each is."""
     del is_eager
-    loss_fn, measure, optimizer, tolerance, box = code
-    structure, is_own, num_steps, mesh, _ = options
+    loss_fn, measure, optimizer, tolerance = code
+    structure, is_own, own_box, num_steps, mesh, _ = options
 
-    def one(state: FitState, leaves: list[Array]) -> tuple[Any, ...]:
+    def one(state: FitState, leaves: list[Array], box: Box | None) -> tuple[Any, ...]:
         inputs = jax.tree.unflatten(structure.value, leaves)
         result = fitting.fit(
             loss_fn,
@@ -136,18 +141,22 @@ def _advance(
         return result.state, result.params, result.status, measured
 
     axes = [0 if own else None for own in is_own]
-    advance = jax.vmap(one, in_axes=(0, axes))
+    advance = jax.vmap(one, in_axes=(0, axes, 0 if own_box else None))
     if mesh is None:
-        return advance(state, leaves)
+        return advance(state, leaves, box)
     # Each device loops over its own lanes, and none waits for another's.
     split, whole = PartitionSpec("lanes"), PartitionSpec()
     return jax.shard_map(
         advance,
         mesh=mesh,
-        in_specs=(split, [split if own else whole for own in is_own]),
+        in_specs=(
+            split,
+            [split if own else whole for own in is_own],
+            split if own_box else whole,
+        ),
         out_specs=split,
         check_vma=False,
-    )(state, leaves)
+    )(state, leaves, box)
 
 
 def _measure(
@@ -198,12 +207,6 @@ def _programs_of(many: ManyProblems, mesh: Mesh | None) -> _Programs:
     static = _tree.Static
     parts = (many.model, static(layout), static(many.target), static(options.loss))
     loss_fn = curve_loss(many.model, layout, many.target, options.loss)
-    box = None
-    if not many.bounds.are_open:
-        low, high = (
-            end[layout.free_places].astype(options.dtype) for end in many.bounds
-        )
-        box = Box(low, high)
     optimizer = levenberg_marquardt()
     num_steps = round_length(options.num_steps)
     structure = jax.tree.structure(many.inputs)
@@ -212,10 +215,16 @@ def _programs_of(many: ManyProblems, mesh: Mesh | None) -> _Programs:
         Partial(_measure, *parts),
         optimizer,
         options.tolerance,
-        box,
     )
     function = many.model.func
-    advance_options = (static(structure), many.is_own, num_steps, mesh, function)
+    advance_options = (
+        static(structure),
+        many.is_own,
+        many.bounds.are_own,
+        num_steps,
+        mesh,
+        function,
+    )
     return _Programs(
         functools.partial(_programs.call, _begin, optimizer, None),
         functools.partial(_programs.call, _advance, advance_code, advance_options),
@@ -257,13 +266,17 @@ class _Work:
         full = np.resize(np.arange(len(lanes)), self.size)  # the last is filled up
         with in_floats(many.options.dtype):
             leaves = many.rows(lanes[full])
+            box = None
+            if not many.bounds.are_open:
+                places = many.layout.free_places
+                box = many.bounds.of(lanes[full]).box(places, many.options.dtype)
             if states is None:
                 places = many.layout.free_places
                 free = many.start[lanes[full]][:, places].astype(many.options.dtype)
                 state = self.programs.begin(free, leaves)
             else:
                 state = _rows(states, full)
-            return self.programs.advance(state, leaves)
+            return self.programs.advance(state, leaves, box)
 
     def put(self, ends: Ends, lanes: np.ndarray, found: Any) -> int:
         """Write what a chunk found; return how many lanes have ended."""

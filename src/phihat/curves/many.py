@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from phihat._core import checks as _checks
-from phihat._core.types import ModelFn, Params
+from phihat._core.types import ModelFn, Params, Status
 from phihat.curves import lanes, statistics
 from phihat.curves.many_problems import ManyProblems, prepare_many
 from phihat.curves.many_results import CurveFits
+from phihat.curves.options import check_options
 
 __all__ = ["fit_curves"]
 
@@ -59,7 +60,7 @@ def fit_curves(
       mask: bools [N, I], True where a point counts.
       sigma: one number, [I] for all curves, [N, 1] or [N, I].
       absolute_sigma: as in `fit_curve`, like all that follow.
-      bounds: of the params of every curve.
+      bounds: as in `fit_curve`; an end may be an array [N], one for each curve.
       fixed: names of params that stay at their start, or a tree of bools.
       loss: "linear", "soft_l1", "huber", "cauchy" or "arctan".
       f_scale: where a robust loss begins to bend.
@@ -71,7 +72,8 @@ def fit_curves(
       progress: show a bar.
 
     Returns:
-      `CurveFits`: arrays with a row for each curve; `fits[k]` reports on one.
+      `CurveFits`: arrays with a row for each curve; `fits[k]` reports on one. A curve
+      with fewer points than params has NaN for them, and did not converge.
 
     Raises:
       TypeError: an argument is of the wrong kind, or is traced.
@@ -98,17 +100,10 @@ def fit_curves(
         )
     if max_bytes is not None:
         _checks.check_count(call, "max_bytes", max_bytes)
-    many = prepare_many(
+    options = check_options(
         call,
-        model,
-        x,
-        y,
-        start,
-        mask=mask,
-        sigma=sigma,
+        has_sigma=sigma is not None,
         absolute_sigma=absolute_sigma,
-        bounds=bounds,
-        fixed=fixed,
         loss=loss,
         f_scale=f_scale,
         nan_policy=nan_policy,
@@ -116,6 +111,8 @@ def fit_curves(
         num_steps=num_steps,
         dtype=dtype,
     )
+    rest = {"mask": mask, "sigma": sigma, "bounds": bounds, "fixed": fixed}
+    many = prepare_many(call, model, x, y, start, options, **rest)
     return _conclude(many, lanes.run(many, max_bytes=max_bytes, progress=progress))
 
 
@@ -133,7 +130,10 @@ def _conclude(many: ManyProblems, ends: lanes.Ends) -> CurveFits:
     scatter = np.empty(many.num_curves)
     for begin in range(0, many.num_curves, _BLOCK):
         rows = slice(begin, begin + _BLOCK)
-        scatter[rows] = _scatter(many, rows)
+        mask = many.inputs.mask
+        scatter[rows] = statistics.scatter(
+            many.inputs.y[rows].astype(np.float64), None if mask is None else mask[rows]
+        )
         spare = num_points[rows] - places.size
         one = np.ones(len(spare))
         known = many.options.absolute_sigma
@@ -145,6 +145,9 @@ def _conclude(many: ManyProblems, ends: lanes.Ends) -> CurveFits:
         covariance[rows, places[:, None], places[None, :]] = block
     values = many.start.copy()
     values[:, places] = ends.free
+    is_short = num_points < places.size
+    values[np.ix_(is_short, places)] = np.nan
+    status = np.where(is_short, Status.NONFINITE_PARAMS, ends.status).astype(np.int32)
     measures = statistics.quality(
         ends.chi_square, ends.misfit, scatter, num_points, places.size
     )
@@ -162,20 +165,9 @@ def _conclude(many: ManyProblems, ends: lanes.Ends) -> CurveFits:
         bic=measures.bic,
         num_points=num_points,
         num_steps=ends.num_steps,
-        status=ends.status,
+        status=status,
         at_bound=at_bound,
         values=values,
         labels=many.labels,
         _many=many,
     )
-
-
-def _scatter(many: ManyProblems, rows: slice) -> Any:
-    """Return the sum of squares of each y about its mean."""
-    y = many.inputs.y[rows].astype(np.float64)
-    if many.inputs.mask is None:
-        return y.shape[1] * np.var(y, axis=1)
-    mask = many.inputs.mask[rows]
-    counts = np.maximum(mask.sum(1), 1)
-    mean = y.sum(1) / counts  # y is zero where masked
-    return ((y - mean[:, None]) ** 2 * mask).sum(1)

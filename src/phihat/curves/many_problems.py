@@ -2,10 +2,13 @@
 
 Example:
   >>> import numpy as np
-  >>> from phihat.curves import many_problems
+  >>> from phihat.curves import many_problems, options
   >>> line = lambda params, x: params["slope"] * x
   >>> x, y = np.arange(3.0), np.ones([2, 3])
-  >>> many = many_problems.prepare_many("fit_curves", line, x, y, {"slope": 1.0})
+  >>> asked = options.check_options("fit_curves", has_sigma=False)
+  >>> many = many_problems.prepare_many(
+  ...     "fit_curves", line, x, y, {"slope": 1.0}, asked
+  ... )
   >>> many.num_curves, many.start.shape
   (2, (2, 1))
 """
@@ -23,19 +26,12 @@ from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat.curves import missing, model_checks
 from phihat.curves.arrays import as_array, as_tree, refuse_traces
+from phihat.curves.limits import Bounds, as_bounds, as_free, check_start
+from phihat.curves.options import Options
 from phihat.curves.param_names import Layout, describe
-from phihat.curves.problem import (
-    Bounds,
-    Options,
-    Problem,
-    as_bounds,
-    as_free,
-    check_options,
-    check_sigma,
-    check_start,
-    refuse_jit,
-)
+from phihat.curves.problem import Problem
 from phihat.curves.residuals import Inputs, Target
+from phihat.curves.weights import check_sigma
 
 __all__ = ["ManyProblems", "prepare_many"]
 
@@ -47,7 +43,7 @@ class ManyProblems:
     Attributes:
       model: `(params, x) -> prediction`.
       layout: how the params of one curve lie in a vector.
-      bounds: of all params, for every curve.
+      bounds: of all params, of every curve or of each.
       target: the structure of one y.
       start: all params, [N, P].
       inputs: the numbers; what is each curve's own has a leading axis N.
@@ -105,7 +101,7 @@ class ManyProblems:
         return Problem(
             model=self.model,
             layout=self.layout,
-            bounds=self.bounds,
+            bounds=self.bounds.of(k),
             target=self.target,
             start=self.start[k],
             inputs=inputs,
@@ -125,32 +121,14 @@ def prepare_many(
     x: Any,
     y: Any,
     start: Any,
+    options: Options,
     *,
     mask: Any = None,
     sigma: Any = None,
-    absolute_sigma: bool = False,
     bounds: Any = None,
     fixed: Any = None,
-    loss: str = "linear",
-    f_scale: Any = 1.0,
-    nan_policy: str = "raise",
-    tolerance: Any = None,
-    num_steps: int = 1000,
-    dtype: Any = None,
 ) -> ManyProblems:
     """Check the arguments of `fit_curves` and return the problems that they make."""
-    refuse_jit(call)
-    options = check_options(
-        call,
-        absolute_sigma=absolute_sigma,
-        loss=loss,
-        f_scale=f_scale,
-        nan_policy=nan_policy,
-        tolerance=tolerance,
-        num_steps=num_steps,
-        dtype=dtype,
-        has_sigma=sigma is not None,
-    )
     for name, value in (("start", start), ("x", x), ("y", y), ("mask", mask)):
         refuse_traces(call, name, value)
     if isinstance(model, (dict, list, tuple)):
@@ -160,16 +138,17 @@ def prepare_many(
         )
     model_checks.check_signature(call, model)
     model = _tree.as_partial(model, call, "model")
-    x, y, mask, labels = _align(call, x, y, mask)
+    x, y, mask, sigma, labels = _align(call, x, y, mask, sigma)
     num_curves = len(y)
+    start = _one_start(call, start, num_curves)
     layout, values = describe(call, start, num_lanes=num_curves)
-    box = as_bounds(call, layout, bounds)
+    box = as_bounds(call, layout, bounds, num_curves)
     layout = as_free(call, layout, fixed, box)
     values = check_start(call, layout, values, box)
     target = Target.of(y[0])
     x, x_is_own = _own_x(call, x, y)
     flat = _flat(y)
-    mask = _clean_mask(call, x, x_is_own, y, mask, nan_policy)
+    mask = _clean_mask(call, x, x_is_own, y, mask, options.nan_policy)
     if mask is not None:
         x = jax.tree.map(lambda leaf, own: _filled(leaf, own, mask), x, x_is_own)
         repeat = 2 if np.iscomplexobj(y) else 1
@@ -183,7 +162,7 @@ def prepare_many(
         fixed=cast(values),
         mask=mask,
         scale=None if scale is None else cast(scale),
-        f_scale=None if loss == "linear" else cast(options.f_scale),
+        f_scale=None if options.loss == "linear" else cast(options.f_scale),
     )
     is_own = Inputs(
         x=x_is_own,
@@ -191,7 +170,7 @@ def prepare_many(
         fixed=True,
         mask=None if mask is None else True,
         scale=None if scale is None else scale_is_own,
-        f_scale=None if loss == "linear" else False,
+        f_scale=None if options.loss == "linear" else False,
     )
     many = ManyProblems(
         model=model,
@@ -221,22 +200,46 @@ def prepare_many(
 # ------------------------------------------------------------------------- private
 
 
+def _one_start(call: str, start: Any, num_curves: int) -> Any:
+    """Return a start for each curve, given as a list or a table, as one tree."""
+    if hasattr(start, "columns") and hasattr(start, "to_numpy"):
+        start = {name: start[name].to_numpy() for name in start.columns}
+    is_list = isinstance(start, list) and all(isinstance(s, Mapping) for s in start)
+    if not is_list or not start:
+        return start
+    if len({jax.tree.structure(entry) for entry in start}) > 1 or (
+        len(start) != num_curves
+    ):
+        raise ValueError(
+            f"{call}: `start` is a list of {len(start)} starts for {num_curves} "
+            "curves; give one, or one for each with the same names in all."
+        )
+    stacked = jax.tree.map(lambda *rows: np.stack(rows), *start)
+    return {name: stacked[name] for name in start[0]}
+
+
 def _align(
-    call: str, x: Any, y: Any, mask: Any
-) -> tuple[Any, np.ndarray, np.ndarray | None, Any]:
-    """Return y [N, I, ...], x, the mask, and labels; pad curves of several lengths."""
+    call: str, x: Any, y: Any, mask: Any, sigma: Any
+) -> tuple[Any, np.ndarray, np.ndarray | None, Any, Any]:
+    """Return x, y [N, I, ...], the mask, sigma and labels; pad curves of any length."""
     labels = None
     if isinstance(y, Mapping):
         labels = list(y)
-        if isinstance(x, Mapping) and set(x) == set(y):
-            x = [x[label] for label in labels]
+        x, sigma = (
+            [each[label] for label in labels]
+            if isinstance(each, Mapping) and set(each) == set(y)
+            else each
+            for each in (x, sigma)
+        )
         y = [y[label] for label in labels]
     elif hasattr(y, "columns") and hasattr(y, "index"):
         labels = list(y.index)
         y = y.to_numpy()
+        if hasattr(x, "columns") and x.shape == y.shape:
+            x = x.to_numpy()
     is_list = isinstance(y, (list, tuple)) and all(np.ndim(row) == 1 for row in y)
     if is_list and len({len(row) for row in y}) > 1:
-        x, y, mask = _pad(call, x, y, mask)
+        x, y, mask, sigma = _pad(call, x, y, mask, sigma)
     elif isinstance(x, list) and x and all(np.ndim(row) >= 1 for row in x):
         x = as_array(call, "x", x)
     y = as_array(call, "y", y, allows_complex=True, copies=False)
@@ -260,34 +263,44 @@ def _align(
         mask = np.broadcast_to(
             mask.reshape(mask.shape + (1,) * (y.ndim - mask.ndim)), y.shape
         )
-    return x, y, mask, labels
+    return x, y, mask, sigma, labels
 
 
-def _pad(call: str, x: Any, y: Any, mask: Any) -> tuple[Any, np.ndarray, np.ndarray]:
+def _pad(
+    call: str, x: Any, y: Any, mask: Any, sigma: Any
+) -> tuple[Any, np.ndarray, np.ndarray, Any]:
     if mask is not None:
         raise ValueError(
             f"{call}: `mask` and curves of several lengths do not go together: the "
             "lengths tell what counts."
         )
     lengths = [len(row) for row in y]
-    given = isinstance(x, (list, tuple)) and len(x) == len(y)
-    if not given or [np.size(row) for row in x] != lengths:
+    if not _has_lengths(x, lengths):
         raise ValueError(
             f"{call}: `y` has curves of {min(lengths)} to {max(lengths)} points, so "
             "`x` must be a list with an x of the same length for each."
         )
     longest = max(lengths)
     counts = np.arange(longest)[None] < np.array(lengths)[:, None]
-    rows = [
-        as_array(call, f"y[{k}]", row, allows_complex=True) for k, row in enumerate(y)
-    ]
-    padded_y = np.zeros([len(y), longest], np.result_type(*rows))
-    padded_x = np.zeros([len(y), longest])
-    for k, row in enumerate(rows):
-        padded_y[k, : lengths[k]] = row
-        points = as_array(call, f"x[{k}]", x[k])
-        padded_x[k] = np.pad(points, (0, longest - len(points)), mode="edge")
-    return padded_x, padded_y, counts
+
+    def pad(name: str, rows: Any, **kinds: bool) -> np.ndarray:
+        arrays = [
+            as_array(call, f"{name}[{k}]", row, **kinds) for k, row in enumerate(rows)
+        ]
+        mode = lambda row: "edge" if row.size else "constant"  # noqa: E731
+        padded = [
+            np.pad(row, (0, longest - row.size), mode=mode(row)) for row in arrays
+        ]
+        return np.stack(padded)
+
+    if _has_lengths(sigma, lengths):
+        sigma = pad("sigma", sigma)
+    return pad("x", x), pad("y", y, allows_complex=True), counts, sigma
+
+
+def _has_lengths(rows: Any, lengths: list[int]) -> bool:
+    is_list = isinstance(rows, (list, tuple)) and len(rows) == len(lengths)
+    return is_list and [np.size(row) for row in rows] == lengths
 
 
 def _own_x(call: str, x: Any, y: np.ndarray) -> tuple[PyTree, PyTree]:

@@ -11,6 +11,7 @@ Example:
 
 import collections
 import dataclasses
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from phihat.curves.single import conclude, ended
 __all__ = ["CurveFits"]
 
 _SHOWN = 5
+_QUARTILES = (0.25, 0.5, 0.75)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -89,7 +91,8 @@ class CurveFits:
             int(self.status[k]),
             int(self.num_steps[k]),
         )
-        return conclude(problem, result)
+        found = conclude(problem, result)
+        return dataclasses.replace(found, status=self._words(k))
 
     @property
     def success(self) -> np.ndarray:
@@ -142,33 +145,35 @@ class CurveFits:
 
     def __repr__(self) -> str:
         """Report how many curves ended how, the params, and the first bad curves."""
-        counts = collections.Counter(int(code) for code in self.status)
+        number_of = collections.Counter(int(code) for code in self.status)
         how = ", ".join(
-            f"{number} {Status(code).name}" for code, number in counts.most_common()
+            f"{number} {Status(code).name}" for code, number in number_of.most_common()
         )
-        reduced = self.reduced_chi_square[np.isfinite(self.reduced_chi_square)]
-        lines = [f"{len(self)} curves: {how}"]
+        plural = "" if len(self) == 1 else "s"
+        lines = [f"{len(self)} curve{plural}: {how}"]
+        counts = self.success if self.success.any() else np.isfinite(self.chi_square)
+        if not counts.any():
+            return "\n".join(lines + self._failures())
+        if not counts.all():
+            lines[0] += f"; of the {int(counts.sum())} that " + (
+                "converged:" if self.success.any() else "are finite:"
+            )
+        reduced = self.reduced_chi_square[counts]
+        reduced = reduced[np.isfinite(reduced)]
         width = max(len(name) for name in self.names)
         errors = statistics.errors_of(self.covariance)
         for place, name in enumerate(self.names):
-            column = self.values[:, place]
-            low, middle, high = np.nanquantile(column, [0.25, 0.5, 0.75])
-            known = errors[:, place][np.isfinite(errors[:, place])]
+            known = errors[counts, place][np.isfinite(errors[counts, place])]
             error = f"{np.median(known):.2g}" if known.size else "not known"
+            is_fixed = not self._many.layout.free[place]
+            low, middle, high = np.quantile(self.values[counts, place], _QUARTILES)
             lines.append(
                 f"  {name:{width}}  median {middle:.5g}, quartiles {low:.5g} to "
-                f"{high:.5g}, median error {error}"
+                f"{high:.5g}, {'fixed' if is_fixed else f'median error {error}'}"
             )
         if reduced.size:
             lines.append(f"  reduced chi-square: median {np.median(reduced):.4g}")
-        bad = np.flatnonzero(~self.success)
-        for k in bad[:_SHOWN]:
-            label = k if self.labels is None else self.labels[k]
-            words = status_words(int(self.status[k]), int(self.num_steps[k]))
-            lines.append(f"  curve {label}: {words}")
-        if len(bad) > _SHOWN:
-            lines.append(f"  ... {len(bad) - _SHOWN} more that did not converge")
-        return "\n".join(lines)
+        return "\n".join(lines + self._failures())
 
     def _repr_html_(self) -> str:
         """Show the report in a notebook."""
@@ -176,12 +181,36 @@ class CurveFits:
 
         return f"<pre>{html.escape(repr(self))}</pre>"
 
+    def _failures(self) -> list[str]:
+        """Say of the first curves that did not converge how they ended."""
+        bad = np.flatnonzero(~self.success)
+        lines = []
+        for k in bad[:_SHOWN]:
+            label = k if self.labels is None else self.labels[k]
+            lines.append(f"  curve {label}: {self._words(int(k))}")
+        if len(bad) > _SHOWN:
+            lines.append(f"  ... {len(bad) - _SHOWN} more that did not converge")
+        return lines
+
+    def _words(self, k: int) -> str:
+        free, count = self._many.layout.free_names, int(self.num_points[k])
+        if count < len(free):
+            plural = "" if count == 1 else "s"
+            return f"{count} point{plural} cannot fit {len(free)} params"
+        return status_words(int(self.status[k]), int(self.num_steps[k]))
+
     def _place(self, curve: Any) -> int:
-        if self.labels is not None and curve in self.labels:
-            return list(self.labels).index(curve)
+        labels = [] if self.labels is None else list(self.labels)
+        if isinstance(curve, Hashable) and curve in labels:
+            return labels.index(curve)
         is_number = isinstance(curve, (int, np.integer))
         if is_number and -len(self) <= curve < len(self):
             return int(curve) % len(self)
+        if isinstance(curve, (slice, list, np.ndarray)):
+            raise TypeError(
+                "CurveFits: one curve at a time, as `fits[0]`; for many take rows of "
+                "`fits.values` or of `fits.to_pandas()`."
+            )
         raise IndexError(
             f"CurveFits: there is no curve {curve!r}; there are {len(self)}, numbered "
             "from 0."

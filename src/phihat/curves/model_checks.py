@@ -81,12 +81,16 @@ def check_model(
     """
     free = np.zeros(len(layout.free_names), dtype)
 
-    def predict(free: Any, fixed: Any, x: Any) -> Any:
-        return model(layout.merge(free, fixed), x)
+    def trace(*, swaps: bool = False) -> Any:
+        def predict(free: Any, fixed: Any, x: Any) -> Any:
+            params = layout.merge(free, fixed)
+            return model(x, params) if swaps else model(params, x)
+
+        return jax.eval_shape(predict, free, inputs.fixed.astype(dtype), inputs.x)
 
     with in_floats(dtype):
         try:
-            result = jax.eval_shape(predict, free, inputs.fixed.astype(dtype), inputs.x)
+            result = trace()
         except (
             jax.errors.TracerArrayConversionError,
             jax.errors.TracerBoolConversionError,
@@ -101,11 +105,26 @@ def check_model(
                 f"{call}: the model asks for {error}, which is none of the params "
                 f"{list(layout.names)} of `start`."
             ) from error
+        except Exception as error:
+            if _works(lambda: trace(swaps=True)):
+                raise TypeError(
+                    f"{call}: models are (params, x), but this one works as (x, "
+                    "params); exchange its arguments."
+                ) from error
+            error.add_note(
+                f"{call}: that is the model called with {_shapes('params', layout)} "
+                f"and {_shapes('x', inputs.x)}."
+            )
+            raise
     leaves, structure = jax.tree.flatten(result)
     if structure != target.structure:
+        entries = jax.tree.unflatten(target.structure, target.shapes)
+        cure = "."
+        if isinstance(entries, dict) and structure.num_leaves == 1:
+            cure = f"; pass one column of y, such as `y[{next(iter(entries))!r}]`."
         raise ValueError(
             f"{call}: the model must return what y is, {_words(target.structure)}, "
-            f"got {_words(structure)}."
+            f"got {_words(structure)}{cure}"
         )
     rows = zip(leaves, target.shapes, target.complexes, strict=True)
     for leaf, shape, is_complex in rows:
@@ -113,6 +132,8 @@ def check_model(
             cure = ""
             if leaf.size == int(np.prod(shape)):
                 cure = "; add or drop an axis, for example by `[:, 0]`"
+            elif leaf.shape == ():
+                cure = "; a constant is `jnp.full_like(x, value)`"
             raise ValueError(
                 f"{call}: the model must return the shape of y, {list(shape)}, got "
                 f"{list(leaf.shape)}{cure}."
@@ -128,6 +149,27 @@ def check_model(
             )
 
 
+def _shapes(name: str, tree: Any) -> str:
+    """Say what a model is called with."""
+    if isinstance(tree, Layout):
+        tree = jax.tree.unflatten(
+            tree.structure, [np.empty(shape) for shape in tree.shapes]
+        )
+    shapes = [
+        f"{name}{jax.tree_util.keystr(path)} {list(np.shape(leaf))}"
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    ]
+    return ", ".join(shapes) or f"no {name}"
+
+
+def _works(call: Any) -> bool:
+    try:
+        call()
+    except Exception:
+        return False
+    return True
+
+
 def _words(structure: Any) -> str:
-    text = str(structure)
-    return "one array" if text == "PyTreeDef(*)" else text
+    text = str(structure).removeprefix("PyTreeDef(").removesuffix(")")
+    return "one array" if text == "*" else text

@@ -116,7 +116,7 @@ def describe(
       ValueError: no leaves, or a leaf that is not finite.
     """
     tree = _numbers(call, "start", start)
-    if not jax.tree.leaves(tree):
+    if not sum(np.size(leaf) for leaf in jax.tree.leaves(tree)):
         raise ValueError(
             f"{call}: `start` has no params; give every param a first guess, such as "
             '{"height": 1.0, "rate": 0.5}.'
@@ -177,8 +177,18 @@ def entries_of(call: str, argument: str, layout: Layout, name: Any) -> list[int]
     )
 
 
-def one_tree(call: str, argument: str, layout: Layout, tree: Any) -> np.ndarray:
-    """Return a tree like the params as numbers [P]; a scalar serves a whole leaf.
+def one_tree(
+    call: str,
+    argument: str,
+    layout: Layout,
+    tree: Any,
+    *,
+    cure: str = "",
+    num_lanes: int | None = None,
+) -> list[Any]:
+    """Return a tree like the params as P numbers; a scalar serves a whole leaf.
+
+    Where there are lanes a leaf may have a leading axis N, and they are arrays [N].
 
     Raises:
       ValueError: it has another structure, or a leaf of another shape.
@@ -192,16 +202,22 @@ def one_tree(call: str, argument: str, layout: Layout, tree: Any) -> np.ndarray:
     elif structure != layout.structure:
         raise ValueError(
             f"{call}: `{argument}` must be a tree like `start`, whose params are "
-            f"{list(layout.names)}, got the structure {structure}."
+            f"{list(layout.names)}, got the structure {structure}{cure}."
         )
-    numbers = np.empty(layout.size, dtype=object)
+    numbers: list[Any] = [None] * layout.size
     for leaf, shape, places in zip(leaves, layout.shapes, layout.places, strict=True):
-        if np.shape(leaf) not in ((), shape):
+        given = np.asarray(leaf)
+        if given.shape not in ((), shape, (num_lanes, *shape)):
             raise ValueError(
-                f"{call}: `{argument}` has a leaf of shape {list(np.shape(leaf))} "
+                f"{call}: `{argument}` has a leaf of shape {list(given.shape)} "
                 f"where the params have {list(shape)}."
             )
-        numbers[list(places)] = np.broadcast_to(leaf, shape).ravel()
+        is_each = given.shape not in ((), shape)
+        full = given if is_each else np.broadcast_to(given, shape)
+        flat = full.reshape((*full.shape[:is_each], -1))
+        for k, place in enumerate(places):
+            entry = flat[..., k]
+            numbers[place] = entry if entry.ndim else entry.item()
     return numbers
 
 

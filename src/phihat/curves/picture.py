@@ -8,18 +8,37 @@ Example:
   'residual'
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["draw"]
+from phihat._core import pictures as _pictures
+
+__all__ = ["Panels", "draw"]
 
 _DATA = "#000000"
 _CURVE = "#D55E00"
 _NUM_POINTS = 400
 
 
-def draw(fit: Any, problem: Any, axes: Any, level: float) -> Any:
+class Panels(NamedTuple):
+    """The axes of a picture; a notebook shows it where a cell ends with them.
+
+    Attributes:
+      curve: with the data, the curve and its bands.
+      residuals: below.
+    """
+
+    curve: Any
+    residuals: Any
+
+    def _repr_png_(self) -> bytes | None:
+        # pyplot shows its own figures.
+        show = getattr(self.curve.figure, "_repr_png_", None)
+        return None if show is None else show()
+
+
+def draw(fit: Any, problem: Any, axes: Any, level: float) -> Panels:
     """Draw a `CurveFit`; return the axes of the curve and of the residuals.
 
     Raises:
@@ -50,7 +69,7 @@ def draw(fit: Any, problem: Any, axes: Any, level: float) -> Any:
     lower.set_xlabel("x")
     upper.set_title(f"{fit.model_name}\n{_params_line(fit)}", fontsize=9)
     upper.legend(frameon=False, fontsize=9)
-    return np.array([upper, lower], dtype=object)
+    return Panels(upper, lower)
 
 
 # ------------------------------------------------------------------------- private
@@ -63,17 +82,10 @@ def _only(x: Any) -> Any:
 
 
 def _make_axes() -> Any:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "CurveFit.plot: pictures need matplotlib; install it with "
-            '`pip install "phihat[plot]"`.'
-        ) from error
-    figure = Figure(figsize=(6.5, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper, lower = _pictures.draw("make_axes", 2, 1, size=(6.5, 5.5))[:, 0]
+    upper.get_gridspec().set_height_ratios([3, 1])
+    upper.sharex(lower)
+    return upper, lower
 
 
 def _draw_curve(axes: Any, fit: Any, problem: Any, x: np.ndarray, level: float) -> None:

@@ -20,6 +20,7 @@ from phihat._core.types import Box, ModelFn, Params, Status
 from phihat.curves import robust, statistics
 from phihat.curves.arrays import is_one_array
 from phihat.curves.model_checks import in_floats
+from phihat.curves.options import check_options
 from phihat.curves.problem import Problem, prepare
 from phihat.curves.report import status_words
 from phihat.curves.residuals import curve_loss
@@ -105,21 +106,22 @@ def fit_curve(
     References:
       More, *The Levenberg-Marquardt algorithm: implementation and theory*, 1978.
     """
-    options = {
-        "sigma": sigma,
-        "absolute_sigma": absolute_sigma,
-        "bounds": bounds,
-        "fixed": fixed,
-        "loss": loss,
-        "f_scale": f_scale,
-        "nan_policy": nan_policy,
-        "tolerance": tolerance,
-        "num_steps": num_steps,
-        "dtype": dtype,
-    }
+    call = "fit_curve"
+    options = check_options(
+        call,
+        has_sigma=sigma is not None,
+        absolute_sigma=absolute_sigma,
+        loss=loss,
+        f_scale=f_scale,
+        nan_policy=nan_policy,
+        tolerance=tolerance,
+        num_steps=num_steps,
+        dtype=dtype,
+    )
+    rest = {"sigma": sigma, "bounds": bounds, "fixed": fixed}
     ends = []
     for first_guess in _starts(start):
-        problem = prepare("fit_curve", model, x, y, first_guess, **options)
+        problem = prepare(call, model, x, y, first_guess, options, **rest)
         ends.append((problem, _run(problem)))
     return conclude(*min(ends, key=lambda end: _rank(end[1])))
 
@@ -148,12 +150,10 @@ def conclude(problem: Problem, result: FitResult) -> CurveFit:
     spread = statistics.covariance(jacobian, *(scale or (total, spare)))
     full = np.zeros((layout.size, layout.size))
     full[np.ix_(layout.free_places, layout.free_places)] = spread
-    counted = inputs.y if mask is None else inputs.y[mask]
-    scatter = float(((counted - counted.mean()) ** 2).sum())
     measures = statistics.quality(
         float(weighted @ weighted),
         float(raw @ raw),
-        scatter,
+        float(statistics.scatter(np.asarray(inputs.y, np.float64), mask)),
         problem.num_points,
         free.size,
     )
@@ -210,7 +210,11 @@ def rebuild(fields: dict[str, Any], model: Any) -> CurveFit:
     problem = None
     loaded = CurveFit(**fields)
     if model is not None and arguments is not None:
-        problem = prepare("CurveFit.load", model, start=loaded.params, **arguments)
+        call = "CurveFit.load"
+        names = ("x", "y", "sigma", "bounds", "fixed")
+        data = {name: arguments.pop(name) for name in names}
+        options = check_options(call, has_sigma=data["sigma"] is not None, **arguments)
+        problem = prepare(call, model, start=loaded.params, options=options, **data)
         free = problem.start[problem.layout.free_places].astype(problem.options.dtype)
         status = Status.CONVERGED if loaded.success else Status.COMPLETED
         found = conclude(
@@ -262,9 +266,7 @@ def _data(problem: Problem) -> Any:
 
 
 def _box(problem: Problem) -> Box:
-    places, dtype = problem.layout.free_places, problem.options.dtype
-    low, high = problem.bounds
-    return Box(low[places].astype(dtype), high[places].astype(dtype))
+    return problem.bounds.box(problem.layout.free_places, problem.options.dtype)
 
 
 def _rank(result: FitResult) -> tuple[bool, float]:

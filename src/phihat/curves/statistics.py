@@ -65,14 +65,32 @@ def quality(
         )
         floor = np.maximum(chi_square, 1e-250 * num_points)
         base = num_points * np.log(floor / num_points)
-        share = 1.0 - misfit / np.maximum(scatter, np.finfo(float).tiny)
+        share = 1.0 - misfit / np.where(scatter > 0, scatter, np.nan)
         return Quality(
             chi_square,
             reduced[()],
-            np.where(np.isfinite(misfit), share, np.nan)[()],
+            share[()],
             base + 2 * num_free,
             base + np.log(num_points) * num_free,
         )
+
+
+def scatter(y: np.ndarray, mask: np.ndarray | None) -> Any:
+    """Return the sum of squares of y [..., n] about its mean, zero if only rounding.
+
+    Args:
+      y: zero where the mask is False.
+      mask: which entries count, or None for all.
+    """
+    if mask is None:
+        counts, found = y.shape[-1], y.shape[-1] * np.var(y, axis=-1)
+    else:
+        counts = np.maximum(mask.sum(-1), 1)
+        mean = y.sum(-1) / counts
+        found = ((y - mean[..., None]) ** 2 * mask).sum(-1)
+    largest = np.abs(y).max(-1, initial=0.0)
+    noise = counts * (4 * np.finfo(float).eps * largest) ** 2
+    return np.where(found > noise, found, 0.0)[()]
 
 
 def covariance(jacobian: np.ndarray, total: float, spare: float) -> np.ndarray:
@@ -149,7 +167,8 @@ def errors_of(covariance: np.ndarray) -> np.ndarray:
 def correlations_of(covariance: np.ndarray) -> np.ndarray:
     """Return the covariance over the errors, with ones on the diagonal."""
     errors = errors_of(covariance)
-    outer = errors[..., :, None] * errors[..., None, :]
+    with np.errstate(invalid="ignore"):
+        outer = errors[..., :, None] * errors[..., None, :]
     is_good = (outer > 0) & np.isfinite(outer)
     found = np.where(is_good, covariance / np.where(is_good, outer, 1.0), 0.0)
     size = covariance.shape[-1]

@@ -109,7 +109,11 @@ def find_end(
     undamped = proposal.undamped
     is_noise = -jnp.sum(model.slopes * undamped) <= model.noise
     is_noise |= jnp.all(jnp.abs(undamped) <= 2 * space.eps * own_size)
-    is_noise &= proposal.is_exact
+    # What no step improves is a minimum if no param alone promises anything of note.
+    limit = model.shape.diagonal * (eps * size + 16 * model.noise)
+    is_least = jnp.all(jnp.square(model.slopes) <= limit)
+    if proposal.is_exact is not True:  # an iterative search may overlook a small unit
+        is_noise &= proposal.is_exact & is_least
     is_bad = verdict.is_known & ~verdict.is_good
     is_tiny = verdict.is_known & (_small.norm(undamped) <= eps ** (2 / 3) * own_length)
     is_converged |= is_noise & (is_bad | is_tiny)
@@ -117,9 +121,6 @@ def find_end(
     is_stuck = verdict.is_still | (verdict.predicted <= verdict.noise)
     is_stuck &= is_bad & verdict.is_exact
     is_stuck |= ~(promise.fall > 0)
-    # What no step improves is a minimum if no param alone promises anything of note.
-    limit = model.shape.diagonal * (eps * size + 16 * model.noise)
-    is_least = jnp.all(jnp.square(model.slopes) <= limit)
     is_converged |= is_stuck & (is_noise | is_least)
     return End(is_converged, is_stuck & ~is_converged)
 

@@ -70,8 +70,13 @@ def locate(call: str, params: Params | None, box: Box | None) -> Space:
             "without which the loss cannot be evaluated; give it all params and hold "
             "those that must not move by a Box with low == high."
         )
-    vector, unflatten = products.flatten(params)
     leaves = jax.tree.leaves(params)
+    if not leaves:
+        raise ValueError(
+            f"{call}: `params` has no leaves, got {_checks.brief(params)}: there is "
+            "nothing to fit."
+        )
+    vector, unflatten = products.flatten(params)
     dtypes = [jnp.result_type(leaf) for leaf in leaves]
     spacings = [float(jnp.finfo(dtype).eps) for dtype in dtypes]
     eps: Any = spacings[0]

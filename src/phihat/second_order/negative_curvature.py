@@ -36,22 +36,22 @@ class Curvature(NamedTuple):
       is_negative: whether it is clearly negative.
       lowest: half of it, per squared length in the scale of D.
       direction: its direction, of length one in the scale of D, [P].
+      rest: the fall that the true Hessian still promises; infinite where not known.
     """
 
     is_checked: Flag
     is_negative: Flag
     lowest: Scalar
     direction: Vector
+    rest: Scalar
 
 
 def look_if(is_due: Flag, look: Callable[[], Curvature], model: Model) -> Curvature:
     """Look at the curvature where it is due, else say that nobody did."""
 
     def skip() -> Curvature:
-        no = jnp.zeros((), bool)
-        return Curvature(
-            no, no, jnp.zeros_like(model.noise), jnp.zeros_like(model.slopes)
-        )
+        no, zero = jnp.zeros((), bool), jnp.zeros_like(model.noise)
+        return Curvature(no, no, zero, jnp.zeros_like(model.slopes), zero + jnp.inf)
 
     return jax.lax.cond(is_due, look, skip)
 
@@ -64,13 +64,17 @@ def lowest_curvature(half_hessian: Matrix, model: Model) -> Curvature:
     scale = _equilibrate(half_hessian)
     scaled = half_hessian / (scale[:, None] * scale[None, :])
     vectors, values = jax.lax.linalg.eigh(scaled, symmetrize_input=False)
-    return judge(
+    slopes = _small.matmul(vectors.T, model.slopes * model.scale / scale)
+    least = values.shape[0] * float(jnp.finfo(values.dtype).eps) * values[-1]
+    rest = jnp.sum(slopes * slopes / positive(jnp.maximum(values, least)))
+    found = judge(
         model,
         lowest=values[0],
         direction=vectors[:, 0] / scale,
         largest=jnp.max(jnp.abs(values)),
         own_size=scale * jnp.maximum(jnp.abs(model.point), 1.0),
     )
+    return found._replace(rest=rest)
 
 
 def judge(
@@ -103,6 +107,7 @@ def judge(
         is_negative=is_negative,
         lowest=lowest / (length * length),
         direction=direction / length,
+        rest=jnp.full_like(lowest, jnp.inf),
     )
 
 

@@ -142,15 +142,34 @@ def _bend(
     scale: Vector,
     free: Any,
 ) -> Shape:
-    del scale, free
+    del scale
     grad_fn = jax.grad(lambda vector: flat_fn(vector)[0])
     push = jax.linearize(grad_fn, point)[1]
     multiply = lambda vector: push(vector) / 2  # noqa: E731
+    return Shape(multiply, _effective_diagonal(here, point, free, multiply), None)
+
+
+def _effective_diagonal(
+    here: Point, point: Vector, free: Any, multiply: Product
+) -> Vector:
+    r"""Return what stands for the diagonal of A where only products are known.
+
+    So that $b_i^2$ over it is the fall $(b^\top v)^2 / v^\top A v$ along the gradient,
+    or along the gradient by the relative params where that is more: params of small
+    curvature are seen in units of their own alone.
+    """
     slopes = here.half_gradient
-    square = jnp.sum(slopes * slopes)
-    along = jnp.abs(jnp.sum(slopes * multiply(slopes)))
-    along = along / jnp.where(square > 0, square, 1.0)
-    return Shape(multiply, jnp.broadcast_to(along, slopes.shape), None)
+    if free is not None:
+        slopes = jnp.where(free, slopes, 0.0)
+    relative = slopes * jnp.square(point)
+    largest = jnp.max(jnp.abs(relative))
+    relative = relative / jnp.where(largest > 0, largest, 1.0)
+    directions = jnp.stack([slopes, relative])
+    bends = jnp.abs(jnp.sum(directions * jax.vmap(multiply)(directions), axis=1))
+    rates = jnp.square(jnp.sum(directions * slopes[None, :], axis=1))
+    tiny = float(jnp.finfo(slopes.dtype).tiny)
+    falls = jnp.max(jnp.where(rates > 0, rates / jnp.maximum(bends, tiny), 0.0))
+    return jnp.square(slopes) / jnp.where(falls > 0, falls, 1.0)
 
 
 def _look(is_due: Flag, model: Model) -> Curvature:

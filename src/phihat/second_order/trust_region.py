@@ -26,7 +26,7 @@ from phihat._core.types import Params, Status
 from phihat._linalg import dense_hessian as _dense
 from phihat._linalg import small as _small
 from phihat.second_order import negative_curvature as _negative_curvature
-from phihat.second_order.ends import Verdict, find_end, status_of
+from phihat.second_order.ends import End, Verdict, find_end, status_of
 from phihat.second_order.flat_params import Space
 from phihat.second_order.negative_curvature import Curvature
 from phihat.second_order.quadratic_model import (
@@ -242,6 +242,9 @@ def advance(
     is_over = (end.is_converged | end.is_stuck) & jnp.isfinite(here.value)
     curvature = method.look(is_over, model)
     is_negative = is_over & curvature.is_negative
+    # Where residuals stay, J'J may miss the curvature that makes a point a minimum.
+    is_minimum = curvature.rest <= eps * jnp.abs(here.value) + 16 * model.noise
+    end = End(end.is_converged | (end.is_stuck & is_minimum), end.is_stuck)
     away = _negative_curvature.leave(space, model, curvature, radius, eps)
     leaves = is_negative & (state.counts[2] < method.max_escapes)
     leaves &= away.fall > model.noise
