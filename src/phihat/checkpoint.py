@@ -37,6 +37,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from phihat._core import array_files as _array_files
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import folders as _folders
 from phihat._core import manifest as _manifest
@@ -48,6 +49,7 @@ __all__ = ["Checkpoints", "restore", "save"]
 _STEP = re.compile(r"\d{12,18}", re.ASCII)
 
 
+@_calls.public
 def save(
     path: str | os.PathLike[str],
     tree: PyTree,
@@ -148,6 +150,7 @@ def _write(path: Path, text: str, arrays: dict[str, Any]) -> None:
         raise failure
 
 
+@_calls.public
 def restore(
     path: str | os.PathLike[str],
     like: PyTree | None = None,
@@ -259,6 +262,7 @@ def _wanted_sharding(kind: dict[str, Any], target: Any) -> Any:
     return None if is_alone else sharding
 
 
+@_calls.public
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
     """Where, how often and how many: the `checkpoint=` of `train`.

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
@@ -41,6 +42,7 @@ from phihat.results import FitResult, FitState, StepInfo
 __all__ = ["Tolerance", "fit", "init", "make_step", "run"]
 
 
+@_calls.public
 def fit(
     loss_fn: LossFn,
     params: Params,
@@ -172,6 +174,7 @@ def fit_as(
     return _programs.call(_fit, spec, (), params, data, key, state, model_state)
 
 
+@_calls.public
 def init(
     params: Params,
     optimizer: optax.GradientTransformation,
@@ -222,6 +225,7 @@ def _copy(leaf: Any) -> Any:
     return jnp.array(leaf, dtype=jnp.result_type(leaf), copy=True)
 
 
+@_calls.public
 def make_step(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
@@ -266,6 +270,7 @@ def make_step(
     )
 
 
+@_calls.public
 def run(
     step_fn: Callable[[FitState, Batch], tuple[FitState, StepInfo]],
     state: FitState,

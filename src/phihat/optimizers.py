@@ -31,6 +31,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Params, Schedule
@@ -136,6 +137,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 # --------------------------------------------------------------------- the factories
 
 
+@_calls.public
 def gradient_descent(learning_rate: Rate) -> Optimizer:
     r"""Step against the gradient: $\phi \leftarrow \phi - \alpha_t\, g$.
 
@@ -166,6 +168,7 @@ def gradient_descent(learning_rate: Rate) -> Optimizer:
     )
 
 
+@_calls.public
 def momentum(learning_rate: Rate, decay: float = 0.9) -> Optimizer:
     r"""Step along a running mean of the gradients.
 
@@ -203,6 +206,7 @@ def momentum(learning_rate: Rate, decay: float = 0.9) -> Optimizer:
     )
 
 
+@_calls.public
 def nesterov(
     learning_rate: Rate, decay: float = 0.9, *, lookahead: float | None = None
 ) -> Optimizer:
@@ -253,6 +257,7 @@ def nesterov(
     )
 
 
+@_calls.public
 def normalized_gradient(learning_rate: Rate, eps: float = 1e-8) -> Optimizer:
     r"""Step by the sign of the gradient, smoothed near zero.
 
@@ -290,6 +295,7 @@ def normalized_gradient(learning_rate: Rate, eps: float = 1e-8) -> Optimizer:
     )
 
 
+@_calls.public
 def adam(
     learning_rate: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> Optimizer:
@@ -333,6 +339,7 @@ def adam(
     )
 
 
+@_calls.public
 def eval_params(opt_state: PyTree, params: Params) -> Params:
     """Return the params to evaluate, where they differ from those the loop carries.
 

@@ -36,6 +36,7 @@ __all__ = [
     "check_range",
     "check_rows",
     "takes_argument",
+    "warn",
 ]
 
 
@@ -412,21 +413,24 @@ def _warn_of_rounding(call: str, name: str, leaf: Any) -> None:
         rounded = rows[:, column].astype(np.float32) != rows[:, column]
         if not rounded.any():
             return
-        warnings.warn(
+        warn(
             f"{call}: {name} lies between {low[column]:.10g} and {high[column]:.10g}, "
             f"where float32 knows steps of {2 * rounding[column]:.2g} only, and is "
             "rounded to them; subtract an offset first, or set "
             '`jax.config.update("jax_enable_x64", True)`.',
-            stacklevel=_outside_depth(),
         )
 
 
-def _outside_depth() -> int:
-    """Return the depth of the caller's own line, for a warning that points there."""
-    frame, depth = sys._getframe(1), 1
-    while frame.f_back is not None and "phihat" in frame.f_globals.get("__name__", ""):
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, and point at the line of the user that led here."""
+    frame, depth = sys._getframe(1), 2
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, depth = frame.f_back, depth + 1
-    return depth
+    warnings.warn(message, category, stacklevel=depth)
+
+
+def _is_ours(module: str) -> bool:
+    return module == "phihat" or module.startswith("phihat.")
 
 
 def takes_argument(fn: Callable[..., Any], name: str) -> bool:

@@ -7,13 +7,14 @@ or start compiles nothing, and neither does a notebook cell that is run again.
 
 import concurrent.futures
 import functools
-import warnings
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import PyTree
 
+from phihat._core import calls as _calls
+from phihat._core import checks as _checks
 from phihat._core import fingerprints
 from phihat._core import tree as _tree
 from phihat._core.stores import Store
@@ -36,6 +37,7 @@ class Mode(NamedTuple):
 _programs = Store()
 
 
+@_calls.public
 def clear_programs() -> None:
     """Free all compiled programs, and whatever their functions close over.
 
@@ -106,11 +108,10 @@ def _program(
     program = _programs.get(key)
     if program is None:
         for name, size in found.large_arrays:
-            warnings.warn(
+            _checks.warn(
                 f"A function closes over the NumPy array `{name}` of {size / 1e6:.3g} "
                 "MB: it becomes a constant of the compiled program, and changing it in "
-                "place is not seen. Pass it as data.",
-                stacklevel=5,
+                "place is not seen. Pass it as data."
             )
         program = _compile(body, _tree.split(code)[0], options, mode, donated)
         _programs.put(key, program, found.num_bytes)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import Box
 from phihat.convexity import boxes, chord_alarm, kernel, refuter
@@ -30,6 +31,7 @@ from phihat.convexity.trace import Untraceable
 __all__ = ["check_convexity", "convex_blocks", "prove_convexity", "replay"]
 
 
+@_calls.public
 def check_convexity(
     loss_fn: Callable[..., Any],
     params: Any,
@@ -101,6 +103,7 @@ def check_convexity(
     return _timed(report, begin)
 
 
+@_calls.public
 def prove_convexity(
     loss_fn: Callable[..., Any],
     params: Any,
@@ -145,6 +148,7 @@ def prove_convexity(
     return _timed(report, begin)
 
 
+@_calls.public
 def convex_blocks(
     loss_fn: Callable[..., Any],
     params: Any,
@@ -205,6 +209,7 @@ _KINKS = {"abs", "clamp", "max", "min", "reduce_max", "reduce_min", "select_n", 
 """Where the slope may fall at a kink, where differentiation sees no curvature."""
 
 
+@_calls.public
 def replay(
     report: ConvexityReport,
     loss_fn: Callable[..., Any],

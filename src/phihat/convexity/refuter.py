@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import Box
 from phihat.convexity.chord_search import ChordSearch, data_sets
@@ -29,6 +30,7 @@ from phihat.convexity.trace import Untraceable
 __all__ = ["lints", "refute", "refute_convexity"]
 
 
+@_calls.public
 def refute_convexity(
     loss_fn: Callable[..., Any],
     params: Any,

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from phihat import products
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
@@ -115,6 +116,7 @@ class CriticalPoint:
         return f"{slope}, eigenvalues {ends} ({zero})"
 
 
+@_calls.public
 def classify_critical_point(
     loss_fn: LossFn,
     params: Params,

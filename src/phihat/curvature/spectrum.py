@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from matfree import stochtrace
 
 from phihat import products
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
@@ -68,6 +69,7 @@ class SpectralDensity(NamedTuple):
         return _pictures.draw("spectral_density", self, axes=axes)
 
 
+@_calls.public
 def hessian_trace(
     loss_fn: LossFn,
     params: Params,
@@ -101,6 +103,7 @@ def hessian_trace(
     return _core.run(_trace, "hessian_trace", loss_fn, params, data, *options).trace
 
 
+@_calls.public
 def estimate_trace(
     loss_fn: LossFn,
     params: Params,
@@ -139,6 +142,7 @@ def estimate_trace(
     return _core.run(_trace, "estimate_trace", loss_fn, params, data, *options)
 
 
+@_calls.public
 def spectral_density(
     loss_fn: LossFn,
     params: Params,

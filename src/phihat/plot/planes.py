@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import Batch, LossFn, Params, RandomKey
 from phihat.plot.paths import by_name, flat_params, trajectories
@@ -33,6 +34,7 @@ from phihat.results import FitResult
 __all__ = ["principal_plane", "random_plane"]
 
 
+@_calls.public
 def principal_plane(
     loss_fn: LossFn,
     results: Any,
@@ -112,6 +114,7 @@ def principal_plane(
     )
 
 
+@_calls.public
 def random_plane(
     loss_fn: LossFn,
     params: Params,

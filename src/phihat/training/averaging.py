@@ -19,6 +19,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Int, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Params
@@ -49,6 +50,7 @@ class AveragedParamsState(NamedTuple):
         )
 
 
+@_calls.public
 def with_averaged_params(
     optimizer: optax.GradientTransformation, decay: float = 0.999
 ) -> Optimizer:

@@ -12,7 +12,6 @@ import contextlib
 import datetime
 import os
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from jaxtyping import PyTree
 
 from phihat import checkpoint
 from phihat._core import array_files as _array_files
+from phihat._core import checks as _checks
 from phihat._core import folders as _folders
 from phihat._core import manifest as _manifest
 from phihat._core import tree as _tree
@@ -184,11 +184,10 @@ class CheckpointManager:
         kept = "none was written before"
         if self.saved_step is not None:
             kept = f"that of step {self.saved_step} is kept"
-        warnings.warn(
+        _checks.warn(
             f"train: the checkpoint of step {step} could not be written to "
             f"{self._root} ({_array_files.brief_reason(error)}); {kept}, and the fit "
-            "goes on.",
-            stacklevel=3,
+            "goes on."
         )
 
     def _write(self, step: int, tree: PyTree, notes: dict[str, Any]) -> Path:
@@ -335,9 +334,8 @@ class CheckpointManager:
             )
         if changes:
             told = " ".join(change.sentence for change in changes)
-            warnings.warn(
-                f"train: going on from {folder}, although not all is as it was. {told}",
-                stacklevel=2,
+            _checks.warn(
+                f"train: going on from {folder}, although not all is as it was. {told}"
             )
         return {change.part for change in changes}
 
@@ -374,4 +372,4 @@ def _read_about(folder: Path) -> dict[str, Any]:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=3)
+    _checks.warn(message)
