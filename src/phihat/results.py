@@ -358,7 +358,9 @@ class FitError(RuntimeError):
 
 def with_parts(result: FitResult, **changed: Any) -> FitResult:
     """Return a result with other parts; unlike `replace`, it looks at none of them."""
-    return FitResult(**(vars(result) | changed))
+    found = vars(result)
+    parts = {field.name: found[field.name] for field in dataclasses.fields(result)}
+    return FitResult(**(parts | changed))
 
 
 @_calls.public
