@@ -558,7 +558,9 @@ USES = {
     "levenberg_marquardt": lambda optimizer: phihat.fit(
         LOSS, PARAMS, optimizer, DATA, num_steps=3
     ),
-    **dict.fromkeys(SEARCHES, lambda search: search(cubic, slope=-0.6)),
+    **dict.fromkeys(
+        SEARCHES, lambda search: use_optimizer(phihat.steepest_descent(search))
+    ),
     "least_squares": use_loss,
     "binary_cross_entropy": use_loss,
     "gaussian_negative_log_likelihood": use_loss,
@@ -605,7 +607,7 @@ NOT_CALLED = {
 
 
 def public_functions():
-    """Return all public functions of phihat, each once, by the shortest of its names."""
+    """Return all public functions, each once, by the shortest of its names."""
     modules = {"phihat": phihat}
     for name in phihat.__all__:
         if inspect.ismodule(getattr(phihat, name)):

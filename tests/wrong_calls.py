@@ -182,21 +182,34 @@ MISSPELT, PEER = "a misspelt name", "too many by place"
 
 # ------------------------------------------------------------- what may be meant
 
-ANY_DATA = r"(an array of two|an old-style key|with a NaN|NaN|inf|one row less)"
+OTHER_NUMBERS = r"an array of two|an old-style key|with a NaN|NaN|inf|one row less"
 MEANT = {
     (
-        r".*\.(data|batch|vector|params|start|direction|left|right|x|y|tree|reference)"
-        r"|.*\.(positions|opt_state|sigma|weights|like)",
-        ANY_DATA,
-    ): (
-        "these are other numbers of the right kind; NaN in gives NaN out, as the status"
-    ),
-    (r".*\.(data|tree|x|left|right|params)", "another axis|a scalar|jagged"): (
+        r".*\.(data|batch|vector|params|start|direction|left|right|x|y|tree|reference"
+        r"|positions|opt_state|sigma|weights|like|ends|results?|target)",
+        OTHER_NUMBERS,
+    ): "these are other numbers of the right kind; NaN in gives NaN out",
+    (r".*\.(data|batch|tree|x|left|right|params)", "another axis|a scalar|jagged"): (
         "arrays of any shape are meant"
     ),
+    (r".*\.params|.*\.start", "a list of lists"): "a list is a pytree of two numbers",
     (r".*\.key", "a key"): "another key draws other numbers",
-    (r".*\.save\.tree", ".*"): "any pytree of arrays can be saved, an empty one too",
+    (r".*\.optimizer", "an optimizer"): "another optimizer takes other steps",
+    (r".*\.tolerance|.*\.projection", "None"): "there is none: a default of the docs",
+    (r".*\.save\.tree|.*\.flatten\.tree|.*\.replicate\.tree", ".*"): (
+        "any pytree of arrays, an empty one too"
+    ),
+    (r".*\.model_state", ".*"): "any pytree of arrays: what the loss makes of it",
     (r".*\.save\.notes", ".*"): "whatever JSON can write",
+    (r".*\.record|.*\.resume_anyway", "an empty .*"): "nothing is asked for",
+    (r".*\.path", "a string"): "another path",
+    (r".*\.models\..*", "True|a complex number|inf|an empty .*"): (
+        "a model computes with whatever numbers it is given, as NumPy does"
+    ),
+    (r".*\.budget", "inf"): "no limit of time",
+    (r".*\.fit_curve.*\.(x|y|start)", "float32|jax"): (
+        "float32 data are fitted in float64, but were rounded before"
+    ),
 }
 """By patterns of "function.argument" and of the kind: why another result is right."""
 
@@ -219,7 +232,8 @@ def summary(value: Any) -> list[Any]:
     if isinstance(value, np.ndarray) and value.dtype == object:
         return [len(value)]
     if hasattr(value, "__dataclass_fields__"):
-        fields = {name: getattr(value, name) for name in value.__dataclass_fields__}
+        names = set(value.__dataclass_fields__) - {"seconds"}
+        fields = {name: getattr(value, name) for name in names}
         return [one for name in sorted(fields) for one in summary(fields[name])]
     if hasattr(value, "_asdict"):
         return [one for entry in value for one in summary(entry)]
@@ -251,7 +265,7 @@ def same_leaf(one: Any, other: Any) -> bool:
             return False
         if one.dtype.kind in "biufc" and other.dtype.kind in "biufc":
             return np.allclose(one, other, rtol=2e-4, atol=1e-5, equal_nan=True)
-        return bool(np.all(one == other))
+        return one.dtype == other.dtype and one.tobytes() == other.tobytes()
     if isinstance(one, str) and isinstance(other, str):
         return re.sub(r"[\d.e-]+", "#", one) == re.sub(r"[\d.e-]+", "#", other)
     return type(one) is type(other)
@@ -398,9 +412,8 @@ def main() -> None:
         found += here
         for one in here:
             if options.show or one.verdict not in ("refused", "equal", "meant"):
-                print(
-                    f"{one.verdict:7} {one.function}({one.argument}) {one.kind}: {one.text}"
-                )
+                place = f"{one.function}({one.argument})"
+                print(f"{one.verdict:7} {place} {one.kind}: {one.text}")
         if len(found) > 1500:
             phihat.clear_programs()
         sys.stdout.flush()

@@ -417,7 +417,7 @@ def _normalized_gradient_update(
     def descend(gradient: Array) -> Array:
         wide, dtype = _widen(gradient)
         # |g| and not sqrt(g^2): its derivative at zero is finite, g^2 may overflow.
-        direction = wide / (jnp.abs(wide) + _tree.cast(eps, dtype))
+        direction = wide / (jnp.abs(wide) + _tree.cast(_scalar("eps", eps), dtype))
         return (-(_tree.cast(rate, dtype) * direction)).astype(gradient.dtype)
 
     return (
@@ -530,7 +530,7 @@ def _adam_update(
     def move(gradient: Array, mean: Array, mean_square: Array) -> Array:
         dtype = mean_square.dtype
         root = _tree.safe_sqrt(mean_square) * _tree.cast(root_scale, dtype)
-        whole = (root + _tree.cast(eps, dtype)).astype(mean.dtype)
+        whole = (root + _tree.cast(_scalar("eps", eps), dtype)).astype(mean.dtype)
         step = _tree.cast(scale, mean.dtype) * mean / whole
         return (-step).astype(gradient.dtype)
 
@@ -588,12 +588,21 @@ def _rate_at(learning_rate: Rate, step: Int[Array, ""]) -> Any:
                 "the step, which is known only when the program runs: write it with "
                 "`jnp.where` instead of `if`, or take one of `optax.schedules`."
             ) from error
-    if jnp.ndim(rate) != 0:
+    return _scalar("learning_rate", rate)
+
+
+def _scalar(name: str, value: Any) -> Any:
+    """Return a hyperparameter that one fit can use.
+
+    Raises:
+      ValueError: it is an array of many.
+    """
+    if jnp.ndim(value) != 0:
         raise ValueError(
-            f"The learning rate must be a scalar in one fit, got shape "
-            f"{list(jnp.shape(rate))}; map over the optimizer for many rates."
+            f"fit: the `{name}` of the optimizer must be a scalar in one fit, got the "
+            f"shape {list(jnp.shape(value))}; map over the optimizer for many."
         )
-    return rate
+    return value
 
 
 def _rate_argument(call: str, learning_rate: Rate) -> Any:

@@ -21,13 +21,15 @@ import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import jax
+import numpy as np
+
 from phihat._core import kinds as _kinds
 from phihat._core import peers as _peers
 
-__all__ = ["explain_arguments", "explain_binding", "is_public", "public"]
+__all__ = ["explain_arguments", "explain_binding", "public"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_MARK = "_phihat_public"
 
 
 def public(function: _Function) -> _Function:
@@ -49,7 +51,7 @@ def public(function: _Function) -> _Function:
         setattr(function, method, made)
         return function  # type: ignore[return-value]
     wrapper = _explaining(function, function, num_hidden=0)
-    setattr(wrapper, _MARK, True)
+    setattr(wrapper, _kinds.MARK, True)
     return wrapper
 
 
@@ -61,10 +63,14 @@ def _explaining(function: Any, named: Any, num_hidden: int) -> Any:
       named: what was called, by its name and signature.
       num_hidden: arguments that come first and are not the caller's.
     """
-    explain, is_unbound = _explain, _is_unbound
+    explain, is_unbound, check_flags = _explain, _is_unbound, _check_flags
+    defaults = getattr(function, "__kwdefaults__", None) or {}
+    flags = frozenset(name for name, one in defaults.items() if type(one) is bool)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
+            if flags and not flags.isdisjoint(kwargs):
+                check_flags(named, flags, kwargs)
             return function(*args, **kwargs)
         except Exception as error:
             better = explain(named, args[num_hidden:], kwargs, error)
@@ -86,9 +92,14 @@ def _is_unbound(error: Exception) -> bool:
     return trace is not None and trace.tb_next is None
 
 
-def is_public(function: Any) -> bool:
-    """Tell whether a function explains its failed calls."""
-    return _MARK in getattr(function, "__dict__", {})
+def _check_flags(named: Any, flags: frozenset[str], kwargs: dict[str, Any]) -> None:
+    """Refuse what is merely true or false: a word or a list was meant otherwise."""
+    for name in flags & kwargs.keys():
+        if not isinstance(kwargs[name], (bool, np.bool_)):
+            raise TypeError(
+                f"{named.__name__}: `{name}` must be True or False, got "
+                f"{_kinds.describe(kwargs[name])}."
+            )
 
 
 def _explain(
@@ -98,8 +109,14 @@ def _explain(
     error: Exception,
 ) -> Exception | None:
     """Return a clearer exception than the one raised, or None where there is none."""
-    name = function.__name__
-    if isinstance(error, Warning) or str(error).startswith(f"{name}: "):
+    name, text = function.__name__, str(error)
+    if text.startswith(f"{name}: "):
+        is_plain = type(error) in (TypeError, ValueError)
+        # Some arrays describe themselves in several lines.
+        return (
+            type(error)(" ".join(text.split())) if "\n" in text and is_plain else None
+        )
+    if isinstance(error, Warning):
         return None
     if _is_unbound(error):
         text = explain_binding(function, args, kwargs)
@@ -185,4 +202,39 @@ def explain_arguments(
             if value is None:
                 return TypeError(f"{said}, got None.")
             return TypeError(f"{said}, got {_kinds.describe(value)}.")
+    text = _explain_loss(bound) or _explain_optimizer(bound)
+    return None if text is None else TypeError(f"{function.__name__}: {text}")
+
+
+def _explain_loss(bound: dict[str, Any]) -> str | None:
+    """Say so if a loss takes other arguments than there are."""
+    loss_fn, data = bound.get("loss_fn"), bound.get("data")
+    if not callable(loss_fn) or bound.get("model_state") is not None:
+        return None
+    try:
+        signature = inspect.signature(loss_fn)
+    except (TypeError, ValueError):
+        return None
+    names = ("params",) if data is None else ("params", "batch")
+    try:
+        signature.bind(*names)
+    except TypeError:
+        cure = "pass the data" if data is None else "leave `data` out, or use the batch"
+        return (
+            f"`loss_fn` is called as ({', '.join(names)}), but its signature is "
+            f"{signature}; {cure}."
+        )
+    return None
+
+
+def _explain_optimizer(bound: dict[str, Any]) -> str | None:
+    """Say so if an optimizer is one of many, each with a number of its own."""
+    leaves = jax.tree_util.tree_flatten_with_path(bound.get("optimizer"))[0]
+    for path, leaf in leaves:
+        if np.ndim(leaf) and isinstance(path[-1], jax.tree_util.DictKey):
+            return (
+                f"the `{path[-1].key}` of the optimizer must be a scalar in one fit, "
+                f"got the shape {list(np.shape(leaf))}; map over the optimizer for "
+                "many."
+            )
     return None

@@ -86,27 +86,31 @@ def check_range(
     """Check that a number, or every entry of an array, lies in an interval.
 
     Raises:
-      ValueError: some entry lies outside, or is NaN.
+      ValueError: some entry lies outside, or is NaN, or is infinite where `high` is
+        None.
     """
     if isinstance(value, jax.core.Tracer) or callable(value):
         return
     # A Python float is compared as it is: an array would cost microseconds.
     entries = value if type(value) is float else np.asarray(value)
     above = low is None or (entries >= low if include_low else entries > low)
-    below = high is None or (entries <= high if include_high else entries < high)
+    # What has no bound must be finite all the same.
+    below = entries < np.inf if high is None else entries <= high
+    if high is not None and not include_high:
+        below = entries < high
     inside = above & below  # false where an entry is NaN
     if inside is not True and not np.all(inside):
         worst = np.asarray(entries)[~inside].flat[0] if np.ndim(entries) else value
-        raise ValueError(
-            f"{call}: `{argument}` must "
-            f"{_interval(low, high, include_low, include_high)}, got {worst}."
-        )
+        wanted = _interval(low, high, include_low, include_high)
+        if worst == np.inf:
+            wanted = "be finite"
+        raise ValueError(f"{call}: `{argument}` must {wanted}, got {worst}.")
 
 
 def _interval(
     low: float | None, high: float | None, include_low: bool, include_high: bool
 ) -> str:
-    if high is None:
+    if high is None or (high == np.inf and low is not None):
         return f"be {'>=' if include_low else '>'} {low:g}"
     if low is None:
         return f"be {'<=' if include_high else '<'} {high:g}"
@@ -126,7 +130,7 @@ def check_choice(call: str, argument: str, value: Any, choices: Iterable[str]) -
     near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ValueError(
-        f"{call}: `{argument}` must be one of {known}, got {value!r}{hint}"
+        f"{call}: `{argument}` must be one of {known}, got {brief(value)}{hint}"
     )
 
 

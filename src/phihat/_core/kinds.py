@@ -27,7 +27,10 @@ from jaxtyping import AbstractArray, PyTree
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 
-__all__ = ["Kind", "describe", "of"]
+__all__ = ["MARK", "Kind", "describe", "of"]
+
+MARK = "_phihat_public"
+"""The attribute by which a public function of phihat is known."""
 
 
 class Kind(NamedTuple):
@@ -45,7 +48,9 @@ class Kind(NamedTuple):
 def describe(value: Any) -> str:
     """Describe a value that was given instead."""
     if inspect.isfunction(value):
-        return f"the function `{value.__name__}`"
+        is_factory = MARK in vars(value)
+        called = ", which was not called" if is_factory else ""
+        return f"the function `{value.__name__}`{called}"
     if inspect.isclass(value):
         return f"the class `{value.__name__}`"
     return _checks.brief(value)
@@ -53,13 +58,30 @@ def describe(value: Any) -> str:
 
 def of(name: str, annotation: Any) -> Kind | None:
     """Return the kind of an argument, or None where anything may be meant."""
+    if name == "loss_fn":
+        return _LOSS
     if name in _BY_NAME and (annotation is Any or annotation is PyTree):
         return _BY_NAME[name]
-    return _of_annotation(name, annotation)
+    found = _of_annotation(name, annotation)
+    return None if found is None else Kind(found.text, _careful(found.accepts))
+
+
+def _careful(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Take what cannot even be looked at for something else."""
+
+    def tell(value: Any) -> bool:
+        try:
+            return bool(accepts(value))
+        except Exception:
+            return False
+
+    return tell
 
 
 def _of_annotation(name: str, annotation: Any) -> Kind | None:
-    if annotation in _PLAIN:
+    if annotation is Any:
+        return None
+    if isinstance(annotation, type) and annotation in _PLAIN:
         return _PLAIN[annotation]
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
@@ -67,8 +89,9 @@ def _of_annotation(name: str, annotation: Any) -> Kind | None:
     if origin is not None:
         return _BY_ORIGIN.get(origin)
     if isinstance(annotation, type) and issubclass(annotation, AbstractArray):
-        is_key = "key" in str(getattr(annotation, "dtypes", ""))
-        return _KEY if is_key else _ARRAY
+        if "key" in str(getattr(annotation, "dtypes", "")):
+            return _KEY
+        return _PLAIN[float] if annotation.dim_str == "" else _ARRAY
     if isinstance(annotation, type) and annotation is not inspect.Parameter.empty:
         return _of_class(annotation)
     return None
@@ -163,15 +186,19 @@ def _is_array_like(value: Any) -> bool:
 
 def _has_float_leaves(value: Any) -> bool:
     leaves = jax.tree.leaves(value)
-    try:
-        _checks.check_float_leaves("", "", value)
-    except TypeError:
-        return False
-    return bool(leaves)
+    return bool(leaves) and all(
+        type(leaf) is float
+        or (_is_leaf(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.floating))
+        for leaf in leaves
+    )
 
 
 def _has_array_leaves(value: Any) -> bool:
     return value is None or all(_is_leaf(leaf) for leaf in jax.tree.leaves(value))
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, (type, np.ndarray, jax.Array))
 
 
 def _is_key(value: Any) -> bool:
@@ -193,7 +220,11 @@ def _is_optimizer(value: Any) -> bool:
 
 _KEY = Kind("one typed key, such as `jax.random.key(0)`", _is_key)
 _ARRAY = Kind("an array of numbers", _is_array_like)
-_FUNCTION = Kind("a function", lambda value: callable(value) and not _is_array(value))
+_FUNCTION = Kind("a function", lambda value: _is_function(value))
+_LOSS = Kind(
+    "a loss function, such as `losses.least_squares(model)`",
+    lambda value: _is_function(value) and MARK not in getattr(value, "__dict__", {}),
+)
 _PATH = Kind(
     "a path", lambda value: isinstance(value, (str, os.PathLike)) and value != ""
 )
@@ -202,10 +233,6 @@ _OPTIMIZER = Kind(
 )
 _PARAMS = Kind("params, a pytree of floating-point arrays", _has_float_leaves)
 _DATA = Kind("a pytree of numeric arrays", _has_array_leaves)
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, (np.ndarray, jax.Array))
 
 
 _PLAIN: dict[Any, Kind] = {

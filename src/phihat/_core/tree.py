@@ -147,7 +147,8 @@ def as_number(value: Any, call: str, argument: str) -> Any:
         return float(value)
     if isinstance(value, (jax.Array, np.ndarray)) and _is_real_dtype(value.dtype):
         return value
-    if isinstance(value, (abstract_numbers.Real, np.bool_)):
+    is_flag = isinstance(value, (bool, np.bool_))
+    if isinstance(value, abstract_numbers.Real) and not is_flag:
         return float(value)
     raise TypeError(
         f"{call}: `{argument}` must be a real number or an array of them, got "
@@ -278,7 +279,7 @@ def _is_real_dtype(dtype: Any) -> bool:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     text = text if len(text) <= 60 else text[:57] + "..."
     return f"{text} of type {type(value).__name__}"
 

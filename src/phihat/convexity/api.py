@@ -266,7 +266,7 @@ def _has_kinks(program: Program) -> bool:
 
 
 def _check_budget(call: str, budget: float) -> None:
-    _checks.check_range(call, "budget", budget, 0.0)
+    _checks.check_range(call, "budget", budget, 0.0, np.inf)
 
 
 def _posed(

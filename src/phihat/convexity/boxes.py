@@ -455,7 +455,7 @@ def _ends(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_budget(call: str, budget: float) -> None:
-    _checks.check_range(call, "budget", budget, 0.0)
+    _checks.check_range(call, "budget", budget, 0.0, np.inf)
 
 
 def _undecided(

@@ -64,7 +64,7 @@ def refute_convexity(
       'UNDECIDED'
     """
     call = "refute_convexity"
-    _checks.check_range(call, "budget", budget, 0.0)
+    _checks.check_range(call, "budget", budget, 0.0, float("inf"))
     begun = time.monotonic()
     try:
         problem = pose(call, loss_fn, params, data, domain=domain, wrt=wrt)
