@@ -196,8 +196,9 @@ def run(kills: int, seed: int = 0) -> str:
     )
     return (
         f"{kills} kills of a fit of {num_steps} steps:\n{hit}\n"
-        f"params, state and history are {'bit-equal' if same else 'NOT EQUAL'} to those "
-        f"of a quiet run; {len(rows & wanted)} of {len(wanted)} rows are in the log."
+        f"params, state and history are {'bit-equal' if same else 'NOT EQUAL'} to "
+        f"those of a quiet run; {len(rows & wanted)} of {len(wanted)} rows are in the "
+        "log."
     )
 
 

@@ -207,6 +207,13 @@ MEANT = {
         "a model computes with whatever numbers it is given, as NumPy does"
     ),
     (r".*\.budget", "inf"): "no limit of time",
+    (r".*\.bounds", "an empty dict"): "no params are bounded",
+    (r".*\.learning_rate_range\.optimizer", "an uncalled factory"): (
+        "a factory is what it takes"
+    ),
+    (r".*\.eval_params\.params", ".*"): "params without a look-ahead are handed back",
+    (r".*\.fit_curves?\.sigma", "a scalar|float32|jax"): "the result keeps it as given",
+    (r".*\.fit_curves\.y", "pandas"): "the result keeps its labels",
     (r".*\.fit_curve.*\.(x|y|start)", "float32|jax"): (
         "float32 data are fitted in float64, but were rounded before"
     ),
@@ -236,7 +243,10 @@ def summary(value: Any) -> list[Any]:
         fields = {name: getattr(value, name) for name in names}
         return [one for name in sorted(fields) for one in summary(fields[name])]
     if hasattr(value, "_asdict"):
-        return [one for entry in value for one in summary(entry)]
+        fields = {
+            name: one for name, one in value._asdict().items() if name != "seconds"
+        }
+        return [one for entry in fields.values() for one in summary(entry)]
     if isinstance(value, dict):
         return [one for name in sorted(value, key=str) for one in summary(value[name])]
     if isinstance(value, (list, tuple)):
@@ -290,7 +300,7 @@ def is_sentence(error: BaseException) -> bool:
 
 
 NAMES = {name.rsplit(".", 1)[-1] for name in right_calls.public_functions()}
-NAMES |= {"minibatches", "Tolerance", "Recorder"}
+NAMES |= {"best", "Tolerance", "Recorder"}
 
 
 def reason_meant(name: str, argument: str, kind: str) -> str | None:

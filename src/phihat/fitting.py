@@ -202,6 +202,11 @@ def init(
       >>> print(state.step, state.params)
       0 {'w': Array(1., dtype=float32)}
     """
+    if not jax.tree.leaves(params):
+        raise TypeError(
+            "init: `params` must be the start, a pytree of floats, got "
+            f"{_checks.brief(params)}."
+        )
     _checks.check_float_leaves("init", "params", params)
     _checks.check_key("init", key)
     optimizer = _spec.as_optimizer("init", optimizer)

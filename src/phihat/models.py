@@ -124,6 +124,7 @@ def gabor(params: Params, x: Any, *, envelope_width: Any = 2.0) -> Float[Array, 
     phi = jnp.asarray(params)
     if phi.shape != (2,):
         raise ValueError(f"gabor: `params` must have shape [2], got {list(phi.shape)}.")
+    envelope_width = _tree.as_number(envelope_width, "gabor", "envelope_width")
     _checks.check_range(
         "gabor", "envelope_width", envelope_width, 0.0, include_low=False
     )

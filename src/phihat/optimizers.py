@@ -554,7 +554,8 @@ def _running_mean(decay: Any, mean: PyTree, updates: PyTree, power: int = 1) -> 
 
     def blend(mean: Array, gradient: Array) -> Array:
         # The share is taken before it is rounded: 1 - 0.999 in float32 is off by 1e-5.
-        kept, share = (_tree.cast(part, mean.dtype) for part in (decay, 1 - decay))
+        decay_ = _scalar("decay", decay)
+        kept, share = (_tree.cast(part, mean.dtype) for part in (decay_, 1 - decay_))
         wide = jnp.asarray(gradient)
         if power == 2 and jnp.iscomplexobj(wide):
             wide = jnp.abs(wide)  # the square of a complex number is no variance

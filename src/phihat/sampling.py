@@ -89,6 +89,9 @@ def full_batch(data: Batch) -> Batches:
       >>> full_batch((1.0, 2.0)).batch_fn(None, 7)
       (1.0, 2.0)
     """
+    if data is None:
+        raise TypeError("full_batch: `data` must be a pytree of arrays, got None.")
+    _checks.check_arrays("full_batch", "data", data)
 
     def batch_fn(key: Any, step: Any) -> Batch:
         del key, step

@@ -135,6 +135,8 @@ def shard_batch(batch: Batch, mesh: Mesh, *, axis: str | None = None) -> Batch:
     call = "shard_batch"
     axis = _check_axis(call, mesh, axis)
     _check_arrays(call, "batch", batch)
+    if not jax.tree.leaves(batch):
+        raise ValueError(f"{call}: `batch` has no arrays in it.")
     sharding = NamedSharding(mesh, PartitionSpec(axis))
     parts = len(_blocks(sharding))
 
@@ -232,6 +234,7 @@ def param_shardings(
     """
     call = "param_shardings"
     axis = _check_axis(call, mesh, axis)
+    _checks.check_arrays(call, "params", params)
     min_entries = _checks.check_count(call, "min_entries", min_entries)
     parts = mesh.shape[axis]
 

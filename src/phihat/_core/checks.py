@@ -339,7 +339,7 @@ def _cure_for_data(leaf: Any) -> str:
     if hasattr(leaf, "columns") or hasattr(leaf, "to_numpy"):
         return "convert it with `.to_numpy()`, x and y apart"
     if hasattr(leaf, "dtype"):
-        if leaf.dtype.kind in "USO":
+        if getattr(leaf.dtype, "kind", "?") in "USO":
             return (
                 f"its dtype {leaf.dtype} is not numeric: convert numbers with "
                 "`.astype(float)`, and class labels with "

@@ -60,8 +60,8 @@ def of(name: str, annotation: Any) -> Kind | None:
     """Return the kind of an argument, or None where anything may be meant."""
     if name == "loss_fn":
         return _LOSS
-    if name in _BY_NAME and (annotation is Any or annotation is PyTree):
-        return _BY_NAME[name]
+    if name == "record":
+        return _RECORD
     found = _of_annotation(name, annotation)
     return None if found is None else Kind(found.text, _careful(found.accepts))
 
@@ -79,13 +79,15 @@ def _careful(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _of_annotation(name: str, annotation: Any) -> Kind | None:
-    if annotation is Any:
-        return None
+    if annotation is Any or annotation is PyTree:
+        return _BY_NAME.get(name)
     if isinstance(annotation, type) and annotation in _PLAIN:
         return _PLAIN[annotation]
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
         return _of_union(name, typing.get_args(annotation))
+    if origin is tuple:
+        return _of_tuple(typing.get_args(annotation))
     if origin is not None:
         return _BY_ORIGIN.get(origin)
     if isinstance(annotation, type) and issubclass(annotation, AbstractArray):
@@ -111,6 +113,22 @@ def _of_union(name: str, members: tuple[Any, ...]) -> Kind | None:
         lambda value: (
             (value is None and is_optional)
             or any(kind.accepts(value) for kind in found)
+        ),
+    )
+
+
+def _of_tuple(members: tuple[Any, ...]) -> Kind:
+    """Return the kind of a few numbers, or of any sequence."""
+    if not set(members) <= {int, float} or len(set(members)) != 1:
+        return _BY_ORIGIN[collections.abc.Sequence]
+    entry, count = _PLAIN[members[0]], len(members)
+    what = "whole numbers" if members[0] is int else "numbers"
+    return Kind(
+        f"a tuple of {count} {what}",
+        lambda value: (
+            _is_sequence(value)
+            and len(value) == count
+            and all(entry.accepts(one) for one in value)
         ),
     )
 
@@ -169,7 +187,9 @@ def _is_leaf(value: Any) -> bool:
     if isinstance(value, (np.ndarray, np.generic)):
         is_plain = value.dtype.kind in "biufcV" and value.dtype.names is None
         return is_plain and not isinstance(value, np.ma.MaskedArray)
-    return isinstance(value, (jax.Array, numbers.Number))
+    if isinstance(value, jax.Array):
+        return not _tree.is_key(value)
+    return isinstance(value, numbers.Number)
 
 
 def _is_array_like(value: Any) -> bool:
@@ -186,7 +206,7 @@ def _is_array_like(value: Any) -> bool:
 
 def _has_float_leaves(value: Any) -> bool:
     leaves = jax.tree.leaves(value)
-    return bool(leaves) and all(
+    return any(np.size(leaf) for leaf in leaves) and all(
         type(leaf) is float
         or (_is_leaf(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.floating))
         for leaf in leaves
@@ -212,6 +232,29 @@ def _is_sequence(value: Any) -> bool:
     return isinstance(value, collections.abc.Sequence) and not is_text
 
 
+def _are_results(value: Any) -> bool:
+    if isinstance(value, (np.ndarray, jax.Array)):
+        return _is_leaf(value) and value.dtype.kind in "biuf"
+    return not isinstance(value, (str, bytes, type))
+
+
+def _are_scales(value: Any) -> bool:
+    leaves = jax.tree.leaves(value)
+    return bool(leaves) and all(_is_array_like(leaf) for leaf in leaves)
+
+
+def _is_fixed(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(one, (str, bool, np.bool_)) for one in value)
+    return isinstance(value, (str, dict, set, frozenset)) or (
+        isinstance(value, np.ndarray) and value.dtype.kind in "bUS"
+    )
+
+
+def _is_box_or_function(value: Any) -> bool:
+    return value is None or _is_function(value) or hasattr(value, "clip")
+
+
 def _is_optimizer(value: Any) -> bool:
     return callable(getattr(value, "init", None)) and callable(
         getattr(value, "update", None)
@@ -230,6 +273,10 @@ _PATH = Kind(
 )
 _OPTIMIZER = Kind(
     "an optimizer, an (init, update) pair such as `phihat.adam(0.1)`", _is_optimizer
+)
+_RECORD = Kind(
+    "names, or a dict of functions",
+    lambda value: isinstance(value, (str, list, tuple, collections.abc.Mapping)),
 )
 _PARAMS = Kind("params, a pytree of floating-point arrays", _has_float_leaves)
 _DATA = Kind("a pytree of numeric arrays", _has_array_leaves)
@@ -254,7 +301,10 @@ _BY_ORIGIN: dict[Any, Kind] = {
     ),
     collections.abc.Iterable: Kind(
         "a sequence",
-        lambda value: isinstance(value, collections.abc.Iterable),
+        lambda value: (
+            isinstance(value, collections.abc.Iterable)
+            and not isinstance(value, (np.ndarray, jax.Array))
+        ),
     ),
     os.PathLike: _PATH,
 }
@@ -274,6 +324,23 @@ _BY_NAME: dict[str, Kind] = {
     "mask": _ARRAY,
     "reference": _ARRAY,
     "rates": _ARRAY,
+    "tree": _DATA,
+    "model_state": _DATA,
+    "results": Kind("results of fits, or arrays of losses", _are_results),
+    "scale": Kind("a number, or a pytree of numbers", _are_scales),
+    "fixed": Kind("names of params, or a flag for each", _is_fixed),
+    "projection": Kind("a function or a Box", _is_box_or_function),
+    "tolerance": Kind(
+        "a number or a `Tolerance`",
+        lambda value: value is None or isinstance(value, tuple) or _is_number(value),
+    ),
+    "ends": Kind(
+        "a report with a witness, or two params",
+        lambda value: (
+            not isinstance(value, (str, float, np.ndarray))
+            and all(_is_leaf(leaf) for leaf in jax.tree.leaves(value))
+        ),
+    ),
     "weight": _PLAIN[float],
     "envelope_width": _PLAIN[float],
 }

@@ -264,7 +264,7 @@ def as_tolerance(caller: str, tolerance: Any) -> Tolerance | None:
     checked = {}
     for name, bound in zip(Tolerance._fields, tolerance, strict=True):
         if bound is not None:
-            bound = _tree.as_number(bound, caller, "tolerance")
+            bound = _tree.as_scalar(bound, caller, "tolerance")
             _checks.check_range(caller, "tolerance", bound, low=0.0)
         checked[name] = bound
     criteria = {name for name, bound in checked.items() if bound is not None}

@@ -168,7 +168,7 @@ def default_tolerance(call: str, tolerance: Any, dtype: Any) -> Any:
     """Return a checked tolerance, or the cube root of eps."""
     if tolerance is None:
         return float(jnp.finfo(dtype).eps) ** (1 / 3)
-    tolerance = _tree.as_number(tolerance, call, "tolerance")
+    tolerance = _tree.as_scalar(tolerance, call, "tolerance")
     _checks.check_range(call, "tolerance", tolerance, 0.0)
     return tolerance
 

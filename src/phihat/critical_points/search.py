@@ -123,7 +123,9 @@ def find_critical_points(
 
     candidates = np.zeros((0, low.size))
     for _ in range(max_rounds):
-        ends, norms = problem.run(_descend, int(num_iterations), starts(num_starts))
+        ends, norms = problem.run(
+            _descend, int(num_iterations), starts(int(num_starts))
+        )
         candidates = np.concatenate([candidates, _inside(ends, norms)])
         points, places = _sorted(problem, _distinct(candidates), tolerance)
         check = _check_winding(problem, places, points)

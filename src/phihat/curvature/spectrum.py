@@ -205,7 +205,7 @@ def _trace_options(
     call: str, params: Params, num_probes: int, dense_size: int, key: Any
 ) -> tuple[tuple[int, bool], RandomKey]:
     _checks.check_count(call, "num_probes", num_probes, 2)
-    _checks.check_count(call, "dense_size", dense_size, 0)
+    dense_size = _checks.check_count(call, "dense_size", dense_size, 0)
     _checks.check_key(call, key)
     is_dense = _core.num_params(call, params) <= dense_size
     return (int(num_probes), is_dense), _core.default_key(key)

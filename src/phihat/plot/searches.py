@@ -196,7 +196,8 @@ def searched_function(
     size = canvas.text_size(axes)
     finite = rounds.steps[np.isfinite(rounds.steps)]
     low, high = min(0.0, finite.min()), finite.max()
-    places = np.linspace(low, high, num_points)
+    count = _checks.check_count("searched_function", "num_points", num_points, 2)
+    places = np.linspace(low, high, count)
     values = jax.vmap(fn)(jnp.asarray(places, _tree.default_float()))
     axes.plot(places, values, color="black", linewidth=0.14 * size, label="L(s)")
     for number, shade in enumerate(shades(len(rounds.steps))):

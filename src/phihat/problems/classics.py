@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from phihat import datasets, losses, models
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import tree as _tree
 from phihat._core.types import Box
 from phihat.problems.problem import Problem, bind, cube, plane, point
 
@@ -53,6 +54,7 @@ def quadratic(condition: float = 100.0, dim: int = 2) -> Problem:
       >>> float(quadratic(10.0, 3).loss_fn(jnp.array([0.0, 0.0, 2.0])))
       20.0
     """
+    condition = _tree.as_number(condition, "quadratic", "condition")
     _checks.check_range("quadratic", "condition", condition, 1.0)
     dim = _checks.check_count("quadratic", "dim", dim)
     exponents = [j / (dim - 1) for j in range(dim)] if dim > 1 else [1.0]

@@ -124,6 +124,11 @@ def _update(
     updates, inner_state = update_fn(updates, state.inner_state, known, **extra)
     point = eval_params(inner_state, optax.apply_updates(known, updates))
     count = state.num_averaged.astype(_tree.default_float())
+    if jnp.ndim(decay):
+        raise ValueError(
+            "with_averaged_params: `decay` must be a scalar in one fit, got the shape "
+            f"{list(jnp.shape(decay))}; map over the optimizer for many."
+        )
     weight = jnp.minimum(_tree.cast(decay, count.dtype), count / (count + 1))
 
     def mix(mean: Array, leaf: Array) -> Array:
