@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - prints its score
-"""Kill a long fit at random moments, start it again, and compare it with a quiet one.
+"""Kill a long fit in every phase, start it again, and compare it with a quiet one.
 
 Usage: python -m tests.kills --kills 50 [--seed 0]
 """
@@ -18,7 +18,62 @@ STEPS_PER_KILL = 60_000
 CHILD = "child"
 
 
-def fit_in_child(folder: str, num_steps: int) -> None:
+def pause_at(aim: str, number: int) -> None:
+    """Let the fit stop for a second at a moment, so that it can be killed there."""
+    from phihat import checkpoint
+    from phihat._core import array_files, folders
+
+    remaining = [number]
+
+    def pause() -> None:
+        remaining[0] -= 1
+        if remaining[0] == 0:
+            print(aim, flush=True)
+            time.sleep(1.0)
+
+    def wrap(home, name: str, *, before: bool) -> None:
+        function = getattr(home, name)
+
+        def wrapped(*args, **kwargs):
+            if before:
+                pause()
+            found = function(*args, **kwargs)
+            if not before:
+                pause()
+            return found
+
+        setattr(home, name, wrapped)
+
+    if aim == "removing an old one":
+        remove = folders.shutil.rmtree
+
+        def remove_slowly(path, **options):
+            if str(path).endswith(".removed"):
+                pause()
+            remove(path, **options)
+
+        folders.shutil.rmtree = remove_slowly
+    elif aim in PHASES:
+        home = {"array_files": array_files, "folders": folders}
+        place, name, before = PHASES[aim]
+        wrap(home.get(place, checkpoint), name, before=before)
+
+
+PHASES = {
+    "before the arrays": ("array_files", "write", True),
+    "between arrays and list": ("array_files", "write", False),
+    "while listing files": ("folders", "checksum", True),
+    "before it is on the disk": ("folders", "force_to_disk", True),
+    "before the rename": ("folders", "put_in_place", True),
+    "after the rename": ("folders", "put_in_place", False),
+    "removing an old one": ("folders", "remove", True),
+    "resuming, before reading": ("checkpoint", "read_tree", True),
+    "resuming, after reading": ("checkpoint", "read_tree", False),
+}
+"""Where the fit stops: before or after this function."""
+
+
+def fit_in_child(folder: str, num_steps: int, aim: str, number: int) -> None:
     """Run the fit, or go on with it, and save its result."""
     import datetime
 
@@ -26,6 +81,8 @@ def fit_in_child(folder: str, num_steps: int) -> None:
     import jax.numpy as jnp
 
     import phihat
+
+    pause_at(aim, number)
 
     def say_ready(state, rows):
         del state, rows
@@ -51,10 +108,12 @@ def fit_in_child(folder: str, num_steps: int) -> None:
     phihat.checkpoint.save(Path(folder) / "result", result, overwrite=True)
 
 
-def start(folder: Path, num_steps: int) -> subprocess.Popen:
+def start(
+    folder: Path, num_steps: int, aim: str = "nowhere", number: int = 1
+) -> subprocess.Popen:
     arguments = [sys.executable, "-m", "tests.kills", CHILD, str(folder)]
     return subprocess.Popen(
-        [*arguments, str(num_steps)],
+        [*arguments, str(num_steps), aim, str(number)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -67,43 +126,29 @@ def finish(child: subprocess.Popen) -> None:
         sys.exit(f"A fit that nobody killed ended with {child.returncode}:\n{errors}")
 
 
-PHASES = {
-    "writing": ".*.writing",
-    "removing an old checkpoint": ".*.removed",
-    "replacing a checkpoint": ".*.old",
-}
-"""What lies in the folder of checkpoints meanwhile."""
-
-
-def kill_at_random(folder: Path, num_steps: int, rng: random.Random) -> str:
+def kill_at(aim: str, folder: Path, num_steps: int, rng: random.Random) -> str:
     """Start the fit, kill it in some phase, and tell what it was doing."""
-    child = start(folder, num_steps)
+    is_once = aim.startswith("resuming")
+    child = start(folder, num_steps, aim, 1 if is_once else rng.randint(1, 3))
     assert child.stdout is not None
-    aim = rng.choice(["beginning", "at work", *PHASES])
-    if aim == "beginning":  # or going on, from its first import to its first chunk
+    seen = "in its beginning"
+    if aim == "in its beginning":  # from its first import to its first chunk
         time.sleep(rng.uniform(0.0, 3.0))
+    elif aim == "at work":
+        child.stdout.readline()
+        seen = aim
+        time.sleep(rng.uniform(0.0, 0.6))
     else:
-        child.stdout.readline()  # its first chunk, or its end
-        deadline = time.monotonic() + rng.uniform(0.0, 0.6)
-        while time.monotonic() < deadline and child.poll() is None:
-            if aim in PHASES and any((folder / "run").glob(PHASES[aim])):
-                time.sleep(rng.uniform(0.0, 0.02))
+        for line in child.stdout:
+            seen = line.strip()
+            if seen == aim:
+                time.sleep(rng.uniform(0.0, 0.2))
                 break
-            time.sleep(0.0005)
     child.kill()
-    said = child.communicate()[0]
+    child.communicate()
     if child.returncode != -signal.SIGKILL:
         return "after its end"
-    if aim == "beginning" and "ready" not in said:
-        return aim
-    return phase_of(folder)
-
-
-def phase_of(folder: Path) -> str:
-    for name, pattern in PHASES.items():
-        if any((folder / "run").glob(pattern)):
-            return name
-    return "at work"
+    return "at work" if seen == "ready" else seen
 
 
 def steps_in_log(folder: Path) -> set[int]:
@@ -139,21 +184,27 @@ def run(kills: int, seed: int = 0) -> str:
     with tempfile.TemporaryDirectory() as root:
         quiet, disturbed = Path(root) / "quiet", Path(root) / "disturbed"
         finish(start(quiet, num_steps))
-        places = [kill_at_random(disturbed, num_steps, rng) for _ in range(kills)]
+        aims = [*PHASES, "in its beginning", "at work"]
+        order = [aims[number % len(aims)] for number in range(kills)]
+        rng.shuffle(order)
+        places = [kill_at(aim, disturbed, num_steps, rng) for aim in order]
         finish(start(disturbed, num_steps))
         same = same_results(quiet / "result", disturbed / "result")
         rows, wanted = steps_in_log(disturbed), steps_in_log(quiet)
-    told = ", ".join(f"{places.count(place)} {place}" for place in sorted(set(places)))
+    hit = "\n".join(
+        f"  {places.count(place):3} killed {place}" for place in sorted({*places})
+    )
     return (
-        f"{kills} kills ({told}) of a fit of {num_steps} steps: params, state and "
-        f"history are {'bit-equal' if same else 'NOT EQUAL'} to those of a quiet run; "
-        f"{len(rows & wanted)} of {len(wanted)} rows are in the log."
+        f"{kills} kills of a fit of {num_steps} steps:\n{hit}\n"
+        f"params, state and history are {'bit-equal' if same else 'NOT EQUAL'} to "
+        f"those of a quiet run; {len(rows & wanted)} of {len(wanted)} rows are in the "
+        "log."
     )
 
 
 def main() -> None:
     if sys.argv[1:2] == [CHILD]:
-        fit_in_child(sys.argv[2], int(sys.argv[3]))
+        fit_in_child(sys.argv[2], int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)

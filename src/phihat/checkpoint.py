@@ -32,11 +32,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
 from phihat._core import array_files as _array_files
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import folders as _folders
 from phihat._core import manifest as _manifest
@@ -48,6 +48,7 @@ __all__ = ["Checkpoints", "restore", "save"]
 _STEP = re.compile(r"\d{12,18}", re.ASCII)
 
 
+@_calls.public
 def save(
     path: str | os.PathLike[str],
     tree: PyTree,
@@ -85,16 +86,28 @@ def save(
       {'w': Array([1., 1.], dtype=float32)}
     """
     path = _folders.as_path("save", "path", path)
+    if notes is not None and not isinstance(notes, dict):
+        raise TypeError(f"save: `notes` must be a dict, got {_checks.brief(notes)}.")
     check_place(path, overwrite)
+    write(path, *prepare(tree, notes or {}))
+
+
+def prepare(tree: PyTree, notes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return what a checkpoint says of itself, and the arrays to write, by name."""
     description, leaves = _serialization.describe(tree)
     kinds, arrays = _array_files.pack(leaves, _tree.leaf_paths(tree))
     about = {
         "format": _manifest.FORMAT,
         "tree": description,
         "leaves": kinds,
-        "notes": notes or {},
+        "notes": notes,
     }
-    _write(path, json.dumps(about), arrays)
+    try:
+        return json.dumps(about), arrays
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"save: `notes` must be what JSON can write ({error})."
+        ) from error
 
 
 def check_place(path: Path, overwrite: bool) -> None:
@@ -117,8 +130,8 @@ def check_place(path: Path, overwrite: bool) -> None:
         )
 
 
-def _write(path: Path, text: str, arrays: dict[str, Any]) -> None:
-    """Write all beside the path, and put it in place."""
+def write(path: Path, text: str, arrays: dict[str, Any]) -> None:
+    """Write all beside the path, and put it in place of what was there."""
     is_first = jax.process_index() == 0
     scratch = _folders.beside(path, "writing", _agree_on_token())
     failure = None
@@ -148,6 +161,7 @@ def _write(path: Path, text: str, arrays: dict[str, Any]) -> None:
         raise failure
 
 
+@_calls.public
 def restore(
     path: str | os.PathLike[str],
     like: PyTree | None = None,
@@ -259,6 +273,7 @@ def _wanted_sharding(kind: dict[str, Any], target: Any) -> Any:
     return None if is_alone else sharding
 
 
+@_calls.public
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
     """Where, how often and how many: the `checkpoint=` of `train`.
@@ -372,7 +387,8 @@ def compare_leaves(kinds: list[dict[str, Any]], like: PyTree) -> list[str]:
         if name not in saved or saved[name]["key"]:
             continue
         kind, leaf = saved[name], wanted[name]
-        shape, dtype = list(jnp.shape(leaf)), str(jnp.result_type(leaf))
+        leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        shape, dtype = list(leaf.shape), str(leaf.dtype)
         if (kind["shape"], kind["dtype"]) != (shape, dtype):
             differences.append(
                 f"{name or 'The only leaf'} was {kind['dtype']}{kind['shape']} and is "

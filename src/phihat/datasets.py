@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import RandomKey
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 
+@_calls.public
 def linear_regression() -> tuple[Float[Array, " 12"], Float[Array, " 12"]]:
     """Return the 12 points of the chapter's linear regression.
 
@@ -50,6 +52,7 @@ def linear_regression() -> tuple[Float[Array, " 12"], Float[Array, " 12"]]:
     return _floats(_LINEAR_REGRESSION_X), _floats(_LINEAR_REGRESSION_Y)
 
 
+@_calls.public
 def gabor() -> tuple[Float[Array, " 30"], Float[Array, " 30"]]:
     r"""Return the 30 noisy points of the chapter's Gabor model.
 
@@ -71,6 +74,7 @@ def gabor() -> tuple[Float[Array, " 30"], Float[Array, " 30"]]:
     return _floats(_GABOR_X), _floats(_GABOR_Y)
 
 
+@_calls.public
 def diabetes() -> tuple[Float[Array, "442 10"], Float[Array, " 442"]]:
     """Return a regression with one output: how diabetes progressed in 442 patients.
 
@@ -97,6 +101,7 @@ def diabetes() -> tuple[Float[Array, "442 10"], Float[Array, " 442"]]:
     return _floats(x), _floats(y)
 
 
+@_calls.public
 def linnerud() -> tuple[Float[Array, "20 3"], Float[Array, "20 3"]]:
     """Return a regression with three outputs: exercise and body of 20 men.
 
@@ -119,6 +124,7 @@ def linnerud() -> tuple[Float[Array, "20 3"], Float[Array, "20 3"]]:
     return _floats(x), _floats(y)
 
 
+@_calls.public
 def breast_cancer() -> tuple[Float[Array, "569 30"], Int[Array, " 569"]]:
     """Return a binary classification: tumours of 569 patients, from images of cells.
 
@@ -144,6 +150,7 @@ def breast_cancer() -> tuple[Float[Array, "569 30"], Int[Array, " 569"]]:
     return _floats(x), jnp.asarray(y, jnp.int32)
 
 
+@_calls.public
 def digits() -> tuple[Float[Array, "1797 64"], Int[Array, " 1797"]]:
     """Return a classification in ten classes: handwritten digits of 8 x 8 pixels.
 
@@ -167,6 +174,7 @@ def digits() -> tuple[Float[Array, "1797 64"], Int[Array, " 1797"]]:
     return _floats(x), jnp.asarray(y, jnp.int32)
 
 
+@_calls.public
 def standardize(x: Any, *, reference: Any = None) -> Float[Array, "..."]:
     r"""Shift and scale each column to mean 0 and standard deviation 1.
 
@@ -222,6 +230,7 @@ def standardize(x: Any, *, reference: Any = None) -> Float[Array, "..."]:
     return ((x.astype(wide) - mean) / spread).astype(dtype)
 
 
+@_calls.public
 def split(
     data: PyTree, key: RandomKey, *, held_out: float = 0.2
 ) -> tuple[PyTree, PyTree]:

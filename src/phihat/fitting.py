@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
@@ -41,6 +42,7 @@ from phihat.results import FitResult, FitState, StepInfo
 __all__ = ["Tolerance", "fit", "init", "make_step", "run"]
 
 
+@_calls.public
 def fit(
     loss_fn: LossFn,
     params: Params,
@@ -172,6 +174,7 @@ def fit_as(
     return _programs.call(_fit, spec, (), params, data, key, state, model_state)
 
 
+@_calls.public
 def init(
     params: Params,
     optimizer: optax.GradientTransformation,
@@ -199,6 +202,11 @@ def init(
       >>> print(state.step, state.params)
       0 {'w': Array(1., dtype=float32)}
     """
+    if not jax.tree.leaves(params):
+        raise TypeError(
+            "init: `params` must be the start, a pytree of floats, got "
+            f"{_checks.brief(params)}."
+        )
     _checks.check_float_leaves("init", "params", params)
     _checks.check_key("init", key)
     optimizer = _spec.as_optimizer("init", optimizer)
@@ -222,6 +230,7 @@ def _copy(leaf: Any) -> Any:
     return jnp.array(leaf, dtype=jnp.result_type(leaf), copy=True)
 
 
+@_calls.public
 def make_step(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
@@ -266,6 +275,7 @@ def make_step(
     )
 
 
+@_calls.public
 def run(
     step_fn: Callable[[FitState, Batch], tuple[FitState, StepInfo]],
     state: FitState,

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import ModelFn, Params, RandomKey
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 
+@_calls.public
 def linear(params: Params, x: Any) -> Float[Array, "..."]:
     r"""Predict by a line, or by an affine map of the features.
 
@@ -59,6 +61,7 @@ def linear(params: Params, x: Any) -> Float[Array, "..."]:
     return _affine("linear", "params", params, x)
 
 
+@_calls.public
 def polynomial(params: Params, x: Any) -> Float[Array, "..."]:
     r"""Predict by a polynomial in one variable, evaluated by Horner's rule.
 
@@ -92,6 +95,7 @@ def polynomial(params: Params, x: Any) -> Float[Array, "..."]:
     return value
 
 
+@_calls.public
 def gabor(params: Params, x: Any, *, envelope_width: Any = 2.0) -> Float[Array, "..."]:
     r"""Predict by the Gabor model: a sine under a Gaussian envelope.
 
@@ -120,6 +124,7 @@ def gabor(params: Params, x: Any, *, envelope_width: Any = 2.0) -> Float[Array, 
     phi = jnp.asarray(params)
     if phi.shape != (2,):
         raise ValueError(f"gabor: `params` must have shape [2], got {list(phi.shape)}.")
+    envelope_width = _tree.as_number(envelope_width, "gabor", "envelope_width")
     _checks.check_range(
         "gabor", "envelope_width", envelope_width, 0.0, include_low=False
     )
@@ -129,6 +134,7 @@ def gabor(params: Params, x: Any, *, envelope_width: Any = 2.0) -> Float[Array, 
     return jnp.sin(u) * jnp.exp(-(u * u) / (2.0 * width * width))
 
 
+@_calls.public
 def multilayer_perceptron(
     params: Params, x: Any, *, activation: Callable[[Array], Array] = jax.nn.relu
 ) -> Float[Array, "..."]:
@@ -166,6 +172,7 @@ def multilayer_perceptron(
     return _affine("multilayer_perceptron", name, params[-1], hidden)
 
 
+@_calls.public
 def init_multilayer_perceptron(
     key: RandomKey, sizes: Sequence[int]
 ) -> list[dict[str, Float[Array, "..."]]]:
@@ -218,6 +225,7 @@ def init_multilayer_perceptron(
     ]
 
 
+@_calls.public
 def mixed_precision(model: ModelFn, compute_dtype: Any = jnp.bfloat16) -> ModelFn:
     r"""Compute a model in a narrow dtype, while its params stay wide.
 

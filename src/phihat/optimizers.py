@@ -31,6 +31,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Params, Schedule
@@ -136,6 +137,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 # --------------------------------------------------------------------- the factories
 
 
+@_calls.public
 def gradient_descent(learning_rate: Rate) -> Optimizer:
     r"""Step against the gradient: $\phi \leftarrow \phi - \alpha_t\, g$.
 
@@ -166,6 +168,7 @@ def gradient_descent(learning_rate: Rate) -> Optimizer:
     )
 
 
+@_calls.public
 def momentum(learning_rate: Rate, decay: float = 0.9) -> Optimizer:
     r"""Step along a running mean of the gradients.
 
@@ -203,6 +206,7 @@ def momentum(learning_rate: Rate, decay: float = 0.9) -> Optimizer:
     )
 
 
+@_calls.public
 def nesterov(
     learning_rate: Rate, decay: float = 0.9, *, lookahead: float | None = None
 ) -> Optimizer:
@@ -253,6 +257,7 @@ def nesterov(
     )
 
 
+@_calls.public
 def normalized_gradient(learning_rate: Rate, eps: float = 1e-8) -> Optimizer:
     r"""Step by the sign of the gradient, smoothed near zero.
 
@@ -290,6 +295,7 @@ def normalized_gradient(learning_rate: Rate, eps: float = 1e-8) -> Optimizer:
     )
 
 
+@_calls.public
 def adam(
     learning_rate: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> Optimizer:
@@ -333,6 +339,7 @@ def adam(
     )
 
 
+@_calls.public
 def eval_params(opt_state: PyTree, params: Params) -> Params:
     """Return the params to evaluate, where they differ from those the loop carries.
 
@@ -410,7 +417,7 @@ def _normalized_gradient_update(
     def descend(gradient: Array) -> Array:
         wide, dtype = _widen(gradient)
         # |g| and not sqrt(g^2): its derivative at zero is finite, g^2 may overflow.
-        direction = wide / (jnp.abs(wide) + _tree.cast(eps, dtype))
+        direction = wide / (jnp.abs(wide) + _tree.cast(_scalar("eps", eps), dtype))
         return (-(_tree.cast(rate, dtype) * direction)).astype(gradient.dtype)
 
     return (
@@ -523,7 +530,7 @@ def _adam_update(
     def move(gradient: Array, mean: Array, mean_square: Array) -> Array:
         dtype = mean_square.dtype
         root = _tree.safe_sqrt(mean_square) * _tree.cast(root_scale, dtype)
-        whole = (root + _tree.cast(eps, dtype)).astype(mean.dtype)
+        whole = (root + _tree.cast(_scalar("eps", eps), dtype)).astype(mean.dtype)
         step = _tree.cast(scale, mean.dtype) * mean / whole
         return (-step).astype(gradient.dtype)
 
@@ -547,7 +554,8 @@ def _running_mean(decay: Any, mean: PyTree, updates: PyTree, power: int = 1) -> 
 
     def blend(mean: Array, gradient: Array) -> Array:
         # The share is taken before it is rounded: 1 - 0.999 in float32 is off by 1e-5.
-        kept, share = (_tree.cast(part, mean.dtype) for part in (decay, 1 - decay))
+        decay_ = _scalar("decay", decay)
+        kept, share = (_tree.cast(part, mean.dtype) for part in (decay_, 1 - decay_))
         wide = jnp.asarray(gradient)
         if power == 2 and jnp.iscomplexobj(wide):
             wide = jnp.abs(wide)  # the square of a complex number is no variance
@@ -581,12 +589,21 @@ def _rate_at(learning_rate: Rate, step: Int[Array, ""]) -> Any:
                 "the step, which is known only when the program runs: write it with "
                 "`jnp.where` instead of `if`, or take one of `optax.schedules`."
             ) from error
-    if jnp.ndim(rate) != 0:
+    return _scalar("learning_rate", rate)
+
+
+def _scalar(name: str, value: Any) -> Any:
+    """Return a hyperparameter that one fit can use.
+
+    Raises:
+      ValueError: it is an array of many.
+    """
+    if jnp.ndim(value) != 0:
         raise ValueError(
-            f"The learning rate must be a scalar in one fit, got shape "
-            f"{list(jnp.shape(rate))}; map over the optimizer for many rates."
+            f"fit: the `{name}` of the optimizer must be a scalar in one fit, got the "
+            f"shape {list(jnp.shape(value))}; map over the optimizer for many."
         )
-    return rate
+    return value
 
 
 def _rate_argument(call: str, learning_rate: Rate) -> Any:

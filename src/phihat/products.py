@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 
+@_calls.public
 def hvp(loss_fn: LossFn, params: Params, vector: Params, data: Batch = None) -> Params:
     r"""Multiply a vector by the Hessian of the loss at `params`, without forming it.
 
@@ -73,6 +75,7 @@ def hvp(loss_fn: LossFn, params: Params, vector: Params, data: Batch = None) -> 
     return jax.jvp(jax.grad(scalar_fn), (params,), (vector,))[1]
 
 
+@_calls.public
 def hessian_operator(
     loss_fn: LossFn, params: Params, data: Batch = None
 ) -> Callable[[Params], Params]:
@@ -101,6 +104,7 @@ def hessian_operator(
     )
 
 
+@_calls.public
 def gauss_newton_product(
     output_fn: Callable[..., PyTree],
     params: Params,
@@ -155,6 +159,7 @@ def gauss_newton_product(
     return jax.vjp(inner_fn, params)[1](curved)[0]
 
 
+@_calls.public
 def directional_curvature(
     loss_fn: LossFn, params: Params, direction: Params, data: Batch = None
 ) -> Float[Array, ""]:
@@ -182,6 +187,7 @@ def directional_curvature(
     return inner(direction, product) / inner(direction, direction)
 
 
+@_calls.public
 def accumulated(loss_fn: LossFn, batch_size: int, *, reduction: str = "sum") -> LossFn:
     r"""Evaluate a loss batch by batch, so that only one batch is in memory at a time.
 
@@ -221,6 +227,7 @@ def accumulated(loss_fn: LossFn, batch_size: int, *, reduction: str = "sum") -> 
     )
 
 
+@_calls.public
 def bind(
     loss_fn: LossFn, params: Params, data: Batch = None, *, call: str = "bind"
 ) -> Callable[[Params], Float[Array, ""]]:
@@ -264,6 +271,7 @@ def bind(
     return scalar_fn
 
 
+@_calls.public
 def inner(left: PyTree, right: PyTree) -> Float[Array, ""]:
     """Return the inner product of two trees, summed in at least float32.
 
@@ -278,6 +286,7 @@ def inner(left: PyTree, right: PyTree) -> Float[Array, ""]:
     return sum(jax.tree.leaves(products), jnp.zeros((), _tree.default_float()))
 
 
+@_calls.public
 def flatten(tree: Params) -> tuple[Float[Array, " P"], Callable[[Any], Params]]:
     """Lay all leaves out in one vector, in the widest of their dtypes.
 

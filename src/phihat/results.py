@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
 from phihat._core.types import Params, RandomKey, Status
@@ -167,7 +168,7 @@ class FitResult:
                 kept[name] = jax.tree.map(lambda leaf: leaf[:rows], entry)
             else:  # the final value of a recorder
                 kept[name] = entry
-        return dataclasses.replace(self, history=kept)
+        return with_parts(self, history=kept)
 
     def __getattribute__(self, name: str) -> Any:
         """Let a known status print as its name; warn of a bad end, once."""
@@ -355,6 +356,14 @@ class FitError(RuntimeError):
         )
 
 
+def with_parts(result: FitResult, **changed: Any) -> FitResult:
+    """Return a result with other parts; unlike `replace`, it looks at none of them."""
+    found = vars(result)
+    parts = {field.name: found[field.name] for field in dataclasses.fields(result)}
+    return FitResult(**(parts | changed))
+
+
+@_calls.public
 def raise_for_status(result: FitResult) -> FitResult:
     """Return the result, unless some number in its fit was infinite or NaN.
 
@@ -462,7 +471,7 @@ def _lane(result: FitResult, lane: int, num_axes: int) -> FitResult:
     names = ("params", "loss", "grad_norm", "status", "num_steps")
     names += ("nonfinite_leaf", "nonfinite_data_leaf")
     parts = {name: jax.tree.map(pick, getattr(result, name)) for name in names}
-    return dataclasses.replace(result, **parts)
+    return with_parts(result, **parts)
 
 
 def _is_concrete(leaf: Any) -> bool:

@@ -28,6 +28,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Int, UInt32
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.tree import Static
 from phihat._core.types import Batch, RandomKey
@@ -77,6 +78,7 @@ Sampler = Callable[[Batch], Batches]
 """`data -> Batches`, called once for a fit."""
 
 
+@_calls.public
 def full_batch(data: Batch) -> Batches:
     """Use all of the data at every step; this is a sampler itself.
 
@@ -87,6 +89,9 @@ def full_batch(data: Batch) -> Batches:
       >>> full_batch((1.0, 2.0)).batch_fn(None, 7)
       (1.0, 2.0)
     """
+    if data is None:
+        raise TypeError("full_batch: `data` must be a pytree of arrays, got None.")
+    _checks.check_arrays("full_batch", "data", data)
 
     def batch_fn(key: Any, step: Any) -> Batch:
         del key, step
@@ -95,6 +100,7 @@ def full_batch(data: Batch) -> Batches:
     return Batches(batch_fn, last_batch_fn=None, steps_per_epoch=1)
 
 
+@_calls.public
 def minibatches(
     batch_size: int, *, drop_remainder: bool = False, shuffle: bool = True
 ) -> Sampler:
@@ -129,6 +135,7 @@ def minibatches(
     )
 
 
+@_calls.public
 def from_indices(indices: Int[Array, "T B"]) -> Sampler:
     """Replay given batches: step t sees the rows `indices[t mod T]`.
 
@@ -162,6 +169,7 @@ def from_indices(indices: Int[Array, "T B"]) -> Sampler:
     return Partial(_from_indices, indices=indices)
 
 
+@_calls.public
 def check_sampler(sampler: Sampler, data: Batch) -> None:
     """Check, before any tracing, that a sampler of this module suits the data.
 
@@ -190,6 +198,7 @@ def check_sampler(sampler: Sampler, data: Batch) -> None:
         sampler(data)
 
 
+@_calls.public
 def permute(
     key: RandomKey, positions: Int[Array, "..."], num_rows: int, *, epoch: Any = 0
 ) -> Int[Array, "..."]:

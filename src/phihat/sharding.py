@@ -29,6 +29,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import placement as _placement
 from phihat._core import tree as _tree
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 
+@_calls.public
 def make_mesh(
     axes: Mapping[str, int | None] | None = None,
     *,
@@ -103,6 +105,7 @@ def make_mesh(
     )
 
 
+@_calls.public
 def shard_batch(batch: Batch, mesh: Mesh, *, axis: str | None = None) -> Batch:
     """Divide rows among the devices along one axis of a mesh.
 
@@ -132,6 +135,8 @@ def shard_batch(batch: Batch, mesh: Mesh, *, axis: str | None = None) -> Batch:
     call = "shard_batch"
     axis = _check_axis(call, mesh, axis)
     _check_arrays(call, "batch", batch)
+    if not jax.tree.leaves(batch):
+        raise ValueError(f"{call}: `batch` has no arrays in it.")
     sharding = NamedSharding(mesh, PartitionSpec(axis))
     parts = len(_blocks(sharding))
 
@@ -159,6 +164,7 @@ def shard_batch(batch: Batch, mesh: Mesh, *, axis: str | None = None) -> Batch:
     return jax.tree_util.tree_map_with_path(divide, batch)
 
 
+@_calls.public
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     """Put a copy of every array on every device of a mesh.
 
@@ -194,6 +200,7 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(put, tree)
 
 
+@_calls.public
 def param_shardings(
     params: Params, mesh: Mesh, *, axis: str | None = None, min_entries: int = 4096
 ) -> PyTree:
@@ -227,6 +234,7 @@ def param_shardings(
     """
     call = "param_shardings"
     axis = _check_axis(call, mesh, axis)
+    _checks.check_arrays(call, "params", params)
     min_entries = _checks.check_count(call, "min_entries", min_entries)
     parts = mesh.shape[axis]
 
@@ -241,6 +249,7 @@ def param_shardings(
     return jax.tree.map(plan, params)
 
 
+@_calls.public
 def local_rows(num_rows: int, mesh: Mesh, *, axis: str | None = None) -> slice:
     """Tell which rows this process reads, to pass them to `shard_batch`.
 
@@ -283,6 +292,7 @@ def local_rows(num_rows: int, mesh: Mesh, *, axis: str | None = None) -> slice:
     return slice(blocks[0] * size, (blocks[-1] + 1) * size)
 
 
+@_calls.public
 def initialize(
     coordinator_address: str | None = None,
     num_processes: int | None = None,

@@ -10,6 +10,7 @@ Example:
 
 import contextlib
 import errno
+import importlib.util
 import os
 import re
 import shutil
@@ -27,7 +28,15 @@ import numpy as np
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 
-__all__ = ["brief_reason", "check_kinds", "pack", "read_arrays", "unpack", "write"]
+__all__ = [
+    "brief_reason",
+    "check_installed",
+    "check_kinds",
+    "pack",
+    "read_arrays",
+    "unpack",
+    "write",
+]
 
 _LEAVES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 _FAULTS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -139,7 +148,7 @@ def write(path: Path, arrays: dict[str, Any]) -> None:
     """
     orbax = _orbax()
     _check_room(path.parent, arrays)
-    with _quiet_peers(), _quiet_stragglers():
+    with _quiet_logging(), _quiet_stragglers():
         writer = orbax.Checkpointer(orbax.PyTreeCheckpointHandler())
         writer.save(path, args=orbax.args.PyTreeSave(arrays))
         writer.close()
@@ -188,6 +197,16 @@ def brief_reason(error: BaseException) -> str:
     return text if len(text) <= _MANY else f"{text[:_MANY]}..."
 
 
+def check_installed() -> None:
+    """Find orbax, without importing it.
+
+    Raises:
+      ImportError: it is not installed.
+    """
+    if importlib.util.find_spec("orbax") is None:
+        _orbax()
+
+
 def _orbax() -> Any:
     try:
         import orbax.checkpoint as orbax
@@ -224,13 +243,23 @@ def _quiet_stragglers() -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet_peers() -> Iterator[None]:
     """Silence what orbax says about files that a checkpoint of ours never has."""
+    with _quiet_logging(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _quiet_logging() -> Iterator[None]:
+    """Silence the log of orbax, from any thread.
+
+    Filters of warnings are shared by all threads: what writes beside a fit must leave
+    them alone, or the fit's own warnings would be lost.
+    """
     from absl import logging
 
     level = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         logging.set_verbosity(level)

@@ -36,6 +36,7 @@ __all__ = [
     "check_range",
     "check_rows",
     "takes_argument",
+    "warn",
 ]
 
 
@@ -85,27 +86,31 @@ def check_range(
     """Check that a number, or every entry of an array, lies in an interval.
 
     Raises:
-      ValueError: some entry lies outside, or is NaN.
+      ValueError: some entry lies outside, or is NaN, or is infinite where `high` is
+        None.
     """
     if isinstance(value, jax.core.Tracer) or callable(value):
         return
     # A Python float is compared as it is: an array would cost microseconds.
     entries = value if type(value) is float else np.asarray(value)
     above = low is None or (entries >= low if include_low else entries > low)
-    below = high is None or (entries <= high if include_high else entries < high)
+    # What has no bound must be finite all the same.
+    below = entries < np.inf if high is None else entries <= high
+    if high is not None and not include_high:
+        below = entries < high
     inside = above & below  # false where an entry is NaN
     if inside is not True and not np.all(inside):
         worst = np.asarray(entries)[~inside].flat[0] if np.ndim(entries) else value
-        raise ValueError(
-            f"{call}: `{argument}` must "
-            f"{_interval(low, high, include_low, include_high)}, got {worst}."
-        )
+        wanted = _interval(low, high, include_low, include_high)
+        if worst == np.inf:
+            wanted = "be finite"
+        raise ValueError(f"{call}: `{argument}` must {wanted}, got {worst}.")
 
 
 def _interval(
     low: float | None, high: float | None, include_low: bool, include_high: bool
 ) -> str:
-    if high is None:
+    if high is None or (high == np.inf and low is not None):
         return f"be {'>=' if include_low else '>'} {low:g}"
     if low is None:
         return f"be {'<=' if include_high else '<'} {high:g}"
@@ -125,7 +130,7 @@ def check_choice(call: str, argument: str, value: Any, choices: Iterable[str]) -
     near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ValueError(
-        f"{call}: `{argument}` must be one of {known}, got {value!r}{hint}"
+        f"{call}: `{argument}` must be one of {known}, got {brief(value)}{hint}"
     )
 
 
@@ -334,7 +339,7 @@ def _cure_for_data(leaf: Any) -> str:
     if hasattr(leaf, "columns") or hasattr(leaf, "to_numpy"):
         return "convert it with `.to_numpy()`, x and y apart"
     if hasattr(leaf, "dtype"):
-        if leaf.dtype.kind in "USO":
+        if getattr(leaf.dtype, "kind", "?") in "USO":
             return (
                 f"its dtype {leaf.dtype} is not numeric: convert numbers with "
                 "`.astype(float)`, and class labels with "
@@ -412,21 +417,24 @@ def _warn_of_rounding(call: str, name: str, leaf: Any) -> None:
         rounded = rows[:, column].astype(np.float32) != rows[:, column]
         if not rounded.any():
             return
-        warnings.warn(
+        warn(
             f"{call}: {name} lies between {low[column]:.10g} and {high[column]:.10g}, "
             f"where float32 knows steps of {2 * rounding[column]:.2g} only, and is "
             "rounded to them; subtract an offset first, or set "
             '`jax.config.update("jax_enable_x64", True)`.',
-            stacklevel=_outside_depth(),
         )
 
 
-def _outside_depth() -> int:
-    """Return the depth of the caller's own line, for a warning that points there."""
-    frame, depth = sys._getframe(1), 1
-    while frame.f_back is not None and "phihat" in frame.f_globals.get("__name__", ""):
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, and point at the line of the user that led here."""
+    frame, depth = sys._getframe(1), 2
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, depth = frame.f_back, depth + 1
-    return depth
+    warnings.warn(message, category, stacklevel=depth)
+
+
+def _is_ours(module: str) -> bool:
+    return module == "phihat" or module.startswith("phihat.")
 
 
 def takes_argument(fn: Callable[..., Any], name: str) -> bool:

@@ -7,7 +7,6 @@ or start compiles nothing, and neither does a notebook cell that is run again.
 
 import concurrent.futures
 import functools
-import warnings
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
@@ -15,6 +14,8 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from phihat._core import calls as _calls
+from phihat._core import checks as _checks
 from phihat._core import fingerprints
 from phihat._core import tree as _tree
 from phihat._core.jaxprs import quick_start_options
@@ -41,6 +42,7 @@ _FEW_ENTRIES = 256
 """Entries of params up to which the time to compile counts more than that to run."""
 
 
+@_calls.public
 def clear_programs() -> None:
     """Free all compiled programs, and whatever their functions close over.
 
@@ -135,11 +137,10 @@ def _program(
     program = _programs.get(key)
     if program is None:
         for name, size in found.large_arrays:
-            warnings.warn(
+            _checks.warn(
                 f"A function closes over the NumPy array `{name}` of {size / 1e6:.3g} "
                 "MB: it becomes a constant of the compiled program, and changing it in "
-                "place is not seen. Pass it as data.",
-                stacklevel=5,
+                "place is not seen. Pass it as data."
             )
         program = _compile(body, _tree.split(code)[0], options, mode, compiling)
         _programs.put(key, program, found.num_bytes)

@@ -38,6 +38,7 @@ __all__ = [
     "as_arrays",
     "as_number",
     "as_partial",
+    "as_scalar",
     "cast",
     "default_float",
     "first_nonfinite",
@@ -126,7 +127,7 @@ def as_partial(fn: Callable[..., Any], call: str, argument: str) -> Partial:
         return Partial(
             inner.func, *inner.args, *fn.args, **{**inner.keywords, **fn.keywords}
         )
-    if not callable(fn):
+    if not callable(fn) or isinstance(fn, type):
         raise TypeError(f"{call}: `{argument}` must be a function, got {_brief(fn)}.")
     _check_hashable(fn, argument)
     return Partial(fn)
@@ -147,12 +148,29 @@ def as_number(value: Any, call: str, argument: str) -> Any:
         return float(value)
     if isinstance(value, (jax.Array, np.ndarray)) and _is_real_dtype(value.dtype):
         return value
-    if isinstance(value, (abstract_numbers.Real, np.bool_)):
+    is_flag = isinstance(value, (bool, np.bool_))
+    if isinstance(value, abstract_numbers.Real) and not is_flag:
         return float(value)
     raise TypeError(
         f"{call}: `{argument}` must be a real number or an array of them, got "
         f"{_brief(value)}."
     )
+
+
+def as_scalar(value: Any, call: str, argument: str) -> Any:
+    """Normalise a hyperparameter of which one fit needs one.
+
+    Raises:
+      TypeError: it is not a real number.
+      ValueError: it is an array of many.
+    """
+    value = as_number(value, call, argument)
+    if np.ndim(value):
+        raise ValueError(
+            f"{call}: `{argument}` must be one number, got the shape "
+            f"{list(np.shape(value))}."
+        )
+    return value
 
 
 def _is_concrete_scalar(value: Any) -> bool:
@@ -278,7 +296,7 @@ def _is_real_dtype(dtype: Any) -> bool:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     text = text if len(text) <= 60 else text[:57] + "..."
     return f"{text} of type {type(value).__name__}"
 

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from phihat._core import calls as _calls
+
 __all__ = [
     "Batch",
     "Box",
@@ -93,6 +95,7 @@ def _as_bounds(tree: PyTree) -> PyTree:
     )
 
 
+@_calls.public
 @jax.tree_util.register_pytree_with_keys_class
 class Box:
     """A box in parameter or data space: every leaf lies between `low` and `high`.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._engine.step import project
@@ -22,6 +23,7 @@ from phihat.results import FitState, StepInfo
 __all__ = ["Recorder", "blank", "normalise", "resolve"]
 
 
+@_calls.public
 class Recorder(NamedTuple):
     """A quantity with a state of its own.
 

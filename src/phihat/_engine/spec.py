@@ -5,7 +5,6 @@ that was made.
 """
 
 import dataclasses
-import warnings
 from typing import Any
 
 import jax
@@ -265,7 +264,7 @@ def as_tolerance(caller: str, tolerance: Any) -> Tolerance | None:
     checked = {}
     for name, bound in zip(Tolerance._fields, tolerance, strict=True):
         if bound is not None:
-            bound = _tree.as_number(bound, caller, "tolerance")
+            bound = _tree.as_scalar(bound, caller, "tolerance")
             _checks.check_range(caller, "tolerance", bound, low=0.0)
         checked[name] = bound
     criteria = {name for name, bound in checked.items() if bound is not None}
@@ -375,12 +374,11 @@ def check_optimizer(spec: FitSpec, opt_state: PyTree, *, is_fixed: bool) -> None
     if step.projection is not None and any(
         kind.__name__.startswith(_SEARCHING) for kind in kinds
     ):
-        warnings.warn(
+        _checks.warn(
             f"{step.caller}: `projection` is applied after this optimizer's steps, "
             "whose line search and memory know nothing of it, so the fit may end at a "
             "wrong point or not at all. For bounds use `newton()`, `newton_cg()` or "
-            "`levenberg_marquardt()`, which keep a Box inside their steps.",
-            stacklevel=2,
+            "`levenberg_marquardt()`, which keep a Box inside their steps."
         )
     if any(getattr(kind, "measures_itself", False) for kind in kinds):
         _check_measuring(step, is_fixed)

@@ -7,6 +7,7 @@ import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
 from phihat.optimizers import Optimizer
@@ -15,6 +16,7 @@ from phihat.results import FitState, StepInfo
 __all__ = ["Tolerance", "is_converged", "largest_change", "moving_leaves"]
 
 
+@_calls.public
 class Tolerance(NamedTuple):
     r"""When a fit has converged: as soon as one of the criteria that are given is met.
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import Box
 from phihat.convexity import kernel
@@ -33,6 +34,7 @@ from phihat.convexity.report import ConvexityReport, Verdict
 __all__ = ["check_convexity", "convex_blocks", "prove_convexity", "replay"]
 
 
+@_calls.public
 def check_convexity(
     loss_fn: Callable[..., Any],
     params: Any,
@@ -104,6 +106,7 @@ def check_convexity(
     return _timed(report, begin)
 
 
+@_calls.public
 def prove_convexity(
     loss_fn: Callable[..., Any],
     params: Any,
@@ -148,6 +151,7 @@ def prove_convexity(
     return _timed(report, begin)
 
 
+@_calls.public
 def convex_blocks(
     loss_fn: Callable[..., Any],
     params: Any,
@@ -208,6 +212,7 @@ _KINKS = {"abs", "clamp", "max", "min", "reduce_max", "reduce_min", "select_n", 
 """Where the slope may fall at a kink, where differentiation sees no curvature."""
 
 
+@_calls.public
 def replay(
     report: ConvexityReport,
     loss_fn: Callable[..., Any],
@@ -264,7 +269,7 @@ def _has_kinks(program: Program) -> bool:
 
 
 def _check_budget(call: str, budget: float) -> None:
-    _checks.check_range(call, "budget", budget, 0.0)
+    _checks.check_range(call, "budget", budget, 0.0, np.inf)
 
 
 def _posed(

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from phihat import products
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
@@ -115,6 +116,7 @@ class CriticalPoint:
         return f"{slope}, eigenvalues {ends} ({zero})"
 
 
+@_calls.public
 def classify_critical_point(
     loss_fn: LossFn,
     params: Params,
@@ -166,7 +168,7 @@ def default_tolerance(call: str, tolerance: Any, dtype: Any) -> Any:
     """Return a checked tolerance, or the cube root of eps."""
     if tolerance is None:
         return float(jnp.finfo(dtype).eps) ** (1 / 3)
-    tolerance = _tree.as_number(tolerance, call, "tolerance")
+    tolerance = _tree.as_scalar(tolerance, call, "tolerance")
     _checks.check_range(call, "tolerance", tolerance, 0.0)
     return tolerance
 

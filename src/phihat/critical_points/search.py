@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from phihat import products
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
@@ -49,6 +50,7 @@ _BLOCK = 1024
 """Points of a curve that are measured at once."""
 
 
+@_calls.public
 def find_critical_points(
     loss_fn: LossFn,
     box: Box,
@@ -121,7 +123,9 @@ def find_critical_points(
 
     candidates = np.zeros((0, low.size))
     for _ in range(max_rounds):
-        ends, norms = problem.run(_descend, int(num_iterations), starts(num_starts))
+        ends, norms = problem.run(
+            _descend, int(num_iterations), starts(int(num_starts))
+        )
         candidates = np.concatenate([candidates, _inside(ends, norms)])
         points, places = _sorted(problem, _distinct(candidates), tolerance)
         check = _check_winding(problem, places, points)

@@ -134,7 +134,7 @@ def lanczos_options(
     size = num_params(call, params)
     if size == 0:
         raise ValueError(f"{call}: `params` hold no numbers, so there is no spectrum.")
-    _checks.check_count(call, "dense_size", dense_size, 0)
+    dense_size = _checks.check_count(call, "dense_size", dense_size, 0)
     _checks.check_key(call, key)
     steps = min(int(num_iterations), size)
     return (steps, size <= dense_size), default_key(key)

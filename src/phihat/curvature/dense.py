@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from phihat._core import calls as _calls
 from phihat._core.types import Batch, LossFn, Params
 from phihat.curvature import _core
 
@@ -41,6 +42,7 @@ class LogDeterminant(NamedTuple):
     log_abs: Float[Array, ""]
 
 
+@_calls.public
 def hessian(
     loss_fn: LossFn, params: Params, data: Batch = None, *, max_bytes: int = 2**30
 ) -> Float[Array, "P P"]:
@@ -69,6 +71,7 @@ def hessian(
     return _core.run(_core.hessian, "hessian", loss_fn, params, data)
 
 
+@_calls.public
 def labels(params: Params) -> list[str]:
     """Name the entries of the flat vector of all params, by leaf and position.
 
@@ -90,6 +93,7 @@ def labels(params: Params) -> list[str]:
     return names
 
 
+@_calls.public
 def eigenvalues(
     loss_fn: LossFn, params: Params, data: Batch = None, *, max_bytes: int = 2**30
 ) -> Float[Array, " P"]:
@@ -116,6 +120,7 @@ def eigenvalues(
     return _core.run(_eigenvalues, "eigenvalues", loss_fn, params, data)
 
 
+@_calls.public
 def determinant(
     loss_fn: LossFn, params: Params, data: Batch = None, *, max_bytes: int = 2**30
 ) -> Float[Array, ""]:
@@ -147,6 +152,7 @@ def determinant(
     return sign * jnp.exp(log_abs)
 
 
+@_calls.public
 def log_determinant(
     loss_fn: LossFn, params: Params, data: Batch = None, *, max_bytes: int = 2**30
 ) -> LogDeterminant:
@@ -171,6 +177,7 @@ def log_determinant(
     return _core.run(_log_determinant, "log_determinant", loss_fn, params, data)
 
 
+@_calls.public
 def condition_number(
     loss_fn: LossFn, params: Params, data: Batch = None, *, max_bytes: int = 2**30
 ) -> Float[Array, ""]:

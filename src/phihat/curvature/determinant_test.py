@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from phihat import products
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
 from phihat._core import programs as _programs
@@ -103,6 +104,7 @@ class ConvexityMap(NamedTuple):
         return f"ConvexityMap({self.text})"
 
 
+@_calls.public
 def convexity_map(
     loss_fn: LossFn,
     box: Box,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from phihat import products
+from phihat._core import calls as _calls
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey
 from phihat.curvature import _core, _lanczos
@@ -51,6 +52,7 @@ class ExtremeEigenvalues(NamedTuple):
         )
 
 
+@_calls.public
 def sharpness(
     loss_fn: LossFn,
     params: Params,
@@ -93,6 +95,7 @@ def sharpness(
     ).largest
 
 
+@_calls.public
 def extreme_eigenvalues(
     loss_fn: LossFn,
     params: Params,

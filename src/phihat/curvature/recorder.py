@@ -22,6 +22,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from phihat import products
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params
@@ -37,6 +38,7 @@ Carry = tuple[Array, Array, Array, Array]
 """The vector, its eigenvalue, the residual beyond what is allowed, the rounds."""
 
 
+@_calls.public
 def sharpness_recorder(
     loss_fn: LossFn, *, num_iterations: int = 8, tolerance: float = 1e-3
 ) -> _records.Recorder:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from matfree import stochtrace
 
 from phihat import products
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
@@ -68,6 +69,7 @@ class SpectralDensity(NamedTuple):
         return _pictures.draw("spectral_density", self, axes=axes)
 
 
+@_calls.public
 def hessian_trace(
     loss_fn: LossFn,
     params: Params,
@@ -101,6 +103,7 @@ def hessian_trace(
     return _core.run(_trace, "hessian_trace", loss_fn, params, data, *options).trace
 
 
+@_calls.public
 def estimate_trace(
     loss_fn: LossFn,
     params: Params,
@@ -139,6 +142,7 @@ def estimate_trace(
     return _core.run(_trace, "estimate_trace", loss_fn, params, data, *options)
 
 
+@_calls.public
 def spectral_density(
     loss_fn: LossFn,
     params: Params,
@@ -201,7 +205,7 @@ def _trace_options(
     call: str, params: Params, num_probes: int, dense_size: int, key: Any
 ) -> tuple[tuple[int, bool], RandomKey]:
     _checks.check_count(call, "num_probes", num_probes, 2)
-    _checks.check_count(call, "dense_size", dense_size, 0)
+    dense_size = _checks.check_count(call, "dense_size", dense_size, 0)
     _checks.check_key(call, key)
     is_dense = _core.num_params(call, params) <= dense_size
     return (int(num_probes), is_dense), _core.default_key(key)

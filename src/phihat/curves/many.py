@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import ModelFn, Params, Status
 from phihat.curves import lanes, statistics
@@ -24,6 +25,7 @@ from phihat.curves.options import check_options
 __all__ = ["fit_curves"]
 
 
+@_calls.public
 def fit_curves(
     model: ModelFn,
     x: Any,

@@ -98,9 +98,10 @@ def _as_dtype(call: str, dtype: Any) -> Any:
     """Return float64 unless float32 is asked for."""
     try:
         found = np.dtype(np.float64 if dtype is None else dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         found = None
-    if found not in (np.dtype(np.float64), np.dtype(np.float32)):
+    # None equals float64, as NumPy compares them.
+    if found is None or found not in (np.dtype(np.float64), np.dtype(np.float32)):
         raise ValueError(
             f"{call}: `dtype` must be float64 or float32, got {_checks.brief(dtype)}."
         )

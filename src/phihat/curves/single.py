@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from phihat import error_bars
+from phihat._core import calls as _calls
 from phihat._core import tree as _tree
 from phihat._core.types import Box, ModelFn, Params, Status
 from phihat.curves import robust, statistics
@@ -32,6 +33,7 @@ from phihat.second_order import levenberg_marquardt
 __all__ = ["conclude", "ended", "fit_curve", "rebuild"]
 
 
+@_calls.public
 def fit_curve(
     model: ModelFn,
     x: Any,

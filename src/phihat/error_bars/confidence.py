@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from phihat import losses, products
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
@@ -146,6 +147,7 @@ class ConfidenceIntervals:
         return f"{100 * self.level:.4g}% confidence intervals, from the {source}, {law}"
 
 
+@_calls.public
 def confidence_intervals(
     loss_fn: LossFn,
     result: Any,

@@ -9,6 +9,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Params
@@ -58,6 +59,7 @@ class LineSearchState(NamedTuple):
 # ------------------------------------------------------------------------ optimizers
 
 
+@_calls.public
 def steepest_descent(search: Search) -> Optimizer:
     r"""Step against the gradient, as far as a line search says.
 
@@ -91,6 +93,7 @@ def steepest_descent(search: Search) -> Optimizer:
     )
 
 
+@_calls.public
 def line_search(search: Search) -> Optimizer:
     r"""Scale the updates that come in by the step that a line search finds.
 
@@ -128,6 +131,7 @@ def line_search(search: Search) -> Optimizer:
 # -------------------------------------------------------------------------- searches
 
 
+@_calls.public
 def bracketing(
     *,
     max_step: float = 0.1,
@@ -182,6 +186,7 @@ def bracketing(
     )
 
 
+@_calls.public
 def golden_section(
     *,
     max_step: float = 0.1,
@@ -225,6 +230,7 @@ def golden_section(
     )
 
 
+@_calls.public
 def backtracking(
     *,
     max_step: float = 1.0,
@@ -270,6 +276,7 @@ def backtracking(
     )
 
 
+@_calls.public
 def strong_wolfe(
     *,
     initial_step: float = 1.0,

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from phihat._core import calls as _calls
 from phihat._core import tree as _tree
 from phihat._core.types import Params
 from phihat.losses.factories import (
@@ -31,6 +32,7 @@ from phihat.losses.row_terms import BINARY, CROSS_ENTROPY
 __all__ = ["check_batch"]
 
 
+@_calls.public
 def check_batch(call: str, loss_fn: Any, params: Params, data: Any) -> None:
     """Check concrete labels and weights of a batch of one of these losses.
 

@@ -17,6 +17,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, ModelFn, Params, RandomKey
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 
+@_calls.public
 def least_squares(
     model: ModelFn, *, reduction: str = "sum", weights: Any = None
 ) -> LossFn:
@@ -79,6 +81,7 @@ def least_squares(
     return _loss(LEAST_SQUARES, terms, model, reduction, weights)
 
 
+@_calls.public
 def binary_cross_entropy(
     model: ModelFn, *, reduction: str = "sum", weights: Any = None
 ) -> LossFn:
@@ -109,6 +112,7 @@ def binary_cross_entropy(
     return _loss(BINARY, terms, model, reduction, weights)
 
 
+@_calls.public
 def multiclass_cross_entropy(
     model: ModelFn, *, reduction: str = "sum", weights: Any = None
 ) -> LossFn:
@@ -139,6 +143,7 @@ def multiclass_cross_entropy(
     return _loss(CROSS_ENTROPY, terms, model, reduction, weights)
 
 
+@_calls.public
 def gaussian_negative_log_likelihood(
     model: ModelFn, *, sigma: Any = 1.0, reduction: str = "sum", weights: Any = None
 ) -> LossFn:
@@ -177,6 +182,7 @@ def gaussian_negative_log_likelihood(
     return _loss(GAUSSIAN, terms, model, reduction, weights)
 
 
+@_calls.public
 def with_l2(loss_fn: LossFn, weight: Any) -> LossFn:
     r"""Add an L2 penalty on all params to any loss.
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from phihat._core import calls as _calls
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn
 from phihat.losses.factories import (
@@ -29,6 +30,7 @@ from phihat.losses.row_terms import squares
 __all__ = ["Traits", "residual_fn", "traits", "weights_of"]
 
 
+@_calls.public
 def residual_fn(loss_fn: LossFn) -> Callable[..., Float[Array, " N"]]:
     r"""Return the residuals whose sum of squares is the loss.
 
@@ -85,6 +87,7 @@ class Traits(NamedTuple):
     is_penalized: bool
 
 
+@_calls.public
 def traits(loss_fn: LossFn) -> Traits:
     """Tell what a loss is made of, as far as it comes from here.
 
@@ -108,6 +111,7 @@ def traits(loss_fn: LossFn) -> Traits:
     return Traits(None, None, False)
 
 
+@_calls.public
 def weights_of(loss_fn: LossFn, data: Batch = None) -> Array | None:
     """Return the weights of the rows, from the loss or from the data.
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat.line_searches import SearchResult
 from phihat.plot import canvas
@@ -31,6 +32,7 @@ from phihat.plot.surfaces import Surface
 __all__ = ["animate_bracket", "animate_descent"]
 
 
+@_calls.public
 def animate_descent(
     surface: Surface,
     results: Any,
@@ -108,6 +110,7 @@ def animate_descent(
     return _write(call, axes, frames(), path, frames_per_second)
 
 
+@_calls.public
 def animate_bracket(
     fn: Callable[[Any], Any],
     result: SearchResult,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 
+@_calls.public
 def make_axes(
     rows: int = 1,
     columns: int = 1,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import Batch, LossFn
 from phihat.plot import canvas
@@ -47,6 +48,7 @@ class Chord(NamedTuple):
     gap: float
 
 
+@_calls.public
 def evaluate_chord(
     loss_fn: LossFn, ends: Any, data: Batch = None, *, num_points: int = 201
 ) -> Chord:
@@ -95,6 +97,7 @@ def evaluate_chord(
     return Chord(t, values, chord, float(t[nearest]), float(gaps[nearest]))
 
 
+@_calls.public
 def broken_chord(chord: Chord, *, axes: Any = None) -> "Axes":
     """Draw a function along a segment, the chord, and how far it rises above it.
 

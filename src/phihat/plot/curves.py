@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import Status
 from phihat.plot import canvas
@@ -52,6 +53,7 @@ class Curve(NamedTuple):
     num_nonfinite: int
 
 
+@_calls.public
 def loss_curves(
     results: Any,
     *,
@@ -111,6 +113,7 @@ def loss_curves(
     return axes
 
 
+@_calls.public
 def prepare_curves(
     results: Any,
     *,

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, ModelFn, Params
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate_model", "fitted_model", "shades", "surface_and_model"]
 
 
+@_calls.public
 def fitted_model(
     model: ModelFn,
     result: Any,
@@ -121,6 +123,7 @@ def fitted_model(
     return axes
 
 
+@_calls.public
 def evaluate_model(
     model: ModelFn, params: Params, data: Batch, *, num_points: int = 400
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -162,6 +165,7 @@ def evaluate_model(
     return places, values.ravel()
 
 
+@_calls.public
 def surface_and_model(
     surface: Surface,
     model: ModelFn,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat.plot import canvas
 from phihat.plot.curves import draw_curves, make_curve
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 
+@_calls.public
 def sweep_map(
     found: SweepResult, by: Any = None, *, log: bool = False, axes: Any = None
 ) -> "Axes":
@@ -89,6 +91,7 @@ def sweep_map(
     return axes
 
 
+@_calls.public
 def sweep_slices(
     found: SweepResult,
     by: Any = None,
@@ -171,6 +174,7 @@ def sweep_slices(
     return axes
 
 
+@_calls.public
 def trainability(found: Trainability, *, axes: Any = None) -> "Axes":
     """Draw where fits converge, how fast, and where they diverge.
 

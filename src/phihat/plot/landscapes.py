@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat.plot import canvas
 from phihat.plot.paths import trajectories
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_paths", "loss_surface"]
 
 
+@_calls.public
 def loss_surface(
     surface: Surface,
     results: Any = None,

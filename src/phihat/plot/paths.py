@@ -24,6 +24,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat.results import FitResult
 from phihat.sweeps.result import SweepResult
@@ -41,6 +42,7 @@ Trajectories = dict[str, list[Float[np.ndarray, "T P"]]]
 """By name one array for each lane, a row before each step and one at the end."""
 
 
+@_calls.public
 def trajectories(results: Any) -> Trajectories:
     """Return the paths that fits took, as arrays.
 

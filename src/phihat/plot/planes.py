@@ -24,7 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey
 from phihat.plot.paths import by_name, flat_params, trajectories
 from phihat.plot.surfaces import Surface, evaluate_grid
@@ -33,6 +35,7 @@ from phihat.results import FitResult
 __all__ = ["principal_plane", "random_plane"]
 
 
+@_calls.public
 def principal_plane(
     loss_fn: LossFn,
     results: Any,
@@ -77,6 +80,7 @@ def principal_plane(
       comparison to neural network training*, 2018.
     """
     call = "principal_plane"
+    margin = float(_tree.as_scalar(margin, call, "margin"))
     _checks.check_range(call, "margin", margin, 0.0)
     paths = [path for some in trajectories(results).values() for path in some]
     example = _example_params(call, results)
@@ -112,6 +116,7 @@ def principal_plane(
     )
 
 
+@_calls.public
 def random_plane(
     loss_fn: LossFn,
     params: Params,

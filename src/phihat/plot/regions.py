@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat.critical_points import CriticalPointKind, CriticalPoints
 from phihat.curvature import ConvexityMap
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["basins", "convexity_map", "critical_points"]
 
 
+@_calls.public
 def convexity_map(
     found: ConvexityMap, *, names: tuple[str, str] | None = None, axes: Any = None
 ) -> tuple["Axes", "Axes"]:
@@ -83,6 +85,7 @@ def convexity_map(
     return both[0], both[1]
 
 
+@_calls.public
 def critical_points(
     points: CriticalPoints, *, names: tuple[str, str] | None = None, axes: Any = None
 ) -> "Axes":
@@ -143,6 +146,7 @@ def critical_points(
     return axes
 
 
+@_calls.public
 def basins(found: Basins, *, num_shown: int = 6, axes: Any = None) -> "Axes":
     """Draw which optimum each start of a grid reaches.
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat.line_searches import SearchResult
@@ -48,6 +49,7 @@ class Rounds(NamedTuple):
     converged: bool
 
 
+@_calls.public
 def prepare_rounds(result: SearchResult) -> Rounds:
     """Return the rounds that a search used.
 
@@ -91,6 +93,7 @@ def prepare_rounds(result: SearchResult) -> Rounds:
     )
 
 
+@_calls.public
 def bracket(result: SearchResult, *, axes: Any = None) -> "Axes":
     """Draw the bracket of a line search shrinking, one row per round.
 
@@ -155,6 +158,7 @@ def bracket(result: SearchResult, *, axes: Any = None) -> "Axes":
     return axes
 
 
+@_calls.public
 def searched_function(
     fn: Callable[[Any], Any],
     result: SearchResult,
@@ -192,7 +196,8 @@ def searched_function(
     size = canvas.text_size(axes)
     finite = rounds.steps[np.isfinite(rounds.steps)]
     low, high = min(0.0, finite.min()), finite.max()
-    places = np.linspace(low, high, num_points)
+    count = _checks.check_count("searched_function", "num_points", num_points, 2)
+    places = np.linspace(low, high, count)
     values = jax.vmap(fn)(jnp.asarray(places, _tree.default_float()))
     axes.plot(places, values, color="black", linewidth=0.14 * size, label="L(s)")
     for number, shade in enumerate(shades(len(rounds.steps))):

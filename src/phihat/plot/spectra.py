@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat.curvature import SpectralDensity
 from phihat.plot import canvas
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["sharpness", "spectral_density"]
 
 
+@_calls.public
 def spectral_density(
     found: SpectralDensity, *, yscale: str = "log", axes: Any = None
 ) -> "Axes":
@@ -86,6 +88,7 @@ def spectral_density(
     return axes
 
 
+@_calls.public
 def sharpness(
     results: Any, *, learning_rate: float | None = None, axes: Any = None
 ) -> "Axes":

@@ -9,6 +9,8 @@ Example:
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from phihat._core import calls as _calls
+
 __all__ = ["GREY", "OKABE_ITO", "Style", "make_styles"]
 
 OKABE_ITO = (
@@ -43,6 +45,7 @@ class Style(NamedTuple):
     line: object
 
 
+@_calls.public
 def make_styles(names: Iterable[str]) -> dict[str, Style]:
     """Give each name a style: for one look across several pictures.
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from phihat import products
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
@@ -71,6 +72,7 @@ class Surface:
         return int(np.sum(~np.isfinite(self.values)))
 
 
+@_calls.public
 def evaluate_surface(
     loss_fn: LossFn,
     box: Box,

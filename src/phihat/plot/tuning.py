@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat.plot import canvas
 from phihat.plot.curves import draw_curves, make_curve
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["comparison", "learning_rate_range"]
 
 
+@_calls.public
 def learning_rate_range(found: LearningRateRange, *, axes: Any = None) -> "Axes":
     """Draw the final loss over the learning rates, and which to take.
 
@@ -82,6 +84,7 @@ def learning_rate_range(found: LearningRateRange, *, axes: Any = None) -> "Axes"
     return axes
 
 
+@_calls.public
 def comparison(
     table: Comparison,
     *,

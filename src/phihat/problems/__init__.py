@@ -10,6 +10,7 @@ Example:
   (0.0, True)
 """
 
+from phihat._core import calls as _calls
 from phihat.problems.classics import (
     adam_surface,
     beale,
@@ -86,6 +87,7 @@ __all__ = [
 ]
 
 
+@_calls.public
 def standard() -> dict[str, Problem]:
     """Return one of each, by name.
 

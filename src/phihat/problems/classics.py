@@ -13,7 +13,9 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from phihat import datasets, losses, models
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import tree as _tree
 from phihat._core.types import Box
 from phihat.problems.problem import Problem, bind, cube, plane, point
 
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 
+@_calls.public
 def quadratic(condition: float = 100.0, dim: int = 2) -> Problem:
     r"""Make an axis-aligned bowl of a given condition number.
 
@@ -51,6 +54,7 @@ def quadratic(condition: float = 100.0, dim: int = 2) -> Problem:
       >>> float(quadratic(10.0, 3).loss_fn(jnp.array([0.0, 0.0, 2.0])))
       20.0
     """
+    condition = _tree.as_number(condition, "quadratic", "condition")
     _checks.check_range("quadratic", "condition", condition, 1.0)
     dim = _checks.check_count("quadratic", "dim", dim)
     exponents = [j / (dim - 1) for j in range(dim)] if dim > 1 else [1.0]
@@ -66,6 +70,7 @@ def quadratic(condition: float = 100.0, dim: int = 2) -> Problem:
     )
 
 
+@_calls.public
 def rosenbrock(dim: int = 2) -> Problem:
     r"""Make Rosenbrock's curved valley.
 
@@ -97,6 +102,7 @@ def rosenbrock(dim: int = 2) -> Problem:
     )
 
 
+@_calls.public
 def himmelblau() -> Problem:
     r"""Make Himmelblau's function: four equal minima, one maximum, four saddles.
 
@@ -118,6 +124,7 @@ def himmelblau() -> Problem:
     )
 
 
+@_calls.public
 def six_hump_camel() -> Problem:
     r"""Make the six-hump camel: six minima, two of them global, mirrored at the origin.
 
@@ -141,6 +148,7 @@ def six_hump_camel() -> Problem:
     )
 
 
+@_calls.public
 def beale() -> Problem:
     r"""Make Beale's function: one minimum, at the foot of steep walls.
 
@@ -162,6 +170,7 @@ def beale() -> Problem:
     )
 
 
+@_calls.public
 def booth() -> Problem:
     r"""Make Booth's function, a convex quadratic of condition number 9.
 
@@ -181,6 +190,7 @@ def booth() -> Problem:
     )
 
 
+@_calls.public
 def matyas() -> Problem:
     r"""Make Matyas' function, a convex quadratic of condition number 25.
 
@@ -200,6 +210,7 @@ def matyas() -> Problem:
     )
 
 
+@_calls.public
 def parabola() -> Problem:
     r"""Make the chapter's first slide: $\phi^2 - 4 \phi + 5$, one scalar param.
 
@@ -218,6 +229,7 @@ def parabola() -> Problem:
     )
 
 
+@_calls.public
 def adam_surface() -> Problem:
     r"""Make the surface on which the chapter shows Adam: steep in one direction.
 
@@ -239,6 +251,7 @@ def adam_surface() -> Problem:
     )
 
 
+@_calls.public
 def monkey_saddle() -> Problem:
     r"""Make the monkey saddle $x^3 - 3 x y^2$: degenerate at the origin, no minimum.
 
@@ -256,6 +269,7 @@ def monkey_saddle() -> Problem:
     )
 
 
+@_calls.public
 def gabor(envelope_width: float = 4.0) -> Problem:
     """Make the chapter's Gabor fit: least squares on its 30 points, many minima.
 
@@ -292,6 +306,7 @@ def gabor(envelope_width: float = 4.0) -> Problem:
     )
 
 
+@_calls.public
 def linear_regression() -> Problem:
     """Make the chapter's linear regression, params a dict of weight and bias.
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import Box
 from phihat.problems.problem import Problem, cube, plane, vectors
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 
+@_calls.public
 def branin() -> Problem:
     r"""Make Branin's function: three equal minima.
 
@@ -56,6 +58,7 @@ def branin() -> Problem:
     )
 
 
+@_calls.public
 def goldstein_price() -> Problem:
     """Make Goldstein and Price's polynomial: four minima, values from 3 to a million.
 
@@ -73,6 +76,7 @@ def goldstein_price() -> Problem:
     )
 
 
+@_calls.public
 def three_hump_camel() -> Problem:
     r"""Make the three-hump camel: three minima.
 
@@ -91,6 +95,7 @@ def three_hump_camel() -> Problem:
     )
 
 
+@_calls.public
 def easom() -> Problem:
     r"""Make Easom's function: one deep well in a plain that is almost level.
 
@@ -110,6 +115,7 @@ def easom() -> Problem:
     )
 
 
+@_calls.public
 def hartmann() -> Problem:
     r"""Make Hartmann's function of three params: four bells of different widths.
 
@@ -137,6 +143,7 @@ def hartmann() -> Problem:
     )
 
 
+@_calls.public
 def rastrigin(dim: int = 2) -> Problem:
     r"""Make Rastrigin's function: a bowl with a dip near every whole number.
 
@@ -155,6 +162,7 @@ def rastrigin(dim: int = 2) -> Problem:
     return _separable("rastrigin", _rastrigin, dim, start=0.6, minimum=0.0, reach=5.12)
 
 
+@_calls.public
 def griewank(dim: int = 2) -> Problem:
     r"""Make Griewank's function: shallow dips in a wide bowl.
 
@@ -173,6 +181,7 @@ def griewank(dim: int = 2) -> Problem:
     return _separable("griewank", _griewank, dim, start=4.0, minimum=0.0, reach=20.0)
 
 
+@_calls.public
 def styblinski_tang(dim: int = 2) -> Problem:
     r"""Make Styblinski and Tang's function: $2^P$ minima, one of them best.
 
@@ -199,6 +208,7 @@ def styblinski_tang(dim: int = 2) -> Problem:
     )
 
 
+@_calls.public
 def levy(dim: int = 2) -> Problem:
     r"""Make Levy's function: waves across a bowl.
 

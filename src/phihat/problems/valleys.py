@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import Box
 from phihat.problems.problem import Problem, cube, plane, point, vectors
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 
+@_calls.public
 def freudenstein_roth() -> Problem:
     r"""Make Freudenstein and Roth's function: a lesser minimum on the way.
 
@@ -58,6 +60,7 @@ def freudenstein_roth() -> Problem:
     )
 
 
+@_calls.public
 def brown_badly_scaled() -> Problem:
     r"""Make Brown's badly scaled function: params twelve powers of ten apart.
 
@@ -76,6 +79,7 @@ def brown_badly_scaled() -> Problem:
     )
 
 
+@_calls.public
 def jennrich_sampson() -> Problem:
     r"""Make Jennrich and Sampson's function, steep and with a large minimum.
 
@@ -95,6 +99,7 @@ def jennrich_sampson() -> Problem:
     )
 
 
+@_calls.public
 def helical_valley() -> Problem:
     r"""Make Fletcher and Powell's helical valley, three params.
 
@@ -114,6 +119,7 @@ def helical_valley() -> Problem:
     )
 
 
+@_calls.public
 def bard() -> Problem:
     r"""Make Bard's curve through 15 points, three params.
 
@@ -136,6 +142,7 @@ def bard() -> Problem:
     )
 
 
+@_calls.public
 def kowalik_osborne() -> Problem:
     r"""Make Kowalik and Osborne's curve through 11 points, four params.
 
@@ -163,6 +170,7 @@ def kowalik_osborne() -> Problem:
     )
 
 
+@_calls.public
 def brown_dennis() -> Problem:
     r"""Make Brown and Dennis' function: convex, four params, a minimum of 85822.
 
@@ -190,6 +198,7 @@ def brown_dennis() -> Problem:
     )
 
 
+@_calls.public
 def powell_singular() -> Problem:
     r"""Make Powell's function: the Hessian at the minimum is singular, and convex.
 
@@ -210,6 +219,7 @@ def powell_singular() -> Problem:
     )
 
 
+@_calls.public
 def wood() -> Problem:
     r"""Make Wood's function: two valleys of Rosenbrock's, tied together; four params.
 
@@ -226,6 +236,7 @@ def wood() -> Problem:
     )
 
 
+@_calls.public
 def variably_dimensioned(dim: int = 10) -> Problem:
     r"""Make a convex function of any dimension, steep in one direction.
 

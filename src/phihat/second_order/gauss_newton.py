@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
@@ -32,6 +33,7 @@ Scalar = Float[Array, ""]
 _CALL = "levenberg_marquardt"
 
 
+@_calls.public
 def levenberg_marquardt(*, initial_radius: float | None = None) -> Optimizer:
     r"""Fit curves: step to the minimum of the linearised residuals in a trust region.
 

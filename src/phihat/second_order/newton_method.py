@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
@@ -32,6 +33,7 @@ Scalar = Float[Array, ""]
 _CALL = "newton"
 
 
+@_calls.public
 def newton(*, initial_radius: float | None = None) -> Optimizer:
     r"""Step to the minimum of the quadratic model within a trust region.
 

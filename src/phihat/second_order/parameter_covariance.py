@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from phihat import losses, products
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import Batch, LossFn
 from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
@@ -13,6 +14,7 @@ from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
 __all__ = ["covariance"]
 
 
+@_calls.public
 def covariance(
     loss_fn: LossFn,
     result: Any,

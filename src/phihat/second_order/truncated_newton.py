@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
@@ -40,6 +41,7 @@ _MAX_WALKS = 20
 """Searches along the bounds in one step."""
 
 
+@_calls.public
 def newton_cg(*, initial_radius: float = 1.0, max_iterations: int = 250) -> Optimizer:
     r"""Newton's method without the Hessian: conjugate gradients in a trust region.
 

@@ -16,6 +16,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 
@@ -106,6 +107,7 @@ class Axis(NamedTuple):
         return Axis(self.names, len(chosen), tuple(groups), coordinates)
 
 
+@_calls.public
 def axes_of(tree: PyTree) -> PyTree:
     """Return `in_axes` for `jax.vmap` over the leading axis of all arrays in a tree.
 

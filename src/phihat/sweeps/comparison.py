@@ -28,6 +28,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array
 
 from phihat import fitting
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
@@ -142,6 +143,7 @@ def quantiles(values: Any, levels: Sequence[float], axis: int = -1) -> np.ndarra
     return np.where(above == below, below, np.where(np.isinf(above), above, between))
 
 
+@_calls.public
 def compare(
     loss_fn: LossFn,
     params: Params | Callable[[RandomKey], Params],

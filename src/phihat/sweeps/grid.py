@@ -22,6 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
@@ -33,6 +34,7 @@ from phihat.sweeps.result import SweepResult
 __all__ = ["sweep"]
 
 
+@_calls.public
 def sweep(
     function: Callable[..., PyTree],
     axes: Mapping[str | tuple[str, ...], Any],

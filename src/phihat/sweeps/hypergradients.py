@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from phihat import fitting, products
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params
@@ -57,6 +58,7 @@ class ImplicitFit(NamedTuple):
     num_steps: Int[Array, ""]
 
 
+@_calls.public
 def implicit_fit(
     loss_fn: LossFn,
     params: Params,

@@ -23,6 +23,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array
 
 from phihat import fitting
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
@@ -75,6 +76,7 @@ class LearningRateRange:
         )
 
 
+@_calls.public
 def learning_rate_range(
     loss_fn: LossFn,
     params: Params,

@@ -21,6 +21,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
@@ -99,6 +100,7 @@ _SHOWN_ENTRIES = 4
 """Params of an optimum that its line has room for."""
 
 
+@_calls.public
 def multistart(
     loss_fn: LossFn,
     box: Box,

@@ -21,6 +21,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.tree_util import Partial
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
 from phihat._core import tree as _tree
@@ -72,6 +73,7 @@ class Basins:
         return f"Basins: {shape} starts\n{self.optima!r}"
 
 
+@_calls.public
 def basins(
     loss_fn: LossFn,
     box: Box,
@@ -209,6 +211,7 @@ class Trainability:
         return f"Trainability: {axes}: {', '.join(counts)}"
 
 
+@_calls.public
 def trainability(
     function: Callable[..., FitResult],
     axes: Mapping[str | tuple[str, ...], Any],

@@ -19,6 +19,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Int, PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Params
@@ -49,6 +50,7 @@ class AveragedParamsState(NamedTuple):
         )
 
 
+@_calls.public
 def with_averaged_params(
     optimizer: optax.GradientTransformation, decay: float = 0.999
 ) -> Optimizer:
@@ -122,6 +124,11 @@ def _update(
     updates, inner_state = update_fn(updates, state.inner_state, known, **extra)
     point = eval_params(inner_state, optax.apply_updates(known, updates))
     count = state.num_averaged.astype(_tree.default_float())
+    if jnp.ndim(decay):
+        raise ValueError(
+            "with_averaged_params: `decay` must be a scalar in one fit, got the shape "
+            f"{list(jnp.shape(decay))}; map over the optimizer for many."
+        )
     weight = jnp.minimum(_tree.cast(decay, count.dtype), count / (count + 1))
 
     def mix(mean: Array, leaf: Array) -> Array:

@@ -49,6 +49,8 @@ def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
     """
     if callable(callbacks):
         callbacks = (callbacks,)
+    if hasattr(callbacks, "update"):  # an optimizer, which is a tuple of functions
+        callbacks = None
     if not isinstance(callbacks, Iterable) or isinstance(callbacks, (str, bytes)):
         raise TypeError(
             "train: `callbacks` must be functions `(state, rows)`, got "
@@ -56,7 +58,7 @@ def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
         )
     callbacks = tuple(callbacks)
     for callback in callbacks:
-        if not callable(callback):
+        if not callable(callback) or isinstance(callback, type):
             raise TypeError(
                 "train: `callbacks` must be functions `(state, rows)`, got "
                 f"{_checks.brief(callback)}."

@@ -10,18 +10,18 @@ Example:
 
 import contextlib
 import datetime
+import functools
 import os
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-from jaxtyping import PyTree
 
 from phihat import checkpoint
 from phihat._core import array_files as _array_files
+from phihat._core import checks as _checks
 from phihat._core import folders as _folders
 from phihat._core import manifest as _manifest
 from phihat._core import tree as _tree
@@ -29,6 +29,7 @@ from phihat._core.serialization import describe
 from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult
 from phihat.training import chunks, fingerprint, multihost
+from phihat.training.background import BackgroundWriter, Written, copy_arrays
 from phihat.training.driver import Run, steps_until
 from phihat.training.locking import FolderLock
 from phihat.training.logging import Log
@@ -65,6 +66,7 @@ class CheckpointManager:
         self._saved_at = time.monotonic()
         self._lock: FolderLock | None = None
         self._is_whole: dict[int, bool] = {}
+        self._writer = BackgroundWriter()
 
     @property
     def _root(self) -> Path:
@@ -79,6 +81,7 @@ class CheckpointManager:
           OSError: it cannot be written.
           RuntimeError: another fit uses it.
         """
+        _array_files.check_installed()
         multihost.from_first("train", f"use {self._root}", self._open)
 
     def _open(self) -> int:
@@ -101,7 +104,8 @@ class CheckpointManager:
         return 1
 
     def close(self) -> None:
-        """Give the folder back."""
+        """Give the folder back, once nothing is written to it."""
+        self.settle()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -130,21 +134,56 @@ class CheckpointManager:
     # -------------------------------------------------------------------------- writing
 
     def save(
-        self, run: Run, validator: Validator | None, result: FitResult | None
+        self,
+        run: Run,
+        validator: Validator | None,
+        result: FitResult | None,
+        *,
+        waits: bool = True,
     ) -> None:
-        """Write a checkpoint; where that fails, say so and keep the one before."""
+        """Write a checkpoint; where that fails, say so and keep the one before.
+
+        Args:
+          run: where it stands.
+          validator: what it has found.
+          result: of a fit that has ended, else None.
+          waits: until it is written; else it is written beside the steps that follow,
+            from a copy, if there is memory for one.
+        """
+        self.settle()
         self._saved_at = time.monotonic()
+        step = run.step
         try:
-            tree, notes = self._collect(run, validator, result)
-            path = self._write(run.step, tree, notes)
-        except ImportError:
-            raise
+            text, arrays = checkpoint.prepare(*self._collect(run, validator, result))
+            copies = None if waits else _copy(arrays)
+            write = functools.partial(self._write, step, text, copies or arrays)
+            if copies is not None:
+                self._writer.start(step, write)
+                return
+            written = Written(step, write(), None)
         except Exception as error:  # whatever a disk, or orbax, has to say
-            self._warn_unwritten(run.step, error)
+            written = Written(step, None, error)
+        self._take_note(written)
+
+    def poll(self) -> None:
+        """Take note of a checkpoint that has been written beside the steps."""
+        self._take_note(self._writer.poll())
+
+    def settle(self) -> None:
+        """Wait for the checkpoint that is being written."""
+        self._take_note(self._writer.wait())
+
+    def _take_note(self, written: Written | None) -> None:
+        if written is None:
             return
-        self.saved_step = run.step
+        if isinstance(written.error, ImportError):
+            raise written.error
+        if written.error is not None:
+            self._warn_unwritten(written.step, written.error)
+            return
+        self.saved_step = written.step
         if self.log is not None:
-            self.log.note("checkpoint", at=run.step, path=str(path))
+            self.log.note("checkpoint", at=written.step, path=str(written.path))
 
     def _collect(
         self, run: Run, validator: Validator | None, result: FitResult | None
@@ -184,21 +223,20 @@ class CheckpointManager:
         kept = "none was written before"
         if self.saved_step is not None:
             kept = f"that of step {self.saved_step} is kept"
-        warnings.warn(
+        _checks.warn(
             f"train: the checkpoint of step {step} could not be written to "
             f"{self._root} ({_array_files.brief_reason(error)}); {kept}, and the fit "
-            "goes on.",
-            stacklevel=3,
+            "goes on."
         )
 
-    def _write(self, step: int, tree: PyTree, notes: dict[str, Any]) -> Path:
+    def _write(self, step: int, text: str, arrays: dict[str, Any]) -> Path:
         """Write a checkpoint, and remove those that are older than the ones to keep."""
         path = self.checkpoints.folder(step)
         is_first = jax.process_index() == 0
         if is_first and os.path.lexists(path) and _manifest.find_foreign(path):
             token = _folders.new_token()
             path.rename(path.with_name(f"{path.name}.{token}.set-aside"))
-        checkpoint.save(path, tree, overwrite=True, notes=notes)
+        checkpoint.write(path, text, arrays)
         self._is_whole[step] = True
         if is_first:
             self._prune(step)
@@ -234,6 +272,7 @@ class CheckpointManager:
 
     def tell(self) -> str:
         """Say what is saved."""
+        self.settle()
         if self.saved_step is None:
             return "no checkpoint could be written"
         folder = self.checkpoints.folder(self.saved_step)
@@ -335,11 +374,23 @@ class CheckpointManager:
             )
         if changes:
             told = " ".join(change.sentence for change in changes)
-            warnings.warn(
-                f"train: going on from {folder}, although not all is as it was. {told}",
-                stacklevel=2,
+            _checks.warn(
+                f"train: going on from {folder}, although not all is as it was. {told}"
             )
         return {change.part for change in changes}
+
+
+def _copy(arrays: dict[str, Any]) -> dict[str, Any] | None:
+    """Copy what is to be written beside the steps, or return None where it cannot be.
+
+    Several processes write together, each at the same time.
+    """
+    if jax.process_count() > 1:
+        return None
+    try:
+        return copy_arrays(arrays)
+    except Exception:  # no memory: then it is written before the steps go on
+        return None
 
 
 def _cure(grave: list[fingerprint.Change]) -> str:
@@ -374,4 +425,4 @@ def _read_about(folder: Path) -> dict[str, Any]:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=3)
+    _checks.warn(message)

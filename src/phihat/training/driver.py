@@ -20,7 +20,7 @@ from phihat._core import programs as _programs
 from phihat._core.types import Status
 from phihat._engine.recorders import blank
 from phihat._engine.spec import FitSpec
-from phihat.results import FitResult, FitState
+from phihat.results import FitResult, FitState, with_parts
 from phihat.training import chunks, multihost
 from phihat.training.streams import Place, Stream, StreamBatches, StreamFailure
 
@@ -30,7 +30,6 @@ __all__ = [
     "first_room",
     "join_rows",
     "steps_until",
-    "with_parts",
 ]
 
 _CHUNK_SECONDS = 0.2
@@ -62,11 +61,6 @@ def first_room(entries: Any, state: FitState) -> int:
         return _FEW_ROWS
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     return min(_FEW_ROWS, max(4, _BUFFER_BYTES // max(size, 1)))
-
-
-def with_parts(result: FitResult, **changed: Any) -> FitResult:
-    """Return a result with other parts; unlike `replace`, it looks at none of them."""
-    return FitResult(**(vars(result) | changed))
 
 
 def steps_until(step: int, every: int) -> int:

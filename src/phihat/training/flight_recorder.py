@@ -26,6 +26,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Int
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, Status
@@ -65,6 +66,7 @@ class Replay(NamedTuple):
     params: Params | None
 
 
+@_calls.public
 def flight_recorder(num_states: int = 8) -> Recorder:
     """Keep the last states of a fit, each ready to go on from.
 
@@ -133,6 +135,7 @@ def _unroll(kept: tuple[FitState, Array]) -> FitState:
     return jax.tree.map(lambda buffer: jnp.roll(buffer, -written, axis=0), states)
 
 
+@_calls.public
 def replay(
     result: FitResult,
     loss_fn: LossFn,

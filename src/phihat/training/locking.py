@@ -17,10 +17,10 @@ import contextlib
 import datetime
 import json
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
+from phihat._core import checks as _checks
 from phihat._core import folders as _folders
 
 __all__ = ["FolderLock"]
@@ -111,11 +111,10 @@ class FolderLock:
         return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
 
     def _go_without(self, reason: str) -> bool:
-        warnings.warn(
+        _checks.warn(
             f"train: the folder {self._path.parent} cannot be locked ({reason}), so "
             "nothing tells whether another fit uses it; every checkpoint is whole all "
-            "the same.",
-            stacklevel=2,
+            "the same."
         )
         return False
 

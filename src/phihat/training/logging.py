@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from phihat._core import checks as _checks
 from phihat._core import folders as _folders
 
 __all__ = ["Log", "Progress", "as_lines", "speed"]
@@ -155,10 +156,9 @@ class Log:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
             self.close()
-            warnings.warn(
+            _checks.warn(
                 f"train: the log {self._path} cannot be written any more "
-                f"({error.strerror or error}); the fit goes on without it.",
-                stacklevel=2,
+                f"({error.strerror or error}); the fit goes on without it."
             )
 
     def _reopen_if_gone(self) -> None:

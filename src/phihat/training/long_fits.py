@@ -14,7 +14,6 @@ import datetime
 import functools
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +25,8 @@ from jax.sharding import NamedSharding
 from jaxtyping import PyTree
 
 from phihat import fitting
+from phihat._core import calls as _calls
+from phihat._core import checks as _checks
 from phihat._core import placement as _placement
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
@@ -34,12 +35,12 @@ from phihat._engine.spec import FitSpec, check_opt_state, prepare
 from phihat._engine.step import measures_itself
 from phihat._engine.tolerance import Tolerance
 from phihat.checkpoint import Checkpoints
-from phihat.results import FitResult, FitState
+from phihat.results import FitResult, FitState, with_parts
 from phihat.training import chunks, fingerprint, multihost
 from phihat.training.arguments import check_devices, check_rest, check_stream
 from phihat.training.callbacks import as_seconds
 from phihat.training.checkpointing import CheckpointManager
-from phihat.training.driver import Run, first_room, with_parts
+from phihat.training.driver import Run, first_room
 from phihat.training.logging import Log, Progress
 from phihat.training.restoring import RestoredRun
 from phihat.training.signals import say, watch
@@ -50,6 +51,7 @@ from phihat.training.validation import Validation, Validator
 __all__ = ["train"]
 
 
+@_calls.public
 def train(
     loss_fn: LossFn,
     params: Params,
@@ -290,10 +292,9 @@ def _run_to_end(run: Run, hooks: Hooks) -> FitResult:
     if hooks.watcher.received is not None and run.status == Status.INTERRUPTED:
         _say_how_to_go_on(run, manager)
     if run.stream_ended and run.status == Status.STOPPED:
-        warnings.warn(
+        _checks.warn(
             f"train: `data` ended after {run.done} batches, before the "
-            f"{run.num_steps} steps asked for; the result is that of {run.done} steps.",
-            stacklevel=3,
+            f"{run.num_steps} steps asked for; the result is that of {run.done} steps."
         )
     return result
 
@@ -392,11 +393,10 @@ def _go_to(stream: Stream, restored: RestoredRun) -> None:
         return
     stream.go_to(place)
     if place.told is None and place.batches:
-        warnings.warn(
+        _checks.warn(
             "train: `data` cannot tell where it was (it has no `get_state`, or one "
             "that JSON cannot hold), so its pass begins anew: the first "
-            f"{place.batches} batches are used again.",
-            stacklevel=4,
+            f"{place.batches} batches are used again."
         )
 
 

@@ -168,6 +168,8 @@ class TrainLoop:
     def _drain(self) -> None:
         """Wait for what was launched, and tell of it where that is due."""
         run, hooks = self.run, self.hooks
+        if hooks.manager is not None:
+            hooks.manager.poll()
         before = run.step
         rows = run.drain()
         began = time.monotonic()
@@ -212,7 +214,7 @@ class TrainLoop:
         manager = None if run.done == run.num_steps else hooks.manager
         # At the end of the budget there is none: what ends is saved anyway.
         if manager is not None and self._agree(manager.is_due(run.done)):
-            manager.save(run, hooks.validator, None)
+            manager.save(run, hooks.validator, None, waits=False)
 
     def _call_back(self, rows: dict[str, Any]) -> None:
         state = own(self.run.carry.state)

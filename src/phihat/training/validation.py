@@ -8,7 +8,6 @@ Example:
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
@@ -28,6 +28,7 @@ from phihat.training.driver import Run
 __all__ = ["Validation", "Validator"]
 
 
+@_calls.public
 @dataclasses.dataclass(frozen=True)
 class Validation:
     """Held-out data: the `validation=` of `train`.
@@ -159,11 +160,10 @@ class Validator:
             return
         self._is_warned = True
         what = "loss" if self._metric is None else "metric"
-        warnings.warn(
+        _checks.warn(
             f"train: the validation {what} was {value} after {step} steps; such a look "
             "chooses no params and counts as no better. Look for NaN and infinite "
-            "numbers in the held-out data.",
-            stacklevel=2,
+            "numbers in the held-out data."
         )
 
     @property

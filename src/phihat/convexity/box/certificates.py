@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
@@ -72,6 +73,7 @@ class RidgeBracket(NamedTuple):
     certified_at: float
 
 
+@_calls.public
 def certify_convexity(
     loss_fn: Callable[..., Any], box: Box, data: PyTree = None, *, budget: float = 10.0
 ) -> ConvexityReport:
@@ -187,6 +189,7 @@ def _holds(curvature: Curvature, cells: Cells) -> bool:
         return bool(((mu >= 0) & (mu >= cells.mu - room[0]) & is_below).all())
 
 
+@_calls.public
 def certified_radius(
     loss_fn: Callable[..., Any],
     params: Params,
@@ -231,6 +234,7 @@ def certified_radius(
         return 0.0
 
 
+@_calls.public
 def curvature_floor(
     loss_fn: Callable[..., Any], box: Box, data: PyTree = None, *, budget: float = 10.0
 ) -> tuple[float, float]:
@@ -273,6 +277,7 @@ def curvature_floor(
     return found.mu, found.L
 
 
+@_calls.public
 def minimal_ridge(
     loss_fn: Callable[..., Any], box: Box, data: PyTree = None, *, budget: float = 10.0
 ) -> RidgeBracket | None:
@@ -450,7 +455,7 @@ def _ends(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_budget(call: str, budget: float) -> None:
-    _checks.check_range(call, "budget", budget, 0.0)
+    _checks.check_range(call, "budget", budget, 0.0, np.inf)
 
 
 def _undecided(

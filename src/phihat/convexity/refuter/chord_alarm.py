@@ -16,7 +16,6 @@ Example:
 import dataclasses
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
+from phihat._core import checks as _checks
 from phihat._core.types import Box
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.refuter import chords
@@ -111,7 +111,7 @@ def guarded(
         f"{alarm.witness.gap:.3g}, more than rounding explains: the program was "
         "misread, which is a bug of this library; please report it"
     )
-    warnings.warn(f"{problem.call}: {reason}.", RuntimeWarning, stacklevel=4)
+    _checks.warn(f"{problem.call}: {reason}.", RuntimeWarning)
     return ConvexityReport(
         Verdict.UNDECIDED,
         report.scope,

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import Box
 from phihat.convexity.program.problem import Problem, pose
@@ -29,6 +30,7 @@ from phihat.convexity.report import ConvexityReport, Verdict, Witness
 __all__ = ["lints", "refute", "refute_convexity"]
 
 
+@_calls.public
 def refute_convexity(
     loss_fn: Callable[..., Any],
     params: Any,
@@ -62,7 +64,7 @@ def refute_convexity(
       'UNDECIDED'
     """
     call = "refute_convexity"
-    _checks.check_range(call, "budget", budget, 0.0)
+    _checks.check_range(call, "budget", budget, 0.0, float("inf"))
     begun = time.monotonic()
     try:
         problem = pose(call, loss_fn, params, data, domain=domain, wrt=wrt)

@@ -1,0 +1,240 @@
+"""Public functions that tell what is wrong with a call that failed.
+
+A call that succeeds is not looked at. One that cannot be bound is answered with the
+nearest name, or with what other libraries' word is called here; one that fails for
+another reason, with the argument that is evidently of the wrong kind, if there is one.
+
+Example:
+  >>> from phihat._core import calls as _calls
+  >>> @_calls.public
+  ... def shrink(step, *, factor=0.5):
+  ...     return step * factor
+  >>> shrink(1.0, facto=0.1)
+  Traceback (most recent call last):
+  TypeError: shrink: there is no argument `facto`; did you mean `factor`?
+"""
+
+import difflib
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from phihat._core import kinds as _kinds
+from phihat._core import peers as _peers
+
+__all__ = ["explain_arguments", "explain_binding", "public"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def public(function: _Function) -> _Function:
+    """Let a function, or the construction of a class, explain failed calls.
+
+    The signature stays, and so does everything else that is asked of a function.
+
+    Example:
+      >>> @public
+      ... def half(x):
+      ...     return x / 2
+      >>> half()
+      Traceback (most recent call last):
+      TypeError: half: the argument `x` is missing.
+    """
+    if isinstance(function, type):
+        method = "__init__" if "__init__" in vars(function) else "__new__"
+        made = _explaining(getattr(function, method), function, num_hidden=1)
+        setattr(function, method, made)
+        return function  # type: ignore[return-value]
+    wrapper = _explaining(function, function, num_hidden=0)
+    setattr(wrapper, _kinds.MARK, True)
+    return wrapper
+
+
+def _explaining(function: Any, named: Any, num_hidden: int) -> Any:
+    """Return the function with its failed calls explained.
+
+    Args:
+      function: to call.
+      named: what was called, by its name and signature.
+      num_hidden: arguments that come first and are not the caller's.
+    """
+    explain, is_unbound, check_flags = _explain, _is_unbound, _check_flags
+    defaults = getattr(function, "__kwdefaults__", None) or {}
+    flags = frozenset(name for name, one in defaults.items() if type(one) is bool)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            if flags and not flags.isdisjoint(kwargs):
+                check_flags(named, flags, kwargs)
+            return function(*args, **kwargs)
+        except Exception as error:
+            better = explain(named, args[num_hidden:], kwargs, error)
+            if better is None:
+                raise
+            raise better from (None if is_unbound(error) else error)
+
+    # With the globals of the function's own module, where doctest looks for it.
+    code = call.__code__.replace(co_name=function.__name__)
+    home = getattr(function, "__globals__", {})
+    home = home if home.get("__builtins__") else globals()
+    wrapper = types.FunctionType(code, home, function.__name__, None, call.__closure__)
+    return functools.update_wrapper(wrapper, function)
+
+
+def _is_unbound(error: Exception) -> bool:
+    """Tell whether no line of the function ran."""
+    trace = error.__traceback__
+    return trace is not None and trace.tb_next is None
+
+
+def _check_flags(named: Any, flags: frozenset[str], kwargs: dict[str, Any]) -> None:
+    """Refuse what is merely true or false: a word or a list was meant otherwise."""
+    for name in flags & kwargs.keys():
+        if not isinstance(kwargs[name], (bool, np.bool_)):
+            raise TypeError(
+                f"{named.__name__}: `{name}` must be True or False, got "
+                f"{_kinds.describe(kwargs[name])}."
+            )
+
+
+def _explain(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    error: Exception,
+) -> Exception | None:
+    """Return a clearer exception than the one raised, or None where there is none."""
+    name, text = function.__name__, str(error)
+    if text.startswith(f"{name}: "):
+        is_plain = type(error) in (TypeError, ValueError)
+        # Some arrays describe themselves in several lines.
+        return (
+            type(error)(" ".join(text.split())) if "\n" in text and is_plain else None
+        )
+    if isinstance(error, Warning):
+        return None
+    if _is_unbound(error):
+        text = explain_binding(function, args, kwargs)
+        return None if text is None else TypeError(f"{name}: {text}")
+    return explain_arguments(function, args, kwargs)
+
+
+# ---------------------------------------------------------------------- what is unbound
+
+
+def explain_binding(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> str | None:
+    """Say why arguments cannot be bound to a function, or return None if they can."""
+    parameters = inspect.signature(function).parameters
+    for word in kwargs:
+        if word not in parameters:
+            return _explain_unknown(function.__name__, word, parameters, kwargs)
+    positional = [
+        name for name, one in parameters.items() if one.kind is not one.KEYWORD_ONLY
+    ]
+    if len(args) > len(positional):
+        return _explain_too_many(len(args), positional, parameters)
+    for name in positional[: len(args)]:
+        if name in kwargs:
+            return f"`{name}` is given twice, by its place and by its name."
+    given = {*positional[: len(args)], *kwargs}
+    missing = [
+        f"`{name}`"
+        for name, one in parameters.items()
+        if one.default is one.empty and name not in given
+    ]
+    if len(missing) == 1:
+        return f"the argument {missing[0]} is missing."
+    if missing:
+        return f"the arguments {', '.join(missing[:-1])} and {missing[-1]} are missing."
+    return None
+
+
+def _explain_unknown(
+    call: str, word: str, parameters: Any, kwargs: dict[str, Any]
+) -> str:
+    said = f"there is no argument `{word}`"
+    told = _peers.translate(call, word, tuple(parameters))
+    if told is not None:
+        return f"{said}; {told}"
+    names = [name for name in parameters if name not in kwargs]
+    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    if near:
+        return f"{said}; did you mean `{near[0]}`?"
+    if not parameters:
+        return f"{said}; it takes none."
+    return f"{said}; it takes {', '.join(f'`{name}`' for name in parameters)}."
+
+
+def _explain_too_many(count: int, positional: list[str], parameters: Any) -> str:
+    by_name = [name for name in parameters if name not in positional]
+    takes = f"{len(positional)} argument{'s' * (len(positional) != 1)}"
+    cure = f"; give the others by name, such as `{by_name[0]}=`" if by_name else ""
+    listed = f" ({', '.join(f'`{name}`' for name in positional)})" if positional else ""
+    return f"it takes {takes} by place{listed}, got {count}{cure}."
+
+
+# ------------------------------------------------------------- what is of a wrong kind
+
+
+def explain_arguments(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> TypeError | ValueError | None:
+    """Return what is wrong with the first argument of a wrong kind, if there is one."""
+    signature = inspect.signature(function)
+    try:
+        bound = signature.bind(*args, **kwargs).arguments
+    except TypeError:
+        return None
+    for name, value in bound.items():
+        parameter = signature.parameters[name]
+        if value is parameter.default:
+            continue
+        wanted = _kinds.of(name, parameter.annotation)
+        if wanted is not None and not wanted.accepts(value):
+            said = f"{function.__name__}: `{name}` must be {wanted.text}"
+            if value is None:
+                return TypeError(f"{said}, got None.")
+            return TypeError(f"{said}, got {_kinds.describe(value)}.")
+    text = _explain_loss(bound) or _explain_optimizer(bound)
+    return None if text is None else TypeError(f"{function.__name__}: {text}")
+
+
+def _explain_loss(bound: dict[str, Any]) -> str | None:
+    """Say so if a loss takes other arguments than there are."""
+    loss_fn, data = bound.get("loss_fn"), bound.get("data")
+    if not callable(loss_fn) or bound.get("model_state") is not None:
+        return None
+    try:
+        signature = inspect.signature(loss_fn)
+    except (TypeError, ValueError):
+        return None
+    names = ("params",) if data is None else ("params", "batch")
+    try:
+        signature.bind(*names)
+    except TypeError:
+        cure = "pass the data" if data is None else "leave `data` out, or use the batch"
+        return (
+            f"`loss_fn` is called as ({', '.join(names)}), but its signature is "
+            f"{signature}; {cure}."
+        )
+    return None
+
+
+def _explain_optimizer(bound: dict[str, Any]) -> str | None:
+    """Say so if an optimizer is one of many, each with a number of its own."""
+    leaves = jax.tree_util.tree_flatten_with_path(bound.get("optimizer"))[0]
+    for path, leaf in leaves:
+        if np.ndim(leaf) and isinstance(path[-1], jax.tree_util.DictKey):
+            return (
+                f"the `{path[-1].key}` of the optimizer must be a scalar in one fit, "
+                f"got the shape {list(np.shape(leaf))}; map over the optimizer for "
+                "many."
+            )
+    return None
