@@ -30,7 +30,7 @@ SEARCHES = {
     "BatchNorm": "model-state",
 }
 
-# A browser that draws pages and asks nobody for anything else; its profile is a new one.
+# The browser draws pages and asks for nothing else; its profile is a new one.
 ALONE = [
     "--no-sandbox",
     "--disable-gpu",

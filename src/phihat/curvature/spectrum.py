@@ -18,6 +18,7 @@ from matfree import stochtrace
 from phihat import products
 from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
+from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey
 from phihat.curvature import _core, _lanczos
@@ -43,6 +44,10 @@ class TraceEstimate(NamedTuple):
     trace: Float[Array, ""]
     standard_error: Float[Array, ""]
 
+    def __repr__(self) -> str:
+        """Show numbers; arrays by their shapes."""
+        return _tables.short_fields(self)
+
 
 class SpectralDensity(NamedTuple):
     """How the eigenvalues are spread, smoothed by a Gaussian.
@@ -66,6 +71,10 @@ class SpectralDensity(NamedTuple):
     def plot(self, *, axes: Any = None) -> Any:
         """Draw how the eigenvalues are spread, by `phihat.plot.spectral_density`."""
         return _pictures.draw("spectral_density", self, axes=axes)
+
+    def __repr__(self) -> str:
+        """Show numbers; arrays by their shapes."""
+        return _tables.short_fields(self)
 
 
 def hessian_trace(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from phihat._core import tables as _tables
 from phihat._core.types import Status
 from phihat.curves import statistics
 from phihat.curves.many_problems import ManyProblems
@@ -172,9 +173,7 @@ class CurveFits:
 
     def _repr_html_(self) -> str:
         """Show the report in a notebook."""
-        import html
-
-        return f"<pre>{html.escape(repr(self))}</pre>"
+        return _tables.from_report(repr(self))
 
     def _place(self, curve: Any) -> int:
         if self.labels is not None and curve in self.labels:

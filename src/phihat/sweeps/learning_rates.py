@@ -25,6 +25,7 @@ from jaxtyping import Array
 from phihat import fitting
 from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
+from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey, Status
 from phihat._engine import spec as _arguments
@@ -73,6 +74,14 @@ class LearningRateRange:
             f"  largest stable  {self.largest_stable:.6g}\n"
             f"  suggestion      {self.suggestion:.6g}: {self.reason}"
         )
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook."""
+        rows = (
+            ("largest stable", f"{self.largest_stable:.6g}"),
+            ("suggestion", f"{self.suggestion:.6g}: {self.reason}"),
+        )
+        return _tables.table(repr(self).split("\n")[0], rows)
 
 
 def learning_rate_range(
