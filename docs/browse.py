@@ -30,6 +30,17 @@ SEARCHES = {
     "BatchNorm": "model-state",
 }
 
+# The browser draws pages and asks for nothing else; its profile is a new one.
+ALONE = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
 # What sticks out of the window, and pictures that did not load.
 FAULTS = """() => {
   const wide = document.documentElement.scrollWidth - window.innerWidth;
@@ -56,7 +67,9 @@ def browse(site: Path, folder: Path, pages: list[str]) -> list[str]:
     pages = pages or sorted(str(p.relative_to(site)) for p in site.rglob("*.html"))
     faults: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=ALONE
+        )
         for name, width in WIDTHS.items():
             for theme in THEMES:
                 page = browser.new_page(

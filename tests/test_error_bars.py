@@ -492,11 +492,11 @@ def test_what_is_not_determined_is_infinite_and_what_is_not_finite_is_nan():
 def test_doubts_say_which_params_and_how_far():
     told = doubts("twins").doubts["singular"]
     assert told == (
-        "the loss stays level along [0] and [1]: the data do not determine them"
+        "the loss does not change along [0] and [1]: the data do not determine them"
     )
     told = doubts("at a bound").doubts
-    assert told["bounds"].startswith("the box ends at the fitted [0]")
-    assert told["beyond"] == "the interval of [1] reaches beyond the box"
+    assert told["bounds"].startswith("[0] ended at a bound")
+    assert told["beyond"] == "the interval of [1] extends beyond the bounds"
     told = doubts("fewer points than params").doubts["data"]
     assert told.startswith("1 residuals cannot give errors of 2 params")
     assert "NONFINITE_LOSS" in doubts("a failed fit").doubts["status"]

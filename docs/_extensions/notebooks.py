@@ -48,6 +48,7 @@ def _shown(output: dict[str, Any], title: str) -> str:
         tag = f'<img src="data:image/png;base64,{png}" alt="Picture: {title}">'
         return f"```{{raw}} html\n<p class='scroll'>{tag}</p>\n```"
     if "text/html" in data:
-        return "```{raw} html\n" + "".join(data["text/html"]) + "\n```"
+        shown = "".join(data["text/html"])
+        return f"```{{raw}} html\n<div class='scroll'>{shown}</div>\n```"
     text = "".join(output.get("text", data.get("text/plain", "")))
     return f"```text\n{text.rstrip()}\n```" if text.strip() else ""

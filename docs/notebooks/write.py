@@ -61,8 +61,23 @@ def execute(notebook: Any) -> Any:
         cell["id"] = f"cell-{number}"
         if cell.cell_type == "code":
             cell["execution_count"] = None
-            cell["outputs"] = [tidy(one) for one in cell["outputs"] if is_shown(one)]
+            cell["outputs"] = [tidy(one) for one in joined(cell["outputs"])]
     return notebook
+
+
+def joined(outputs: list[Any]) -> list[Any]:
+    """Return the outputs that are shown; what is printed in a row is one of them.
+
+    A kernel sends it in parts that depend on time.
+    """
+    found: list[Any] = []
+    for output in filter(is_shown, outputs):
+        is_text = output["output_type"] == "stream"
+        if is_text and found and found[-1]["output_type"] == "stream":
+            found[-1]["text"] += output["text"]
+        else:
+            found.append(output)
+    return found
 
 
 def is_shown(output: Any) -> bool:

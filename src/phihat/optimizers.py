@@ -33,6 +33,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Params, Schedule
 
@@ -132,6 +133,12 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         if not isinstance(self.update, Partial):
             return super().__repr__()
         return _describe(self.update)
+
+    def _repr_html_(self) -> str:
+        """Show the hyperparameters as a table in a notebook."""
+        if not isinstance(self.update, Partial):
+            return _tables.table(repr(self), ())
+        return _tables.table(_name_of(self.update), _arguments_of(self.update))
 
 
 # --------------------------------------------------------------------- the factories
@@ -654,17 +661,25 @@ def _undo_lookahead(state: NesterovState, params: Params) -> Params:
 
 def _describe(fn: Callable[..., Any]) -> str:
     """Write a Partial as the call that made it."""
+    if not isinstance(fn, Partial):
+        return _name_of(fn)
+    arguments = [_describe_value(value) for value in fn.args]
+    arguments += [f"{name}={value}" for name, value in _arguments_of(fn)]
+    return f"{_name_of(fn)}({', '.join(arguments)})" if arguments else _name_of(fn)
+
+
+def _name_of(fn: Callable[..., Any]) -> str:
     name = getattr(fn, "__name__", None) or getattr(
         getattr(fn, "func", fn), "__name__", "fn"
     )
-    if not isinstance(fn, Partial):
-        return name
-    name = name.removeprefix("_").removesuffix("_update")
-    arguments = [_describe_value(value) for value in fn.args]
+    is_ours = isinstance(fn, Partial)
+    return name.removeprefix("_").removesuffix("_update") if is_ours else name
+
+
+def _arguments_of(fn: Partial) -> list[tuple[str, str]]:
     # jax sorts keywords when it rebuilds a Partial; the rate comes first all the same.
     names = sorted(fn.keywords, key=lambda name: (name != "learning_rate", name))
-    arguments += [f"{name}={_describe_value(fn.keywords[name])}" for name in names]
-    return f"{name}({', '.join(arguments)})" if arguments else name
+    return [(name, _describe_value(fn.keywords[name])) for name in names]
 
 
 def _describe_value(value: Any) -> str:

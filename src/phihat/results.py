@@ -12,7 +12,6 @@ Example:
 """
 
 import dataclasses
-import html
 import sys
 import warnings
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from phihat._core import calls as _calls
 from phihat._core import pictures as _pictures
+from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Params, RandomKey, Status
 
@@ -195,14 +195,7 @@ class FitResult:
     def _repr_html_(self) -> str:
         """Show the report in a notebook."""
         _warn_of_bad_end(self, sys._getframe(1))
-        head, *lines = repr(self).split("\n")
-        cells = [line.split(None, 1) for line in lines]
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for name, value in cells
-        )
-        return f"<div><b>{html.escape(head)}</b><table>{rows}</table></div>"
+        return _tables.from_report(repr(self))
 
     def __repr__(self) -> str:
         """Report the end, the loss from and to, and what is on record."""

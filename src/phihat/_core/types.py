@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from phihat._core import calls as _calls
+from phihat._core import tables as _tables
 
 __all__ = [
     "Batch",
@@ -144,6 +145,16 @@ class Box:
     def __repr__(self) -> str:
         """Show both ends."""
         return f"Box(low={self.low!r}, high={self.high!r})"
+
+    def _repr_html_(self) -> str:
+        """Show a row for each leaf in a notebook."""
+        lows = jax.tree_util.tree_flatten_with_path(self.low)[0]
+        highs = jax.tree.leaves(self.high)
+        rows = [
+            (jax.tree_util.keystr(path), low, high)
+            for (path, low), high in zip(lows, highs, strict=True)
+        ]
+        return _tables.table("Box", rows, ("", "low", "high"))
 
     def tree_flatten_with_keys(self) -> tuple[tuple[Any, Any], None]:
         """Flatten for jax; the ends are the children."""

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from phihat._core import tables as _tables
+
 __all__ = [
     "UNCHECKED",
     "Blame",
@@ -206,6 +208,10 @@ class ConvexityReport:
     def __repr__(self) -> str:
         """Show the verdict and its scope."""
         return f"ConvexityReport({self.verdict.name}, scope={self.scope!r})"
+
+    def _repr_html_(self) -> str:
+        """Show the text as a table in a notebook."""
+        return _tables.from_report(str(self))
 
     def __str__(self) -> str:
         """Write the slide."""

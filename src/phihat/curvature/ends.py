@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from phihat import products
 from phihat._core import calls as _calls
+from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey
 from phihat.curvature import _core, _lanczos
@@ -47,8 +48,10 @@ class ExtremeEigenvalues(NamedTuple):
     def __repr__(self) -> str:
         """Show the eigenvalues and their errors; the vectors may be long."""
         return (
-            f"ExtremeEigenvalues(smallest={self.smallest} +- {self.smallest_error}, "
-            f"largest={self.largest} +- {self.largest_error})"
+            f"ExtremeEigenvalues(smallest={_tables.short(self.smallest)} +- "
+            f"{_tables.short(self.smallest_error)}, "
+            f"largest={_tables.short(self.largest)} +- "
+            f"{_tables.short(self.largest_error)})"
         )
 
 

@@ -19,6 +19,7 @@ from phihat import products
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
+from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey
 from phihat.curvature import _core, _lanczos
@@ -44,6 +45,10 @@ class TraceEstimate(NamedTuple):
     trace: Float[Array, ""]
     standard_error: Float[Array, ""]
 
+    def __repr__(self) -> str:
+        """Show numbers; arrays by their shapes."""
+        return _tables.short_fields(self)
+
 
 class SpectralDensity(NamedTuple):
     """How the eigenvalues are spread, smoothed by a Gaussian.
@@ -67,6 +72,10 @@ class SpectralDensity(NamedTuple):
     def plot(self, *, axes: Any = None) -> Any:
         """Draw how the eigenvalues are spread, by `phihat.plot.spectral_density`."""
         return _pictures.draw("spectral_density", self, axes=axes)
+
+    def __repr__(self) -> str:
+        """Show numbers; arrays by their shapes."""
+        return _tables.short_fields(self)
 
 
 @_calls.public

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from phihat._core import tables as _tables
 from phihat._core.types import Status
 from phihat.curves import statistics
 from phihat.curves.many_problems import ManyProblems
@@ -177,9 +178,7 @@ class CurveFits:
 
     def _repr_html_(self) -> str:
         """Show the report in a notebook."""
-        import html
-
-        return f"<pre>{html.escape(repr(self))}</pre>"
+        return _tables.from_report(repr(self))
 
     def _failures(self) -> list[str]:
         """Say of the first curves that did not converge how they ended."""

@@ -6,12 +6,12 @@ Example:
   ('6562.7895(8)', '0.001235(12)')
 """
 
-import html
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from phihat._core import tables as _tables
 from phihat._core.types import Status
 
 __all__ = ["Row", "as_html", "as_text", "status_words", "with_error"]
@@ -129,25 +129,20 @@ def as_text(fit: Any) -> str:
 
 def as_html(fit: Any) -> str:
     """Write the report of a `CurveFit` as HTML, for notebooks."""
-    say = html.escape
-    rows = "".join(
-        f"<tr><td>{say(row.name)}</td><td>{say(row.number)}</td>"
-        f"<td>{say(_short(row.error) if row.remark != 'fixed' else '')}</td>"
-        f"<td>{say(row.percent)}</td><td>{say(row.remark)}</td></tr>"
+    rows = [
+        (
+            row.name,
+            row.number,
+            _short(row.error) if row.remark != "fixed" else "",
+            row.percent,
+            row.remark,
+        )
         for row in fit.rows()
-    )
-    facts = "".join(f"<li>{say(line)}</li>" for line in _facts(fit))
-    doubts = "".join(f"<li>{say(text)}</li>" for text in fit.doubts.values())
-    doubted = (
-        f"<p><b>Doubts</b></p><ul>{doubts}</ul>"
-        if doubts
-        else "<p>No reason for doubt was found.</p>"
-    )
-    return (
-        f"<div><p><b>{say(_headline(fit))}</b></p><table><thead><tr><th>param</th>"
-        "<th>value</th><th>error</th><th>percent</th><th></th></tr></thead>"
-        f"<tbody>{rows}</tbody></table><ul>{facts}</ul>{doubted}</div>"
-    )
+    ]
+    doubts = [f"Doubt: {text}." for text in fit.doubts.values()]
+    notes = _facts(fit) + (doubts or ["No reason for doubt was found."])
+    head = ("param", "value", "error", "percent", "")
+    return _tables.table(_headline(fit), rows, head, notes)
 
 
 # ------------------------------------------------------------------------- private

@@ -24,6 +24,7 @@ from phihat import losses, products
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
+from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, Status
 from phihat.error_bars.doubts import (
@@ -117,15 +118,7 @@ class ConfidenceIntervals:
         lanes = np.shape(self.covariance)[:-2]
         if lanes:
             return f"ConfidenceIntervals of lanes {list(lanes)}: {self._headline()}"
-        rows = zip(
-            entry_names(self.params),
-            *(
-                products.flatten(tree)[0].tolist()
-                for tree in (self.params, self.standard_errors, self.low, self.high)
-            ),
-            strict=True,
-        )
-        rows = list(rows)
+        rows = self._rows()
         width = max(len(name) for name, *_ in rows[:_SHOWN])
         lines = [self._headline()]
         lines += [
@@ -136,6 +129,25 @@ class ConfidenceIntervals:
             lines.append(f"  ... {len(rows) - _SHOWN} more")
         doubts = [f"  doubt: {sentence}" for sentence in self.doubts.values()]
         return "\n".join(lines + (doubts or ["  no reason for doubt was found"]))
+
+    def _repr_html_(self) -> str:
+        """Show the intervals and the doubts as a table in a notebook."""
+        if "\n" not in repr(self):
+            return _tables.table(repr(self), ())
+        rows = [
+            (name, *(f"{number:.4g}" for number in numbers))
+            for name, *numbers in self._rows()[:_SHOWN]
+        ]
+        doubts = [f"Doubt: {sentence}." for sentence in self.doubts.values()]
+        head = ("param", "value", "error", "low", "high")
+        notes = doubts or ["No reason for doubt was found."]
+        return _tables.table(self._headline(), rows, head, notes)
+
+    def _rows(self) -> list[tuple[Any, ...]]:
+        """Return the name, the value, the error and both ends of every entry."""
+        trees = (self.params, self.standard_errors, self.low, self.high)
+        columns = (products.flatten(tree)[0].tolist() for tree in trees)
+        return list(zip(entry_names(self.params), *columns, strict=True))
 
     def _headline(self) -> str:
         freedom = self.degrees_of_freedom

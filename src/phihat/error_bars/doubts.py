@@ -178,39 +178,41 @@ def find_doubts(
 
 SENTENCES: dict[str, str] = {
     "status": "the fit ended with {status}",
-    "not finite": "the loss, its gradient or its Hessian is not finite there",
+    "not finite": "the loss, its gradient or its Hessian is not finite at these params",
     "data": "{number:.0f} residuals cannot give errors of {size} params and of the "
     "scatter too: more residuals, or known sigmas (`absolute_sigma=True`), are needed",
-    "curvature": "the loss bends down along {entries}: this is a saddle, no minimum",
-    "singular": "the loss stays level along {entries}: the data do not determine them",
-    "penalty": "the penalty counts as data: its zeros pull the params, and the "
-    "intervals are not those of the fit without it",
+    "curvature": "the loss curves down along {entries}: this is a saddle, not a "
+    "minimum",
+    "singular": "the loss does not change along {entries}: the data do not determine "
+    "them",
+    "penalty": "the penalty pulls the params: the intervals are not those of a fit "
+    "without it",
     "weights": "{number:.0f} residuals have the weight zero and still count as data: "
     "leave them out",
-    "exact": "the residuals are zero to rounding: there is no scatter to tell errors",
+    "exact": "the residuals are zero to rounding: errors cannot be estimated from them",
     "condition": "rounding can change the standard errors by a share of {number:.2g}: "
     "scale the params, or fit in float64",
-    "gradient": "the minimum is farther away than 0.02 standard errors in {entries}, "
+    "gradient": "{entries} are more than 0.02 standard errors away from the minimum, "
     "by up to {distance:.2g}: let the fit converge first",
-    "correlation": "{entries} are correlated beyond 0.999: the data determine them "
-    "together, and hardly each by itself",
-    "bounds": "the box ends at the fitted {entries}, and an interval on both sides of "
-    "its end means little",
-    "beyond": "the interval of {entries} reaches beyond the box",
-    "freedom": "with {number:.0f} degrees of freedom the scatter itself is known to "
-    "{scatter:.0%} only",
+    "correlation": "{entries} are correlated beyond 0.999: the data determine a "
+    "combination of them, but hardly each one",
+    "bounds": "{entries} ended at a bound, so an interval on both sides of it means "
+    "little",
+    "beyond": "the interval of {entries} extends beyond the bounds",
+    "freedom": "with {number:.0f} degrees of freedom the scatter itself is known only "
+    "to {scatter:.0%}",
     "chi square high": "the sum of squares is {number:.3g} times the degrees of "
     "freedom: sigmas are too small, or the model is wrong",
     "chi square low": "the sum of squares is {number:.3g} times the degrees of "
     "freedom: sigmas are too large",
-    "parabola": "the loss is not a parabola along the interval of {entries}, and the "
-    'ends may be off: ask for method="profile"',
-    "open": "the profile of {entries} never rises to the level: the data leave that "
-    "side open",
-    "profile": "profile and covariance disagree by more than a tenth in {entries}: "
-    "take the profile's ends, not the standard errors",
-    "lower": "profiling met a lower loss, by {number:.2g} of the level: the fit is not "
-    "at the best minimum",
+    "parabola": "the loss is not a parabola along the interval of {entries}, so its "
+    'ends may be wrong: use intervals with method="profile"',
+    "open": "the profile of {entries} never rises to the level: the data set no limit "
+    "on that side",
+    "profile": "profile and covariance differ by more than a tenth in {entries}: use "
+    "the ends from the profile, not the standard errors",
+    "lower": "profiling found a lower loss, by {number:.2g} of the level: the fit is "
+    "not at the best minimum",
 }
 """What each reason means; a test holds that `find_doubts` gives no other."""
 

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from phihat._core import pictures as _pictures
+from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 
 __all__ = [
@@ -57,6 +58,10 @@ class SearchTrace(NamedTuple):
     steps: Float[Array, "R N"]
     values: Float[Array, "R N"]
 
+    def __repr__(self) -> str:
+        """Show numbers; arrays by their shapes."""
+        return _tables.short_fields(self)
+
 
 class SearchResult(NamedTuple):
     """The answer of a search.
@@ -80,6 +85,10 @@ class SearchResult(NamedTuple):
     def plot(self, *, axes: Any = None) -> Any:
         """Draw the bracket of a search with `trace=True`, by `phihat.plot.bracket`."""
         return _pictures.draw("bracket", self, axes=axes)
+
+    def __repr__(self) -> str:
+        """Show numbers; arrays by their shapes."""
+        return _tables.short_fields(self)
 
 
 class _Bracket(NamedTuple):

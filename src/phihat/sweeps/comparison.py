@@ -31,6 +31,7 @@ from phihat import fitting
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
+from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey, Status
 from phihat._engine import spec as _arguments
@@ -107,13 +108,30 @@ class Comparison:
         ]
         for name, entry in self.entries.items():
             low, middle, high = entry.quartiles
-            tuned = ", ".join(f"{k}={v:.3g}" for k, v in entry.hyperparameters.items())
             lines.append(
                 f"  {name:16} {middle:11.5g} {low:11.5g} {high:11.5g} "
                 f"{entry.num_gradients:9.0f} {entry.num_values:8.0f} "
-                f"{1e3 * entry.seconds:9.3f}  {tuned}"
+                f"{1e3 * entry.seconds:9.3f}  {_tuned(entry)}"
             )
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Show a row for each optimizer in a notebook."""
+        rows = []
+        for name, entry in self.entries.items():
+            low, middle, high = entry.quartiles
+            counts = (f"{entry.num_gradients:.0f}", f"{entry.num_values:.0f}")
+            quartiles = f"{low:.5g} .. {high:.5g}"
+            seconds = f"{1e3 * entry.seconds:.3f}"
+            rows.append(
+                (name, f"{middle:.5g}", quartiles, *counts, seconds, _tuned(entry))
+            )
+        head = ("", "median", "quartiles", "gradients", "values", "ms", "tuned")
+        return _tables.table(repr(self).split("\n")[0], rows, head)
+
+
+def _tuned(entry: Contender) -> str:
+    return ", ".join(f"{k}={v:.3g}" for k, v in entry.hyperparameters.items())
 
 
 def quantiles(values: Any, levels: Sequence[float], axis: int = -1) -> np.ndarray:

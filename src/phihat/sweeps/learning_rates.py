@@ -26,6 +26,7 @@ from phihat import fitting
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
+from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey, Status
 from phihat._engine import spec as _arguments
@@ -74,6 +75,14 @@ class LearningRateRange:
             f"  largest stable  {self.largest_stable:.6g}\n"
             f"  suggestion      {self.suggestion:.6g}: {self.reason}"
         )
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook."""
+        rows = (
+            ("largest stable", f"{self.largest_stable:.6g}"),
+            ("suggestion", f"{self.suggestion:.6g}: {self.reason}"),
+        )
+        return _tables.table(repr(self).split("\n")[0], rows)
 
 
 @_calls.public

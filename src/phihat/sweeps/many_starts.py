@@ -23,6 +23,7 @@ from jaxtyping import PyTree
 
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
 from phihat._engine import spec as _arguments
@@ -76,16 +77,27 @@ class Optima:
         """Show a line for each of the first twenty optima."""
         counted = count_statuses(self.ends.status)
         lines = [f"Optima: {len(self.loss)} from {len(self.label)} starts ({counted})"]
-        for number, (loss, share) in enumerate(zip(self.loss, self.share, strict=True)):
-            if number == 20:
-                lines.append(f"  and {len(self.loss) - 20} more")
-                break
-            kind = ""
-            if self.kind is not None:
-                kind = f"  {CriticalPointKind(int(self.kind[number])).name}"
-            at = self._place(number)
-            lines.append(f"  loss {loss:13.6g}  share {share:5.1%}{kind}{at}")
-        return "\n".join(lines)
+        for number in range(min(len(self.loss), _SHOWN_OPTIMA)):
+            loss, share, kind, place = self._row(number)
+            text = f"  loss {loss:>13}  share {share:>5}  {kind}"
+            lines.append(text.rstrip() + (f"  at {place}" if place else ""))
+        more = len(self.loss) - _SHOWN_OPTIMA
+        return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)
+
+    def _repr_html_(self) -> str:
+        """Show a row for each of the first twenty optima in a notebook."""
+        shown = range(min(len(self.loss), _SHOWN_OPTIMA))
+        rows = [(number, *self._row(number)) for number in shown]
+        title = repr(self).split("\n")[0]
+        return _tables.table(title, rows, ("", "loss", "share", "kind", "params"))
+
+    def _row(self, number: int) -> tuple[str, str, str, str]:
+        """Return the loss, the share, the kind and the params of one, as text."""
+        kind = ""
+        if self.kind is not None:
+            kind = CriticalPointKind(int(self.kind[number])).name
+        loss, share = f"{self.loss[number]:.6g}", f"{self.share[number]:.1%}"
+        return loss, share, kind, self._place(number)
 
     def _place(self, number: int) -> str:
         """Show the params of one optimum where they are few."""
@@ -93,9 +105,10 @@ class Optima:
         entries = np.concatenate([leaf.ravel() for leaf in leaves]) if leaves else []
         if not 0 < len(entries) <= _SHOWN_ENTRIES:
             return ""
-        return "  at " + ", ".join(f"{entry:.5g}" for entry in entries)
+        return ", ".join(f"{entry:.5g}" for entry in entries)
 
 
+_SHOWN_OPTIMA = 20
 _SHOWN_ENTRIES = 4
 """Params of an optimum that its line has room for."""
 

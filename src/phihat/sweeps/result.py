@@ -19,6 +19,7 @@ from jaxtyping import PyTree
 
 from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
+from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Status
 from phihat.results import FitResult
@@ -280,6 +281,10 @@ class SweepResult:
                 lines.append(f"  {name:7} {self._range(name, leaf)}")
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook."""
+        return _tables.from_report(repr(self))
+
     def _range(self, name: str, leaf: np.ndarray) -> str:
         finite = leaf[np.isfinite(leaf)].astype(float)
         if not finite.size:
@@ -295,7 +300,7 @@ class SweepResult:
         except ValueError:
             return text
         where = ", ".join(
-            f"{one}={values[best[axis.label]]}"
+            f"{one}={_tables.short(values[best[axis.label]])}"
             for axis in self._axes
             for one, values in zip(axis.names, axis.coordinates, strict=True)
         )
