@@ -17,7 +17,7 @@ import pytest
 
 import phihat
 from phihat import FitResult, Status, fitting, losses, models
-from phihat._engine import loop
+from phihat._engine import pages
 from phihat.fitting import Tolerance
 
 LINE = losses.least_squares(models.linear, reduction="mean")
@@ -40,7 +40,7 @@ def test_resumed_fits_are_the_same_to_the_bit(stride, block, monkeypatch):
     key = jax.random.key(0)
     options = {"batch_size": 5, "key": key, "record_every": stride}
     whole = line_fit(num_steps=105, **options)
-    monkeypatch.setattr(loop, "_BLOCK", block)
+    monkeypatch.setattr(pages, "_BLOCK", block)
     for first in (7, 56, 98):
         part = line_fit(num_steps=first, **options)
         rest = line_fit(start=None, num_steps=105 - first, state=part.state, **options)
