@@ -39,6 +39,36 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(4, os.cpu_count() or 1)
 
 
+SLOW = ("test_doctests", "test_pyright", "test_kills", "test_document_runs")
+"""Tests of many seconds, which begin first, so that none of them ends last alone."""
+
+BUDGET = 45.0
+"""Seconds of all tests of a file on a quiet machine; more is said at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow tests first; the others keep their order."""
+    items.sort(key=lambda item: not item.name.startswith(SLOW))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the seconds of each file, and which are beyond the budget."""
+    seconds: dict[str, float] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration") and hasattr(report, "nodeid"):
+                path = report.nodeid.split("::")[0]
+                seconds[path] = seconds.get(path, 0.0) + report.duration
+    if len(seconds) < 2:
+        return
+    terminalreporter.section(f"seconds by file, of a budget of {BUDGET:.0f}")
+    for path in sorted(seconds, key=lambda path: -seconds[path]):
+        beyond = "  beyond its budget" if seconds[path] > BUDGET else ""
+        if seconds[path] >= 5.0:
+            terminalreporter.write_line(f"{seconds[path]:7.1f}  {path}{beyond}")
+    terminalreporter.write_line(f"{sum(seconds.values()):7.1f}  in all")
+
+
 @pytest.fixture
 def float32() -> Iterator[None]:
     """Switch x64 off, and keep the strict flags."""

@@ -92,13 +92,14 @@ def import_module(module: str):
     return importlib.import_module(module.removesuffix(".__init__"))
 
 
-def run_as_user(*arguments: object, cwd: Path = ROOT) -> None:
+def run_as_user(*arguments: object, cwd: Path = ROOT, **variables: str) -> None:
     """Run this Python in a process of its own, free of the flags of the tests."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("JAX_", "PYTEST_")) and name != "XLA_FLAGS"
     }
+    environment |= variables
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,
@@ -136,8 +137,17 @@ DOCTESTS = (
 )
 
 
-def test_doctests():
-    run_as_user(*DOCTESTS, PACKAGE)
+# Two parts, which take about as long as each other.
+FIRST_PART = ("sweeps", "critical_points", "curves", "second_order", "checkpoint.py")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_doctests(is_first):
+    parts = [PACKAGE / name for name in FIRST_PART]
+    chosen = parts if is_first else [PACKAGE, *(f"--ignore={part}" for part in parts)]
+    # As in conftest.py: the kernels of examples are small.
+    quick = "--xla_cpu_use_fusion_emitters=false"
+    run_as_user(*DOCTESTS, *chosen, XLA_FLAGS=quick)
 
 
 @pytest.mark.parametrize(
