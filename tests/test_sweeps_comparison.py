@@ -1,8 +1,11 @@
 """Comparing optimizers: the same budget for each, and judged on other seeds."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import Mesh
 
@@ -96,14 +99,39 @@ def test_minibatches_and_the_values_of_line_searches():
     assert (entry.final >= 0.19).all()  # on all data: the minimum is 0.1999
 
 
+def test_an_optimizer_is_tuned_like_its_factory():
+    """What is not tuned stays as the optimizer has it."""
+    calls = [phihat.momentum(0.3, decay=0.5), partial(phihat.momentum, decay=0.5)]
+    tables = [
+        phihat.compare(
+            LOSS,
+            {"weight": 0.0, "bias": 0.0},
+            {"a": call},
+            DATA,
+            num_steps=10,
+            num_trials=4,
+            num_seeds=2,
+        )
+        for call in calls
+    ]
+    own, made = (table.entries["a"] for table in tables)
+    assert own.hyperparameters == made.hyperparameters
+    np.testing.assert_allclose(own.final, made.final, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("optimizers", "kind", "message"),
     [
-        ({}, TypeError, "`optimizers` must map names to factories"),
+        ({}, TypeError, "`optimizers` must map names to optimizers"),
         (
-            {"a": phihat.adam(0.1)},
+            {"a": optax.adam(0.1)},
             TypeError,
-            "must be a factory, such as `phihat.adam`",
+            r"`optimizers\['a'\]` must be an optimizer of phihat, such as",
+        ),
+        (
+            {"a": (phihat.adam(0.1), {"decay": (0.1, 0.9)})},
+            TypeError,
+            r"`optimizers\['a'\]` has no hyperparameter `decay`: adam\(",
         ),
         ({"a": (phihat.adam, {})}, TypeError, "the space of 'a' must map arguments"),
         (

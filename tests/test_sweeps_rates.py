@@ -49,6 +49,23 @@ def test_curves_are_those_of_the_fits():
     np.testing.assert_allclose(exact.largest_stable, 2 / 50.03003097587183, rtol=2e-3)
 
 
+def test_an_optimizer_lends_all_but_its_rate():
+    rates = [1e-3, 1e-2, 1e-1, 1.0]
+    given = [phihat.adam(0.5, b1=0.5), functools.partial(phihat.adam, b1=0.5)]
+    own, made = (
+        phihat.learning_rate_range(
+            Partial(bowl, jnp.asarray([1.0, 3.0])),
+            jnp.ones(2),
+            optimizer,
+            rates=rates,
+            num_steps=20,
+            refinements=0,
+        )
+        for optimizer in given
+    )
+    np.testing.assert_array_equal(own.loss, made.loss)
+
+
 def test_minibatches_are_the_same_for_all():
     loss_fn = phihat.losses.least_squares(phihat.models.linear)
     data = phihat.datasets.linear_regression()
@@ -109,7 +126,8 @@ def test_when_all_or_none_are_stable():
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"optimizer": phihat.adam(0.1)}, TypeError, "such as `phihat.adam` itself"),
+        ({"optimizer": phihat.newton()}, TypeError, "no hyperparameter `learning_rate"),
+        ({"optimizer": optax.adam(0.1)}, TypeError, "must be an optimizer of phihat"),
         ({"rates": [0.1, 0.2]}, ValueError, "at least 4 different ones, got 2"),
         ({"rates": [0.0, 1, 2, 3]}, ValueError, r"`rates` must .*got 0\.0"),
         ({"num_steps": 3}, ValueError, "`num_steps` must be >= 10, got 3"),

@@ -70,7 +70,9 @@ if TYPE_CHECKING:
     from phihat.line_searches import backtracking as backtracking
     from phihat.line_searches import bracketing as bracketing
     from phihat.line_searches import golden_section as golden_section
+    from phihat.line_searches import line_search as line_search
     from phihat.line_searches import steepest_descent as steepest_descent
+    from phihat.line_searches import strong_wolfe as strong_wolfe
     from phihat.optimizers import adam as adam
     from phihat.optimizers import eval_params as eval_params
     from phihat.optimizers import gradient_descent as gradient_descent
@@ -156,6 +158,7 @@ _HOMES = {
     "hvp": "products",
     "learning_rate_range": "sweeps",
     "levenberg_marquardt": "second_order",
+    "line_search": "line_searches",
     "line_searches": "line_searches",
     "losses": "losses",
     "minibatches": "sampling",
@@ -180,6 +183,7 @@ _HOMES = {
     "sharpness": "curvature",
     "spectral_density": "curvature",
     "steepest_descent": "line_searches",
+    "strong_wolfe": "line_searches",
     "sweep": "sweeps",
     "sweeps": "sweeps",
     "train": "training",

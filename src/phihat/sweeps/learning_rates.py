@@ -30,6 +30,8 @@ from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey, Status
 from phihat._engine import spec as _arguments
+from phihat.optimizers import Optimizer
+from phihat.sweeps.factories import as_rate_factory
 from phihat.sweeps.grid import refuse_tracing, sweep
 
 __all__ = ["LearningRateRange", "learning_rate_range"]
@@ -89,7 +91,7 @@ class LearningRateRange:
 def learning_rate_range(
     loss_fn: LossFn,
     params: Params,
-    optimizer: Callable[[Any], Any],
+    optimizer: Optimizer | Callable[[Any], Any],
     data: Batch = None,
     *,
     rates: Any = None,
@@ -113,8 +115,8 @@ def learning_rate_range(
     Args:
       loss_fn: as in `fit`.
       params: the start.
-      optimizer: a function from a rate to an optimizer: `phihat.adam`, or
-        `functools.partial(phihat.momentum, decay=0.5)`.
+      optimizer: one of ours, whose learning rate is replaced by each of the rates; or
+        a function from a rate to an optimizer, such as `phihat.adam`.
       data: as in `fit`.
       rates: positive, at least 4, which are sorted; 64 from 1e-6 to 1e3 where None.
       num_steps: T >= 10.
@@ -148,13 +150,13 @@ def learning_rate_range(
     num_steps = _checks.check_count(call, "num_steps", num_steps, 10)
     refinements = _checks.check_count(call, "refinements", refinements, 0)
     rates = _as_rates(call, rates)
-    _check_factory(call, optimizer)
+    factory = as_rate_factory(call, "optimizer", optimizer)
     _checks.check_float_leaves(call, "params", params)
     _checks.check_key(call, key)
     measure = Partial(
         _measure,
         _tree.as_partial(loss_fn, call, "loss_fn"),
-        _tree.as_partial(optimizer, call, "optimizer"),
+        factory,
         jax.tree.map(jnp.asarray, params),
         data,
         _arguments.as_sampler(call, data, batch_size, sampler),
@@ -199,7 +201,8 @@ def _measure(
     num_steps: _tree.Static,
     rate: Array,
 ) -> dict[str, Array]:
-    result = fitting.fit(
+    result = fitting.fit_as(
+        "learning_rate_range",
         loss_fn,
         params,
         factory(rate),
@@ -207,6 +210,7 @@ def _measure(
         num_steps=num_steps.value,
         sampler=sampler,
         key=key,
+        record=("loss",),
     )
     return {"loss": result.history["loss"], "status": result.status}
 
@@ -291,11 +295,3 @@ def _as_rates(call: str, rates: Any) -> np.ndarray:
             f"{call}: `rates` must be at least 4 different ones, got {len(rates)}."
         )
     return rates
-
-
-def _check_factory(call: str, optimizer: Any) -> None:
-    if hasattr(optimizer, "update") or not callable(optimizer):
-        raise TypeError(
-            f"{call}: `optimizer` must be a function from a rate to an optimizer, such "
-            f"as `phihat.adam` itself, got {_checks.brief(optimizer)}."
-        )
