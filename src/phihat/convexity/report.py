@@ -1,10 +1,4 @@
-"""What is claimed of a loss, and on what evidence.
-
-Example:
-  >>> from phihat.convexity import Verdict
-  >>> [verdict.name for verdict in Verdict if verdict.is_convex]
-  ['PROVED_CONVEX', 'PROVED_AFFINE', 'CERTIFIED_ON_BOX']
-"""
+"""What is claimed of a loss, and on what evidence."""
 
 import dataclasses
 import enum

@@ -4,17 +4,6 @@ A loss that is convex only near its minimum, as most are, has a box on which it 
 on it a least and a greatest curvature. All that is returned here is proved: for the
 real function that the program denotes, with every rounding bounded, and kinks counted
 at their value, whatever automatic differentiation says of them.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat import Box
-  >>> well = lambda w: jnp.sum((w**2 - 1.0) ** 2)  # convex for w^2 >= 1/3
-  >>> print(certify_convexity(well, Box([0.6, 0.7], [2.0, 2.0])))
-  CERTIFIED ON BOX  on the box given in R^2
-    because no eigenvalue of the Hessian is negative on the box
-    eigenvalues of the Hessian within 0.32 .. 44
-  >>> print(f"{certified_radius(well, jnp.ones(2)):.3f}")  # 1 - 1 / sqrt(3) = 0.4226
-  0.422
 """
 
 import time

@@ -4,15 +4,6 @@ Equations run in order, each for all boxes. A box on which something cannot be t
 *undecided*: a comparison, jump or cast that may change within the closed box (or where
 it touches it), an argument that is not proved inside of a domain. A primitive without a
 rule stops the reading, by name.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity.program.problem import pose
-  >>> problem = pose("doctest", lambda w: jnp.sum(jnp.cosh(w)), jnp.zeros(2))
-  >>> low, high = np.array([[-1.0, -1.0]]), np.array([[1.0, 0.0]])
-  >>> bounds = second_derivatives(Outline(problem), low, high)
-  >>> bounds.lower.contains(np.eye(2)).all().item()  # the least cosh'' is 1
-  True
 """
 
 import dataclasses

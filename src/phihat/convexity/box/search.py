@@ -4,15 +4,6 @@ r"""Branch and bound: a box is cut until the curvature is bounded on every part 
 the boxes whose bound is negative, deepest first; `refine` cuts those whose bound is
 farthest from what the Hessian has at points. Boxes are closed and share their faces;
 bounds hold on a neighbourhood of each (`jets`), so they hold on the whole.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity.program.problem import pose
-  >>> problem = pose("doctest", lambda w: jnp.sum(jnp.cos(w)), jnp.zeros(1))
-  >>> curvature = Curvature(problem)
-  >>> low, high = curvature.bounds(np.array([[-1.0]]), np.array([[1.0]]))
-  >>> print(low.round(9), high.round(3))  # of -cos
-  [-1.] [-0.54]
 """
 
 import math

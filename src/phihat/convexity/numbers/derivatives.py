@@ -4,14 +4,6 @@ Each entry of `SMOOTH` takes an interval x that lies in the function's *open* do
 (`is_inside`), and returns enclosures of the function and its first two derivatives on
 it. There the function is twice continuously differentiable, with no kink and no jump
 even at the ends of x: at the edge of a domain (the root at 0) nothing is claimed.
-
-Example:
-  >>> from phihat.convexity.numbers.intervals import Interval
-  >>> value, first, second = SMOOTH["exp"](Interval(0.0, 0.0))
-  >>> second
-  Interval(low=1.0, high=1.0)
-  >>> is_inside("log", Interval(0.0, 1.0)).item()
-  False
 """
 
 from collections.abc import Callable

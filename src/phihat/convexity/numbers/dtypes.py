@@ -1,12 +1,6 @@
 """The dtypes that a program may have: floats stand for reals, integers are exact.
 
 A value of any other dtype (float8, int4, complex, a random key) is read by no rule.
-
-Example:
-  >>> is_integer(np.dtype("uint8")), is_float(jnp.bfloat16), is_readable("float8_e5m2")
-  (True, True, False)
-  >>> fits(np.array([127.0, 128.0]), np.array([127.0, 128.0]), np.int8).tolist()
-  [True, False]
 """
 
 from typing import Any

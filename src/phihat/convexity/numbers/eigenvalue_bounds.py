@@ -17,14 +17,6 @@ nothing, is checked by a Cholesky factorisation with bounded rounding errors (Ru
 it runs to its end on $A - (\mu + c) I$, then $\lambda_{min}(A) > \mu$. There are no
 tolerances, and a test that meets NaN fails.
 
-Example:
-  >>> from phihat.convexity.numbers.intervals import Interval
-  >>> matrix = Interval([[2.0, -1.0], [-1.0, 2.0]], [[2.0, 1.0], [1.0, 2.0]])
-  >>> print(smallest_eigenvalue(matrix).round(9), largest_eigenvalue(matrix).round(9))
-  1.0 3.0
-  >>> is_positive_definite(matrix), is_positive_definite(matrix, floor=1.0)
-  (array(True), array(False))
-
 References:
   Hertz, *The extreme eigenvalues and stability of real symmetric interval matrices*,
   IEEE Trans. Automat. Control 1992.

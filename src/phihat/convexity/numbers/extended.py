@@ -5,13 +5,6 @@ maximum, a mask), and take `log(x)` at an x <= 0 that a `where` discards afterwa
 `Extended` is an interval with a mark, its `kind`, for each element that is no finite
 real for certain; there its ends are -inf and inf. Elementwise functions pass the marks
 on as IEEE 754 says, `where` drops those that it does not choose.
-
-Example:
-  >>> mask = from_constant(np.array([0.0, -np.inf]))
-  >>> mask.kind.tolist()
-  [0, -1]
-  >>> elementwise(intervals.exp, np.exp, [mask])
-  Interval(low=array([1., 0.]), high=array([1., 0.]))
 """
 
 import itertools

@@ -4,15 +4,6 @@ Each rule takes bounds that mean what `jets` says, and returns such bounds; its 
 in its docstring. Loewner bounds are not bounds of entries: they are added, and scaled
 by a function of known sign, and nothing else; of two bounds one is chosen for a whole
 matrix.
-
-Example:
-  >>> from phihat.convexity.numbers.intervals import Interval
-  >>> one = Interval(np.ones((1, 1, 1)), np.ones((1, 1, 1)))
-  >>> u = Interval(np.array([[[-1.0, 0.5]]]), np.array([[[0.5, 1.0]]]))  # in two parts
-  >>> x = Ridge(np.array([0]), u, one, Interval(0 * one.low, 0 * one.low))
-  >>> size = maximum(x, negative(x), one[0])
-  >>> np.abs(size.second.low).tolist(), size.second.high.tolist()
-  ([[[0.0, 0.0]]], [[[inf, 0.0]]])
 """
 
 from collections.abc import Callable

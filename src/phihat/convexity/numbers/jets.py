@@ -13,17 +13,6 @@ one leaves L unbounded. Unbounded is [-inf, inf] in every entry.
 If `lower is upper`, then v is $C^{1,1}$ and its Hessian itself lies within. Bounds hold
 on a neighbourhood of the closed box, as ties and kinks that touch it count, so boxes
 may be put together at their faces.
-
-Example:
-  >>> from phihat.convexity.numbers.intervals import Interval
-  >>> u = np.array([[[-1.0, 0.5]]]), np.array([[[0.5, 1.0]]])  # two parts of [-1, 1]
-  >>> one = Interval(np.ones((1, 1, 1)), np.ones((1, 1, 1)))
-  >>> x = Ridge(np.array([0]), Interval(*u), one, Interval(0 * one.low, 0 * one.low))
-  >>> slopes = Interval(np.array([[2.0], [0.0]]), np.array([[2.0], [0.0]]))
-  >>> range_of(x)
-  Interval(low=array([[-1.]]), high=array([[1.]]))
-  >>> lift(x, slopes).grad
-  Interval(low=array([[[2.]]]), high=array([[[2.]]]))
 """
 
 import dataclasses

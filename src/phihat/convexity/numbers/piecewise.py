@@ -5,12 +5,6 @@ say nothing. As a function of one affine value it is a piecewise polynomial, wit
 breakpoints, coefficients and the values *at* the breakpoints kept as fractions. It is
 convex if and only if it is continuous at each breakpoint, each piece is convex, and the
 slopes do not decrease across a breakpoint.
-
-Example:
-  >>> u = identity()
-  >>> size = maximum(u, scaled(Fraction(-1), u))
-  >>> curvature(size, -math.inf, math.inf)
-  Shape(convex=True, concave=False, rising=False, falling=False, lowest=Fraction(0, 1))
 """
 
 import itertools

@@ -7,13 +7,6 @@ jaxpr equals, up to the names of variables, the jaxpr that the *installed* jax m
 the reference function on arguments of the same shapes and dtypes, under the same
 configuration. So an impostor that merely bears the name is not read as one, and a new
 jax is followed by itself.
-
-Example:
-  >>> import jax, jax.numpy as jnp
-  >>> jaxpr = jax.make_jaxpr(jnp.logaddexp)(1.0, 2.0)
-  >>> (call,) = jaxpr.eqns
-  >>> recognise(call, call.params["call_jaxpr"])
-  'logaddexp'
 """
 
 import functools

@@ -2,12 +2,6 @@
 
 Facts about elements are kept flat, `[N]` and whatever else follows; an array of places
 then says which of them an operation combines.
-
-Example:
-  >>> places_along((2, 3), (1,)).tolist()
-  [[0, 1, 2], [3, 4, 5]]
-  >>> spread_places((3,), (2, 3)).tolist()
-  [0, 1, 2, 0, 1, 2]
 """
 
 import math

@@ -4,14 +4,6 @@ It computes in float64 what the flat program says, from data that may be given a
 floats stand for reals, so they are widened; its integers stay in their own dtype. It
 has no derivative rules but those of the primitives: `stop_gradient` and custom rules
 are gone, so that its Hessian is that of the value wherever the value is smooth.
-
-Example:
-  >>> from phihat.convexity.program.trace import trace
-  >>> program = trace(lambda x: jax.lax.stop_gradient(x) * x, 3.0)
-  >>> with jax.enable_x64(True):
-  ...     (slope,) = jax.grad(function_of(program))([jnp.asarray(3.0)])
-  >>> float(slope)
-  6.0
 """
 
 from collections.abc import Callable, Mapping, Sequence

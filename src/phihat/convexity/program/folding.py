@@ -4,11 +4,6 @@ Integers and booleans are machine integers of their own dtype, so what jax compu
 them is exact, and what has wrapped has wrapped. Floats are moved about but never
 computed here: a sum of floats stands for a sum of reals. Random bits of a constant key
 are integers, and constants of the program.
-
-Example:
-  >>> add = jax.make_jaxpr(jax.lax.add)(np.int8(1), np.int8(1)).eqns[0]
-  >>> folded("add", add, [np.int8(100), np.int8(100)])
-  [array(-56, dtype=int8)]
 """
 
 import math

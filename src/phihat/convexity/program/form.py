@@ -1,12 +1,4 @@
-"""The form in which a loss is read: numbered values, written by flat equations.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity.program.trace import trace
-  >>> program = trace(lambda w: jnp.sum(w**2), jnp.zeros(3))
-  >>> program.shapes[program.params[0]], program.shapes[program.output]
-  ((3,), ())
-"""
+"""The form in which a loss is read: numbered values, written by flat equations."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence

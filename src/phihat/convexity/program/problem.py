@@ -1,12 +1,4 @@
-"""The question: which function, of which leaves, on which domain, for which data.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> loss_fn = lambda p: jnp.sum(p["w"] ** 2)
-  >>> problem = pose("check_convexity", loss_fn, {"w": jnp.ones(2)})
-  >>> problem.labels, problem.scope
-  (("['w']",), 'on all of R^2')
-"""
+"""The question: which function, of which leaves, on which domain, for which data."""
 
 import dataclasses
 import hashlib

@@ -3,13 +3,6 @@
 They share one rule: whatever is known of the elements, they hand it on. `move` applies
 such a primitive to NumPy arrays of anything (numbers, indices, classes, objects);
 broadcasts, slices and transposes are views, so that a uniform array costs nothing.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity.program.trace import trace
-  >>> (equation, _) = trace(lambda w: jnp.sum(w[::-1]), jnp.zeros(3)).equations
-  >>> move(equation, [np.array(["a", "b", "c"])])[0]
-  array(['c', 'b', 'a'], dtype='<U1')
 """
 
 from collections.abc import Callable, Sequence

@@ -20,12 +20,6 @@ that is float32 there is read in float32. Its floats then stand for reals, so a 
 integers of their own dtype. What has no rule by its nature (a primitive that is not
 jax's own, one that runs a program that no rule of its own reads, a value of a dtype
 that is neither) gets a name that no rule has, and so ends a proof by that name.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> program = trace(lambda w: jnp.sum(jnp.exp(w) ** 2), jnp.zeros(3))
-  >>> [equation.primitive for equation in program.equations]
-  ['exp', 'integer_pow', 'reduce_sum']
 """
 
 import dataclasses

@@ -11,12 +11,6 @@ that each function here keeps:
 
 - sums of a factor view need the symbol to be one element along the summed axes;
 - maxima and choices join only views with identical symbols.
-
-Example:
-  >>> import jax, jax.numpy as jnp
-  >>> from phihat.convexity import prove_convexity
-  >>> prove_convexity(lambda w: jax.nn.logsumexp(w), jnp.zeros(3)).verdict.name
-  'PROVED_CONVEX'
 """
 
 from collections.abc import Callable, Sequence

@@ -6,13 +6,6 @@ Each looks one or two equations back:
 - z log z is convex, x log(x / y) jointly convex, for affine arguments;
 - sigmoid(u) - sigmoid(v) = sigmoid(u) sigmoid(-v) (1 - exp(v - u)), so that its
   logarithm, an ordinal likelihood, is concave for affine u > v.
-
-Example:
-  >>> import jax, jax.numpy as jnp
-  >>> from phihat.convexity import prove_convexity
-  >>> loss_fn = lambda z: -jnp.log(1.0 - jax.nn.sigmoid(z))
-  >>> prove_convexity(loss_fn, 0.0).verdict.name
-  'PROVED_CONVEX'
 """
 
 from collections.abc import Callable, Sequence

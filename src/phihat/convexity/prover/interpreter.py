@@ -4,13 +4,6 @@ Every value gets an `Array` of facts. An equation on constants is computed in
 intervals; one that moves elements moves their facts; any other has a rule: element by
 element in `rules.py`, on whole arrays in `reductions.py`. Where a rule loses the
 curvature, the rescues may find it again. An unknown primitive ends the proof, by name.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity.program.problem import pose
-  >>> problem = pose("doc", lambda w: jnp.log(jnp.sum(jnp.exp(w))), jnp.zeros(3))
-  >>> print(prove(problem).facts)
-  convex
 """
 
 import dataclasses

@@ -9,12 +9,6 @@ of a polynomial is decided on its coefficients, which are kept as fractions.
   its square root, a norm, is convex: p = 1/2.
 - Degree 4: convex if v' H(x) v, as a polynomial of v and x, is a sum of squares, for
   which a positive semidefinite Gram matrix is a proof.
-
-Example:
-  >>> x, y = variable(0), variable(1)
-  >>> plus = multiply(add(x, y), add(x, y))
-  >>> is_convex(plus), is_convex(multiply(x, y))
-  (True, False)
 """
 
 import itertools

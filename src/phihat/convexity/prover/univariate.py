@@ -2,36 +2,30 @@
 
 u tanh(u) + 2 log cosh(u), or a loss with its own stable form, is convex though no rule
 for one step says so. As a function of one affine value its second derivative is
-enclosed by interval jets on cells that cover the whole range, the outermost of which
-are half-lines; cells that do not settle the sign are halved. A sign counts only where
-the enclosure has it, so that what touches zero stays open.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity import prove_convexity
-  >>> loss_fn = lambda u: u**2 + jnp.sin(u)
-  >>> prove_convexity(loss_fn, 0.0).verdict.name
-  'PROVED_CONVEX'
+enclosed, by the rules of the box certifier, on cells that cover the whole range; the
+outermost are half-lines, and cells that do not settle the sign are halved. A sign
+counts only where the enclosure has it, so that what touches zero stays open.
 """
 
 import math
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Sequence
 
 import numpy as np
 
-from phihat.convexity.numbers import derivatives, intervals
+from phihat.convexity.numbers import derivatives
+from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.intervals import Interval
+from phihat.convexity.numbers.jets import Ridge
 from phihat.convexity.numbers.piecewise import Shape
 from phihat.convexity.primitives.facts.facts import Facts
+from phihat.convexity.primitives.registry import record
 from phihat.convexity.program.form import Equation
 
 __all__ = ["SMOOTH", "shape"]
 
 _MAX_CELLS = 4096
 _MAX_ROUNDS = 16
-
-Jet = tuple[Interval, Interval, Interval]
-"""A function on cells `[C]`, its first and its second derivative."""
 
 
 class _NotSmooth(Exception):
@@ -62,12 +56,15 @@ def shape(
     slopes: set[int] = set()
     try:
         for _ in range(_MAX_ROUNDS):
-            jet = _evaluate(inside, root, number, constants, cells)
-            up, down = jet[2].low >= 0.0, jet[2].high <= 0.0
+            found = _evaluate(inside, root, number, constants, cells)
+            if found.first is None or found.second is None:
+                return None
+            first, second = (_on(cells, x) for x in (found.first, found.second))
+            up, down = second.low >= 0.0, second.high <= 0.0
             signs |= ({1} if up.any() else set()) | (
                 {-1} if (down & ~up).any() else set()
             )
-            rising, falling = jet[1].low >= 0.0, jet[1].high <= 0.0
+            rising, falling = first.low >= 0.0, first.high <= 0.0
             settled = up | down
             slopes.add(_slope_sign(rising[settled], falling[settled]))
             if len(signs) > 1:
@@ -80,6 +77,11 @@ def shape(
     except _NotSmooth:
         return None
     return None
+
+
+def _on(cells: Interval, x: Interval) -> Interval:
+    """Write a derivative out for all cells; it may be the same on each."""
+    return iv.rearrange(lambda end: np.broadcast_to(end[0, 0], cells.shape), x)
 
 
 def _shape_of(signs: set[int], slopes: set[int]) -> Shape:
@@ -127,119 +129,58 @@ def _halved(cells: Interval, which: np.ndarray) -> Interval:
     return Interval(np.concatenate([low, middle]), np.concatenate([middle, high]))
 
 
+class _Line:
+    """What the rules of second derivatives ask for, on cells of one scalar."""
+
+    def __init__(self) -> None:
+        self.outline = types.SimpleNamespace(differences={}, constant=lambda _: None)
+        self.slopes = None
+
+    def spread(self, equation: Equation, inputs: list[Ridge]) -> list[Ridge]:
+        """Return the inputs: all have one element."""
+        del equation
+        return inputs
+
+    def infinite(self, number: int) -> None:
+        """Tell that none is infinite."""
+        del number
+
+    def require(self, holds: np.ndarray, equation: Equation, reason: str) -> None:
+        """Give up where the argument may leave its domain."""
+        del equation, reason
+        if not holds.all():
+            raise _NotSmooth
+
+
 def _evaluate(
     inside: Sequence[Equation],
     root: int,
     number: int,
     constants: dict[int, float],
     cells: Interval,
-) -> Jet:
-    """Carry the jet through the equations, on all cells at once."""
-    zero = _filled(cells, 0.0)
-    values: dict[int, Jet] = {root: (cells, _filled(cells, 1.0), zero)}
+) -> Ridge:
+    """Carry the enclosures through the equations, on all cells at once."""
+    z = cells.reshape(1, 1, -1)
+    one, zero = (iv.from_array(np.full((1, 1, 1), end)) for end in (1.0, 0.0))
+    values = {root: Ridge(np.array([0]), z, one, zero)}
     for n, value in constants.items():
         if not math.isfinite(value):
             raise _NotSmooth
-        values[n] = (_filled(cells, float(value)), zero, zero)
-    for equation in inside:
-        inputs = [values[n] for n in equation.inputs]
-        rule = _RULES.get(equation.primitive)
-        if rule is not None:
-            values[equation.outputs[0]] = rule(equation, *inputs)
-        elif equation.primitive in derivatives.SMOOTH and len(inputs) == 1:
-            values[equation.outputs[0]] = _smooth(equation.primitive, inputs[0])
-        else:
-            raise _NotSmooth
+        values[n] = Ridge(None, iv.from_array(np.full((1, 1, 1), float(value))))
+    run = _Line()
+    with np.errstate(all="ignore"):
+        for equation in inside:
+            inputs = [values[n] for n in equation.inputs]
+            rule = record(equation.primitive).jet
+            varies = equation.primitive == "pow" and inputs[1].rows is not None
+            if rule is None or equation.primitive not in SMOOTH or varies:
+                raise _NotSmooth
+            values[equation.outputs[0]] = rule(run, equation, inputs)
     return values[number]
 
 
-def _filled(cells: Interval, value: float) -> Interval:
-    filled = np.full(cells.shape, value)
-    return Interval(filled, filled)
-
-
-def _chain(outer: Jet, x: Jet) -> Jet:
-    """(f(x), f' x', f'' x'^2 + f' x'')."""
-    value, first, second = outer
-    return (
-        value,
-        first * x[1],
-        second * intervals.square(x[1]) + first * x[2],
-    )
-
-
-def _smooth(name: str, x: Jet) -> Jet:
-    if not np.all(derivatives.is_inside(name, x[0])):
-        raise _NotSmooth
-    return _chain(derivatives.SMOOTH[name](x[0]), x)
-
-
-def _add(_: Equation, x: Jet, y: Jet) -> Jet:
-    return x[0] + y[0], x[1] + y[1], x[2] + y[2]
-
-
-def _neg(_: Equation, x: Jet) -> Jet:
-    return -x[0], -x[1], -x[2]
-
-
-def _sub(equation: Equation, x: Jet, y: Jet) -> Jet:
-    return _add(equation, x, _neg(equation, y))
-
-
-def _mul(_: Equation, x: Jet, y: Jet) -> Jet:
-    return (
-        x[0] * y[0],
-        x[1] * y[0] + x[0] * y[1],
-        x[2] * y[0] + 2.0 * (x[1] * y[1]) + x[0] * y[2],
-    )
-
-
-def _power(equation: Equation, x: Jet) -> Jet:
-    return _whole_power(x, int(equation.params.get("y", 2)))
-
-
-def _whole_power(x: Jet, exponent: int) -> Jet:
-    if exponent < 0 and not np.all((x[0].low > 0) | (x[0].high < 0)):
-        raise _NotSmooth
-    return _chain(derivatives.whole_power(x[0], exponent), x)
-
-
-def _div(equation: Equation, x: Jet, y: Jet) -> Jet:
-    return _mul(equation, x, _whole_power(y, -1))
-
-
-def _general_power(_: Equation, x: Jet, y: Jet) -> Jet:
-    exponent = float(y[0].low[0])
-    if not (y[0].is_point and np.all(y[0].low == exponent)):
-        raise _NotSmooth
-    if exponent == int(exponent):
-        return _whole_power(x, int(exponent))
-    if not np.all(x[0].low > 0):
-        raise _NotSmooth
-    return _chain(derivatives.power(x[0], y[0]), x)
-
-
-def _logaddexp(_: Equation, x: Jet, y: Jet) -> Jet:
-    """With s = sigmoid(x - y): s x + (1 - s) y, and s (1 - s) (x' - y')^2 more."""
-    s, rest = intervals.logistic(x[0] - y[0]), intervals.logistic(y[0] - x[0])
-    return (
-        intervals.logaddexp(x[0], y[0]),
-        s * x[1] + rest * y[1],
-        s * x[2] + rest * y[2] + s * rest * intervals.square(x[1] - y[1]),
-    )
-
-
-_RULES: dict[str, Callable[..., Jet]] = {
-    "add": _add,
-    "add_any": _add,
-    "div": _div,
-    "integer_pow": _power,
-    "logaddexp": _logaddexp,
-    "mul": _mul,
-    "neg": _neg,
-    "pow": _general_power,
-    "square": _power,
-    "sub": _sub,
+SMOOTH: set[str] = {
+    *("add", "add_any", "div", "integer_pow", "logaddexp", "mul", "neg", "pow", "sub"),
+    *derivatives.SMOOTH,
 }
-SMOOTH: set[str] = {*_RULES, *derivatives.SMOOTH}
 """The primitives that are read; each is smooth where it is defined."""

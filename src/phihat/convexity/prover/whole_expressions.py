@@ -6,13 +6,6 @@ After each equation whose output has neither curvature, three ways are tried:
 - the output, as a piecewise polynomial of one affine (or convex) value, by
   `piecewise.py`, and as a smooth function of one, by `tails.py`;
 - a sum: its polynomial summands are added up exactly, the others by their facts.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity import prove_convexity
-  >>> huber = lambda u: jnp.where(jnp.abs(u) <= 1.0, 0.5 * u**2, jnp.abs(u) - 0.5)
-  >>> prove_convexity(huber, 0.0).verdict.name
-  'PROVED_CONVEX'
 """
 
 import collections

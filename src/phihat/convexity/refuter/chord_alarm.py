@@ -5,12 +5,6 @@ function runs as it is, in its own dtypes and under the user's configuration, an
 it rises above a chord by more than the rounding of its three values can explain, the
 verdict is taken back. The rounding is bounded by a running error analysis; a function
 without such a bound raises no alarm.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity import prove_convexity
-  >>> prove_convexity(lambda w: jnp.sum(w**2), jnp.zeros(3)).num_chords >= 8
-  True
 """
 
 import dataclasses

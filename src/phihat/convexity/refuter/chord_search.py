@@ -4,13 +4,6 @@ Chords are tried in floats: along coordinates, at random, along eigenvectors of 
 eigenvalues of the Hessian, and by variation of the most concave ones. The value of the
 flat program in intervals then decides: only what they prove is a witness. Where they
 cannot read the program, an overwhelming gap is reported as what it is, not rigorous.
-
-Example:
-  >>> from phihat.convexity.program.problem import pose
-  >>> problem = pose("refute_convexity", lambda x: -(x**2), 1.0)
-  >>> search = ChordSearch(problem, time.monotonic() + 10.0)
-  >>> search.run(()).rigorous
-  True
 """
 
 import contextlib

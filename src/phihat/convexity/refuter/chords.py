@@ -3,12 +3,6 @@
 A chord is a middle m and a step s, in each coordinate on one dyadic grid: so m - s,
 m + s and their mean m are floats without any rounding. Chords keep to the domain, and
 leaves that are held do not move.
-
-Example:
-  >>> space = Space(np.zeros(1), np.array([0.0]), np.array([np.inf]), (slice(0, 1),))
-  >>> middle, step = snapped(space, np.array([[0.3]]), np.array([[0.7]]))
-  >>> (middle - step).item(), (middle + step).item() > 0.5  # not below zero
-  (0.0, True)
 """
 
 from typing import NamedTuple

@@ -3,14 +3,6 @@
 `stop_gradient` and custom derivative rules make `jax.hessian` tell of another function
 than the one that is minimized, and of a kink it tells nothing. Differences of values
 along a few lines through the params show both.
-
-Example:
-  >>> from phihat.convexity.program.problem import pose
-  >>> def loss_fn(x):
-  ...     return jax.lax.stop_gradient(x) * x
-  >>> (sentence,) = lints(pose("check_convexity", loss_fn, 0.3))
-  >>> print(sentence.split(":")[0])
-  AD curvature is not the curvature of the value
 """
 
 import math

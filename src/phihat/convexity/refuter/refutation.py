@@ -5,12 +5,6 @@ Thousands of chords are tried in floating point: along coordinates, at random at
 scales, along the eigenvectors of negative eigenvalues of the Hessian, and by evolution
 of the best. The winner is a witness only if intervals prove that it breaks the chord:
 floats, and derivatives most of all, only say where to look. Nothing found is no proof.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> report = refute_convexity(lambda x: jnp.sin(x) + 0.1 * x**2, 1.0)
-  >>> report.verdict.name, report.witness.rigorous
-  ('REFUTED', True)
 """
 
 import math

@@ -7,14 +7,6 @@ $|\mathrm{fl}(x \circ y) - x \circ y| \le u\,|x \circ y|$, as are some ulps for 
 function that XLA computes less well. So a sum of large numbers that cancel has a large
 bound, though its value is small. What no rule bounds raises `Unbounded`.
 
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity.program.trace import trace
-  >>> program = trace(lambda x: (x + 1e6) - 1e6, jnp.float32(0.0))
-  >>> value, error = value_and_error(program, [np.float32(0.1)], [])
-  >>> 1e-3 < error < 1.0
-  True
-
 References:
   Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, section 3.3.
 """

@@ -1,10 +1,4 @@
-r"""The interval itself, how numbers are read into it, and the four operations.
-
-Example:
-  >>> from phihat.convexity.numbers.intervals.core import Interval
-  >>> 2.0 * Interval(np.array([0.0, -1.0]), np.array([1.0, np.inf])) - 1.0
-  Interval(low=array([-1., -3.]), high=array([ 1., inf]))
-"""
+r"""The interval itself, how numbers are read into it, and the four operations."""
 
 import fractions
 import functools

@@ -1,12 +1,4 @@
-r"""Elementary functions: one table of monotone functions, one evaluator.
-
-Example:
-  >>> from phihat.convexity.numbers.intervals import Interval, exp, log_is_defined
-  >>> exp(Interval(-np.inf, 0.0))
-  Interval(low=0.0, high=1.0)
-  >>> log_is_defined(Interval(0.0, 1.0)).item()
-  False
-"""
+r"""Elementary functions: one table of monotone functions, one evaluator."""
 
 import functools
 from collections.abc import Callable

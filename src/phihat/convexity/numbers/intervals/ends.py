@@ -1,10 +1,4 @@
-"""The four operations on the ends of intervals: arrays or scalars in, bounds out.
-
-Example:
-  >>> from phihat.convexity.numbers.intervals import ends
-  >>> ends.product_between(-1.0, 2.0, 3.0, np.inf)
-  (-inf, inf)
-"""
+"""The four operations on the ends of intervals: arrays or scalars in, bounds out."""
 
 from typing import Any
 

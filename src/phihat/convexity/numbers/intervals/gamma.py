@@ -5,14 +5,6 @@ $\log\Gamma(z) = (z - \tfrac12)\log z - z + \tfrac12\log 2\pi + \sum_k B_{2k} /
 (2k(2k-1)z^{2k-1})$. Cut anywhere, it and all its derivatives err by less than the first
 term left out, and in its direction; so that term encloses the remainder.
 
-Example:
-  >>> from phihat.convexity.numbers.intervals import Interval, digamma, lgamma
-  >>> from phihat.convexity.numbers.intervals import polygamma
-  >>> bool(lgamma(Interval(1.0, 2.0)).low < -0.12148629)  # the least value is inside
-  True
-  >>> digamma(1.0).contains(-0.5772156649015329), polygamma(1, 1.0).low > 1.6449
-  (True, np.True_)
-
 References:
   Alzer, *On some inequalities for the gamma and psi functions*, Math. Comp. 1997.
 """

@@ -8,13 +8,6 @@ $\varphi$ is the density, $\Phi$ the distribution:
   $M(x) = 1 / (x + 1 / (x + 2 / (x + \dots)))$, whose convergents bound it from either
   side in turn, for $x \ge 2$.
 
-Example:
-  >>> from phihat.convexity.numbers.intervals import Interval, erf, log_ndtr, ndtr
-  >>> ndtr(0.0), erf(Interval(-np.inf, 0.0))
-  (Interval(low=0.5, high=0.5), Interval(low=-1.0, high=0.0))
-  >>> bool(log_ndtr(-1e6).width < 1e-3)  # of -5e11
-  True
-
 References:
   Abramowitz, Stegun, *Handbook of Mathematical Functions*, 26.2.11 and 26.2.14.
 """

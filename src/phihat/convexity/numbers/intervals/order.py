@@ -1,13 +1,4 @@
-"""What is exact: absolute values, the larger and the smaller, whole numbers, sets.
-
-Example:
-  >>> from phihat.convexity.numbers.intervals import Interval, absolute, lt
-  >>> absolute(Interval(-2.0, 1.0))
-  Interval(low=0.0, high=2.0)
-  >>> is_less, is_not = lt(Interval(0.0, 1.0), 1.0)
-  >>> is_less.item(), is_not.item()  # undecided
-  (False, False)
-"""
+"""What is exact: absolute values, the larger and the smaller, whole numbers, sets."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,13 +1,4 @@
-"""Squares, roots and powers.
-
-Example:
-  >>> from phihat.convexity.numbers.intervals import Interval, integer_power, sqrt
-  >>> from phihat.convexity.numbers.intervals import square
-  >>> square(Interval(-1.0, 2.0)), sqrt(4.0)
-  (Interval(low=0.0, high=4.0), Interval(low=2.0, high=2.0))
-  >>> integer_power(Interval(-1.0, 2.0), 3)
-  Interval(low=-1.0, high=8.0)
-"""
+"""Squares, roots and powers."""
 
 import functools
 from typing import Any

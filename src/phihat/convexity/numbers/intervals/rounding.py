@@ -7,13 +7,6 @@ moves to a neighbouring float only where it must, so exact results stay exact.
 The processor is trusted to add, subtract, multiply, divide and take roots as IEEE 754
 says: to nearest, with gradual underflow. The functions take arrays and scalars.
 
-Example:
-  >>> from phihat.convexity.numbers.intervals import rounding
-  >>> rounding.two_sum(1.0, 1e-30)
-  (1.0, 1e-30)
-  >>> rounding.enclose(1.0, 1e-30)
-  (1.0, 1.0000000000000002)
-
 References:
   Dekker, *A floating-point technique for extending the available precision*, 1971.
   Boldo, Graillat, Muller, *On the robustness of the 2Sum algorithm*, 2017.

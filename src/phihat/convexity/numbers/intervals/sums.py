@@ -6,13 +6,6 @@ $\gamma = Ku / (1 - Ku)$, plus $2^{-1075}$ for each product that underflows (Hig
 section 3.1; a BLAS that multiplies matrices by Strassen's method would break this, and
 none in use does).
 
-Example:
-  >>> from phihat.convexity.numbers.intervals import Interval, matmul, reduce_sum
-  >>> reduce_sum([0.25, 0.5, 1e16])
-  Interval(low=1e+16, high=1.0000000000000002e+16)
-  >>> matmul(np.ones((1, 2)), Interval([0.0, 1.0], [1.0, np.inf]))
-  Interval(low=array([1.]), high=array([inf]))
-
 References:
   Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd ed., 2002.
   Rump, *Fast and parallel interval arithmetic*, BIT 1999.

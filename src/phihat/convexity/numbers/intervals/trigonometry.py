@@ -1,10 +1,4 @@
-r"""Sines, cosines, tangents, and the angle of a point.
-
-Example:
-  >>> from phihat.convexity.numbers.intervals import Interval, cos, sin
-  >>> sin(Interval(0.0, 2.0)), cos(Interval(-np.inf, np.inf))
-  (Interval(low=0.0, high=1.0), Interval(low=-1.0, high=1.0))
-"""
+r"""Sines, cosines, tangents, and the angle of a point."""
 
 import functools
 from collections.abc import Callable

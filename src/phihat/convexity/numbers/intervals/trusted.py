@@ -7,12 +7,6 @@ adds a margin. Ulps are of the result, so near a zero too (log at 1, expm1 at 0)
 relative error is bounded; sines beyond 1 are the exception. The tests measure each
 entry against 200-bit arithmetic.
 
-Example:
-  >>> from phihat.convexity.numbers.intervals import trusted
-  >>> low, high = trusted.enclose("exp", np.float64(1.0))
-  >>> bool(low < 2.718281828459045 < high)
-  True
-
 References:
   Zimmermann et al., *Accuracy of mathematical functions*, 2021 and later.
 """

@@ -7,13 +7,6 @@ values as an interval instead.
 
 Elements have *numbers*: two elements with one number are one value. Structural
 primitives hand numbers on; every other result has fresh ones.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat.convexity.primitives.facts.facts import Facts
-  >>> x = Array.of(Facts(low=0.0), (2, 3))
-  >>> x.shape, len(x.classes)
-  ((2, 3), 1)
 """
 
 import itertools

@@ -11,11 +11,6 @@ convexity*. With u = log z on every line,
 
 A larger p and a smaller q say less. Both are exact (`Fraction`, or `inf` for the q of a
 positive constant), for 1.4 >= 0.4 + 1 holds in floats and is false.
-
-Example:
-  >>> facts = closed(Facts(low=0.0, convex=True))
-  >>> facts.p, facts.q
-  (Fraction(1, 1), None)
 """
 
 import dataclasses

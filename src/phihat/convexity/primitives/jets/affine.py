@@ -4,17 +4,6 @@ An affine value is kept, element by element, as $a u_r + b$ in a *scalar* $u_r$ 
 list: first the params themselves, then each sum of several of them, $u_r = s_r \cdot
 \theta + t_r$. Code that depends on the params through one scalar at a time is then a
 function of one variable, and its Hessian $\varphi''(u_r)\, s_r s_r'$.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity.program.problem import pose
-  >>> x = jnp.asarray([[1.0, 2.0], [3.0, 4.0]])
-  >>> problem = pose("doctest", lambda w, x: jnp.sum(jnp.exp(x @ w)), jnp.ones(2), x)
-  >>> outline = Outline(problem)
-  >>> outline.slopes.low.tolist()  # w[0], w[1], and the two rows of x
-  [[1.0, 0.0], [0.0, 1.0], [1.0, 2.0], [3.0, 4.0]]
-  >>> [equation.primitive for equation in outline.equations]
-  ['exp', 'reduce_sum']
 """
 
 from collections.abc import Sequence

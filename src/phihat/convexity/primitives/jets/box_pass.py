@@ -1,14 +1,4 @@
-"""What the rules of the second derivative share: the boxes, and what is known so far.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity.program.problem import pose
-  >>> problem = pose("doctest", lambda w: jnp.sum(jnp.exp(w)), jnp.zeros(2))
-  >>> box = Interval(np.array([[0.0, 1.0]]), np.array([[2.0, 2.0]]))
-  >>> known = Pass(Outline(problem), box).read(problem.program.params[0])
-  >>> known.rows.tolist(), known.value.low.min(-1).tolist()
-  ([0, 1], [[0.0, 1.0]])
-"""
+"""What the rules of the second derivative share: the boxes, and what is known so far."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -3,11 +3,6 @@ r"""What rules of values are made of.
 A rule takes an equation and the ranges of its inputs and returns those of its outputs.
 Where a function is not defined the element is marked (`extended.py`), never NaN: for
 certain where the whole range lies outside of the domain, as unknown where some does.
-
-Example:
-  >>> from phihat.convexity.numbers.extended import NOT_A_NUMBER
-  >>> kinds((np.array([True, False]), NOT_A_NUMBER), defined=np.array([False, True]))
-  array([2, 0], dtype=int8)
 """
 
 from collections.abc import Callable, Sequence
