@@ -115,7 +115,7 @@ def _reads_no_programs() -> Iterator[None]:
     """A scatter that applies a function is read as one that moves elements."""
 
     with (
-        mock.patch.object(trace, "_refused", return_value=None),
+        mock.patch.object(trace, "refused_name", return_value=None),
         mock.patch.object(moves, "moved", lambda e, inputs, shapes: [inputs[0]]),
         mock.patch.object(prover, "moved", lambda e, inputs, shapes: [inputs[0]]),
         mock.patch.dict(structure.STRUCTURAL, scatter=lambda e, x, *_: x),

@@ -55,6 +55,7 @@ Called = set[tuple[str, int]]
 _RETRACED = {
     *(f"program.{name}" for name in ("trace", "atoms", "folding", "structure")),
     "program.problem",
+    "program.jaxprs",
     "numbers.dtypes",
 }
 

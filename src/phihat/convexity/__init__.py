@@ -2,11 +2,13 @@
 
 A test of points can refute convexity and never prove it. Here three parts read the flat
 program of a loss: a prover that knows which operations keep convexity (`prover`), a
-certifier that encloses the Hessian on a whole box (`boxes`), and a refuter that looks
+certifier that encloses the Hessian on a whole box (`box`), and a refuter that looks
 for two points whose chord the loss rises above (`refuter`).
 
-Read in this order: `trace`, `lattice`, `rules`, `arrays`, `prover`, `rescues`;
-`intervals`, `jets`, `eigenvalue_bounds`, `boxes`; `refuter`; `report`, `api`.
+Its rooms, each of which imports only from those before it: `numbers` (intervals and
+jets), `program` (the trace and the question), `report`, `primitives` (one record for
+each, with all its rules), `prover`, `refuter`, `box`, `kernel` (the independent
+checker), `api`.
 
 Example:
   >>> import jax.numpy as jnp

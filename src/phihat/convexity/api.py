@@ -20,15 +20,14 @@ from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import Box
 from phihat.convexity import kernel
-from phihat.convexity.box import certificates as boxes
+from phihat.convexity.box import certificates
 from phihat.convexity.numbers.intervals import from_array
 from phihat.convexity.primitives.evaluation import Undefined, Unreadable, evaluate
 from phihat.convexity.program.form import Program
 from phihat.convexity.program.problem import Problem, pose
 from phihat.convexity.program.trace import Untraceable
 from phihat.convexity.prover.interpreter import Proof, prove
-from phihat.convexity.refuter import chord_alarm
-from phihat.convexity.refuter import refutation as refuter
+from phihat.convexity.refuter import chord_alarm, refutation
 from phihat.convexity.report import ConvexityReport, Verdict
 
 __all__ = ["check_convexity", "convex_blocks", "prove_convexity", "replay"]
@@ -101,7 +100,7 @@ def check_convexity(
         not report.is_convex and _has_kinks(problem.program)
     ):
         report = dataclasses.replace(
-            report, lints=refuter.lints(problem, begin + budget)
+            report, lints=refutation.lints(problem, begin + budget)
         )
     return _timed(report, begin)
 
@@ -256,7 +255,9 @@ def replay(
         return (
             kernel.is_the_question(problem, loss_fn, data, domain, wrt)
             and kernel.integers_fit(problem)
-            and boxes.is_certificate(report, problem, prove(problem).convex_summands)
+            and certificates.is_certificate(
+                report, problem, prove(problem).convex_summands
+            )
         )
     return kernel.accepts(report, problem, loss_fn, data, domain, wrt)
 
@@ -345,7 +346,7 @@ def _searched(
     )
     now = time.monotonic()
     search_until = now + (deadline - now) / 2 if bounded else deadline
-    witness = refuter.refute(problem, search_until)
+    witness = refutation.refute(problem, search_until)
     if witness is not None:
         return dataclasses.replace(
             report,
@@ -355,7 +356,7 @@ def _searched(
         )
     if bounded:
         summands = prove(problem).convex_summands
-        enclosed = boxes.certify(problem, deadline, convex_values=summands)
+        enclosed = certificates.certify(problem, deadline, convex_values=summands)
         if enclosed.verdict is Verdict.CERTIFIED_ON_BOX:
             return enclosed
     return report

@@ -23,13 +23,11 @@ that is neither) gets a name that no rule has, and so ends a proof by that name.
 """
 
 import dataclasses
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 
 from phihat._core.jaxprs import primitive_name, scan_counts
@@ -37,6 +35,15 @@ from phihat.convexity.numbers import dtypes
 from phihat.convexity.program import atoms
 from phihat.convexity.program.folding import folded
 from phihat.convexity.program.form import Equation, Program, Source
+from phihat.convexity.program.jaxprs import (
+    hashable_params,
+    is_of_jax,
+    live,
+    num_equations,
+    opened,
+    refused_name,
+    source_of,
+)
 from phihat.convexity.program.structure import STRUCTURAL
 
 __all__ = ["NoLoss", "Untraceable", "trace"]
@@ -66,15 +73,6 @@ _IDENTITIES = {
     "stop_gradient",
 }
 _COMMUTATIVE = {"add", "add_any", "mul", "max", "min", "eq", "ne", "and", "or"}
-
-_COMBINERS = {
-    "scatter-add": ("add", "add_any"),
-    "scatter-max": ("max",),
-    "scatter-min": ("min",),
-    "scatter-mul": ("mul",),
-    "scatter-sub": ("sub",),
-}
-"""What a scatter combines by: its program must be this one primitive."""
 
 
 class Untraceable(Exception):
@@ -196,7 +194,7 @@ class _Flattener:
             self.constants,
             tuple(params),
             tuple(data),
-            _live(self.equations, outputs),
+            live(self.equations, outputs),
             tuple(outputs),
             tuple(self.assumptions),
             tuple(self.rules_of_ad),
@@ -205,7 +203,7 @@ class _Flattener:
     # ------------------------------------------------------------------- jaxprs
     def inline(self, closed: Any, inputs: Sequence[int], outer: Source) -> list[int]:
         """Flatten a closed jaxpr on numbered inputs; return its outputs' numbers."""
-        jaxpr, consts = _open(closed)
+        jaxpr, consts = opened(closed)
         numbers: dict[Any, int] = dict(zip(jaxpr.invars, inputs, strict=True))
         for variable, value in zip(jaxpr.constvars, consts, strict=True):
             numbers[variable] = self.rounded(value, variable.aval.dtype)
@@ -223,7 +221,7 @@ class _Flattener:
 
     def equation(self, eqn: Any, inputs: tuple[int, ...], outer: Source) -> list[int]:
         name = primitive_name(eqn.primitive)
-        source = _source(eqn, outer)
+        source = source_of(eqn, outer)
         if name is None:
             # No rule bears such a name, whatever the primitive calls itself.
             return self.emit(eqn, f"{eqn.primitive.name} (not jax's)", inputs, source)
@@ -245,7 +243,7 @@ class _Flattener:
             return self.scan(eqn, inputs, source)
         if name == "while":
             return self.loop(eqn, inputs, source)
-        return self.emit(eqn, _refused(name, eqn) or name, inputs, source)
+        return self.emit(eqn, refused_name(name, eqn) or name, inputs, source)
 
     def emit(
         self, eqn: Any, name: str, inputs: tuple[int, ...], source: Source
@@ -254,7 +252,7 @@ class _Flattener:
         ordered = inputs
         if name in _COMMUTATIVE and self.shapes[inputs[0]] == self.shapes[inputs[1]]:
             ordered = tuple(sorted(inputs))
-        key = (name, ordered, _hashable(eqn.params))
+        key = (name, ordered, hashable_params(eqn.params))
         if key[-1] is not None and key in self.known:
             return list(self.known[key])
         outputs = self.fold(eqn, name, inputs)
@@ -347,7 +345,7 @@ class _Flattener:
                 aval = eqn.outvars[0].aval
                 self.known[key] = (self.make(atom, inputs, aval, source),)
             return list(self.known[key])
-        if name.startswith("custom_") and not _is_of_jax(body):
+        if name.startswith("custom_") and not is_of_jax(body):
             called = eqn.params.get("name") or getattr(body, "name", "")
             self.rules_of_ad[f"{source} {name} {called}".rstrip()] = None
         return self.inline(body, inputs, source)
@@ -404,7 +402,7 @@ class _Flattener:
         params = eqn.params
         length, (num_consts, num_carry) = params["length"], scan_counts(params)
         body = params["jaxpr"]
-        cost = length * (_num_equations(body) + 2 * len(inputs))
+        cost = length * (num_equations(body) + 2 * len(inputs))
         if cost > _MAX_EQUATIONS // 4:
             return self.long_scan(eqn, inputs, source)
         consts = inputs[:num_consts]
@@ -446,7 +444,7 @@ class _Flattener:
     def long_scan(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
         body = _Flattener()
         body_inputs = [
-            body.new_value(v.aval) for v in _open(eqn.params["jaxpr"])[0].invars
+            body.new_value(v.aval) for v in opened(eqn.params["jaxpr"])[0].invars
         ]
         outputs = body.inline(eqn.params["jaxpr"], body_inputs, source)
         self.assumptions.update(body.assumptions)
@@ -471,7 +469,7 @@ class _Flattener:
         start = list(inputs[split + params["body_nconsts"] :])
         carry, before = start, len(self.equations)
         bodies = params["cond_jaxpr"], params["body_jaxpr"]
-        cost = max(sum(map(_num_equations, bodies)), 1)
+        cost = max(sum(map(num_equations, bodies)), 1)
         for _ in range(1 + _MAX_EQUATIONS // 8 // cost):
             (going,) = self.inline(params["cond_jaxpr"], [*cond_consts, *carry], source)
             if going not in self.constants:
@@ -484,111 +482,3 @@ class _Flattener:
                 return carry
             carry = self.inline(params["body_jaxpr"], [*body_consts, *carry], source)
         raise Untraceable(f"{source}: a `while` of more rounds than can be unrolled")
-
-
-_LIBRARIES = tuple(
-    os.path.dirname(str(module.__file__)).replace("\\", "/") + "/"
-    for module in (jax, jaxlib)
-)
-_HERE = os.path.dirname(__file__).replace("\\", "/") + "/"
-"""Frames under these folders are not the user's."""
-
-
-def _refused(name: str, eqn: Any) -> str | None:
-    """Return another name for a primitive whose own program no rule reads.
-
-    A scatter runs a program on what meets in one place. The rules of its five kinds
-    know what that is; it is checked, as a primitive can be bound with any.
-    """
-    if not any(True for _ in _bodies(eqn.params)):
-        return None
-    body = eqn.params.get("update_jaxpr")
-    if body is not None and not eqn.params.get("update_consts"):
-        jaxpr, _ = _open(body)
-        old, new = jaxpr.invars
-        if name == "scatter" and not jaxpr.eqns and jaxpr.outvars[0] is new:
-            return None
-        if len(jaxpr.eqns) == 1:
-            (inner,) = jaxpr.eqns
-            is_known = primitive_name(inner.primitive) in _COMBINERS.get(name, ())
-            if (
-                is_known
-                and inner.invars == [old, new]
-                and (inner.outvars == jaxpr.outvars)
-            ):
-                return None
-    return f"{name} (of a program of its own)"
-
-
-def _open(closed: Any) -> tuple[Any, Sequence[Any]]:
-    """Return the jaxpr and its constants, closed or not."""
-    if hasattr(closed, "jaxpr"):
-        return closed.jaxpr, closed.consts
-    return closed, ()
-
-
-def _num_equations(closed: Any) -> int:
-    """Count equations, those of bodies included, loops multiplied out."""
-    total = 0
-    for eqn in _open(closed)[0].eqns:
-        inner = sum(_num_equations(body) for body in _bodies(eqn.params))
-        total += 1 + inner * eqn.params.get("length", 1)
-    return total
-
-
-def _bodies(params: Mapping[str, Any]) -> Iterator[Any]:
-    for value in params.values():
-        entries = value if isinstance(value, (tuple, list)) else (value,)
-        yield from (e for e in entries if hasattr(e, "eqns") or hasattr(e, "jaxpr"))
-
-
-def _hashable(params: Mapping[str, Any]) -> Any:
-    """Return a key of the parameters, or None where they have none."""
-    try:
-        key = tuple(sorted((name, _typed(value)) for name, value in params.items()))
-        hash(key)
-    except TypeError:
-        return None
-    return key
-
-
-def _typed(value: Any) -> str:
-    """Tell 1, 1.0 and True apart; reprs are total, comparisons are not."""
-    if (
-        hasattr(value, "eqns")
-        or hasattr(value, "jaxpr")
-        or isinstance(value, np.ndarray)
-    ):
-        raise TypeError
-    return f"{type(value).__name__}:{value!r}"
-
-
-def _live(equations: list[Equation], outputs: Sequence[int]) -> list[Equation]:
-    """Keep the equations that the outputs need."""
-    needed = set(outputs)
-    kept = []
-    for equation in reversed(equations):
-        if not needed.isdisjoint(equation.outputs):
-            needed.update(equation.inputs)
-            kept.append(equation)
-    return kept[::-1]
-
-
-def _is_of_jax(body: Any) -> bool:
-    """Whether a function with a derivative rule of its own is one of jax's."""
-    debug = getattr(_open(body)[0], "debug_info", None)
-    place = str(getattr(debug, "func_src_info", ""))
-    return any(library in place.replace("\\", "/") for library in _LIBRARIES)
-
-
-def _source(eqn: Any, outer: Source) -> Source:
-    """Return the innermost line outside jax that the equation stems from."""
-    traceback = getattr(eqn.source_info, "traceback", None)
-    for frame in getattr(traceback, "frames", None) or ():
-        path = frame.file_name.replace("\\", "/")
-        if path.startswith(_LIBRARIES):
-            continue
-        if path.startswith(_HERE):
-            break
-        return Source(path.rsplit("/", 1)[-1], frame.line_num, frame.function_name)
-    return outer

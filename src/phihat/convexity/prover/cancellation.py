@@ -21,13 +21,9 @@ import numpy as np
 
 from phihat.convexity.numbers import dtypes
 from phihat.convexity.numbers.intervals import from_array
-from phihat.convexity.primitives.facts.arrays import (
-    Array,
-    Shift,
-    elementwise,
-    meet_arrays,
-)
+from phihat.convexity.primitives.facts.arrays import Array, Shift
 from phihat.convexity.primitives.facts.call import Undecided
+from phihat.convexity.primitives.facts.combining import elementwise, meet_arrays
 from phihat.convexity.primitives.facts.facts import ZERO
 from phihat.convexity.primitives.facts.powers import log_add_exp
 from phihat.convexity.program.form import Equation

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from phihat.convexity.primitives.facts.arithmetic import negative, subtract
-from phihat.convexity.primitives.facts.arrays import Array, elementwise
+from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.call import Call, Undecided
+from phihat.convexity.primitives.facts.combining import elementwise
 from phihat.convexity.primitives.facts.facts import Facts, closed, meet
 from phihat.convexity.primitives.facts.functions import (
     logistic,

@@ -1,9 +1,10 @@
 """The prover: an abstract interpretation of the flat program, equation by equation.
 
 Every value gets an `Array` of facts. An equation on constants is computed in
-intervals; one that moves elements moves their facts; any other has a rule: element by
-element in `rules.py`, on whole arrays in `reductions.py`. Where a rule loses the
-curvature, the rescues may find it again. An unknown primitive ends the proof, by name.
+intervals; one that moves elements moves their facts; any other has a rule in the record
+of its primitive, for single elements or for whole arrays. Where a rule loses the
+curvature, a look at the whole expression may find it again. An unknown primitive ends
+the proof, by name.
 """
 
 import dataclasses
@@ -15,8 +16,9 @@ import numpy as np
 from phihat.convexity.numbers import dtypes
 from phihat.convexity.numbers.extended import from_constant
 from phihat.convexity.primitives.evaluation import Undefined, Unreadable, computed
-from phihat.convexity.primitives.facts.arrays import Array, elementwise, same_elements
+from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.call import Call, Rule, Undecided
+from phihat.convexity.primitives.facts.combining import elementwise, same_elements
 from phihat.convexity.primitives.facts.data_movement import moved
 from phihat.convexity.primitives.facts.facts import TOP, Facts, closed, join
 from phihat.convexity.primitives.facts.powers import square
@@ -24,9 +26,9 @@ from phihat.convexity.primitives.registry import record
 from phihat.convexity.program.form import Equation, Program
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.program.structure import STRUCTURAL, Unknown
-from phihat.convexity.prover import cancellation as shifts
-from phihat.convexity.prover import whole_expressions as rescues
+from phihat.convexity.prover import cancellation
 from phihat.convexity.prover.identities import identity
+from phihat.convexity.prover.whole_expressions import WholeExpressions
 from phihat.convexity.report import Blame, Line
 
 __all__ = ["Interpreter", "Proof", "prove"]
@@ -79,7 +81,9 @@ def prove(problem: Problem) -> Proof:
     if not facts.curved and stopped is None:
         blame = interpreter.blame(problem.program.output)
         if not interpreter.constraints:
-            summands = interpreter.rescuer.convex_summands(problem.program.output)
+            summands = interpreter.whole_expressions.convex_summands(
+                problem.program.output
+            )
     return Proof(
         facts,
         tuple(interpreter.lines),
@@ -124,7 +128,7 @@ class Interpreter:
         self.lines: list[Line] = [] if outer is None else outer.lines
         self.constraints: list[str] = [] if outer is None else outer.constraints
         self.assumptions: list[str] = [] if outer is None else outer.assumptions
-        self.rescuer = rescues.Rescuer(self)
+        self.whole_expressions = WholeExpressions(self)
         self.current: Equation | None = None
         self.reserved: dict[int, np.ndarray] = {}
         for number, value in program.constants.items():
@@ -136,7 +140,7 @@ class Interpreter:
             self.current = equation
             inputs = [self.value(number) for number in equation.inputs]
             outputs, how = self.apply(equation, inputs)
-            outputs, how = self.rescuer.rescue(equation, outputs, how)
+            outputs, how = self.whole_expressions.improve(equation, outputs, how)
             for number, output in zip(equation.outputs, outputs, strict=True):
                 output.number_as(self.reserved.get(number))
                 self.values[number] = output
@@ -173,7 +177,7 @@ class Interpreter:
                 array if array.is_constant else array.with_classes(_constant)
                 for array in plain
             ]
-        return [shifts.follow(self, equation, inputs, plain[0]), *plain[1:]], how
+        return [cancellation.follow(self, equation, inputs, plain[0]), *plain[1:]], how
 
     def computed(
         self, equation: Equation, inputs: Sequence[Array]

@@ -1,4 +1,4 @@
-"""Smooth functions of one value: the second derivative enclosed, tails and all.
+"""Smooth functions of one value: the second derivative enclosed on the whole line.
 
 u tanh(u) + 2 log cosh(u), or a loss with its own stable form, is convex though no rule
 for one step says so. As a function of one affine value its second derivative is

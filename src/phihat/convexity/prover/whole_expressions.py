@@ -1,10 +1,10 @@
-"""Rescues: find again, on a whole expression, the curvature that single rules lose.
+"""Find again, on a whole expression, the curvature that single rules lose.
 
 After each equation whose output has neither curvature, three ways are tried:
 
 - the output, as a polynomial of the params, by `polynomials.py`;
 - the output, as a piecewise polynomial of one affine (or convex) value, by
-  `piecewise.py`, and as a smooth function of one, by `tails.py`;
+  `piecewise.py`, and as a smooth function of one, by `univariate.py`;
 - a sum: its polynomial summands are added up exactly, the others by their facts.
 """
 
@@ -19,14 +19,14 @@ import numpy as np
 from phihat.convexity.numbers import dtypes, piecewise
 from phihat.convexity.numbers.piecewise import Piecewise, Shape, Unsupported
 from phihat.convexity.primitives.facts.arithmetic import weighted_sum
-from phihat.convexity.primitives.facts.arrays import Array, meet_arrays
+from phihat.convexity.primitives.facts.arrays import Array
+from phihat.convexity.primitives.facts.combining import meet_arrays
 from phihat.convexity.primitives.facts.facts import Facts, closed
 from phihat.convexity.primitives.registry import record
 from phihat.convexity.program.form import Equation
-from phihat.convexity.prover import polynomials
-from phihat.convexity.prover import univariate as tails
+from phihat.convexity.prover import polynomials, univariate
 
-__all__ = ["Rescuer"]
+__all__ = ["WholeExpressions"]
 
 _MAX_ELEMENTS = 64
 """Larger outputs are not written as polynomials."""
@@ -38,21 +38,21 @@ _MAX_DEPTH = 64
 """An expression of one value is followed back over as many equations."""
 
 
-class Rescuer:
-    """Tries the rescues in turn, and remembers what it has expanded."""
+class WholeExpressions:
+    """Tries three ways in turn, and remembers what it has expanded."""
 
     def __init__(self, interpreter: Any) -> None:
         """Belong to an interpreter, whose values and producers are read."""
         self.interpreter = interpreter
         self.expander = polynomials.Expander(interpreter)
 
-    def rescue(
+    def improve(
         self,
         equation: Equation,
         outputs: list[Array],
         how: str,
     ) -> tuple[list[Array], str]:
-        """Return the outputs, better known where a rescue helps, and by which way."""
+        """Return the outputs, better known where a way helps, and by which."""
         output = outputs[0]
         lost = any(not f.curved and not f.is_infinite for f in output.classes)
         if len(outputs) > 1 or not lost or output.is_constant or output.size == 0:
@@ -309,7 +309,7 @@ def _shape(
         function = _piecewise(inside, root, number, constants)
         return piecewise.curvature(function, z.low, z.high)
     except Unsupported:
-        return tails.shape(inside, root, number, constants, z)
+        return univariate.shape(inside, root, number, constants, z)
 
 
 def _composed(shape: Shape, z: Facts) -> Facts:
@@ -360,7 +360,7 @@ def _spreads(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
 
 def _is_elementwise(equation: Equation) -> bool:
     is_exact = record(equation.primitive).exact is not None
-    return is_exact or equation.primitive in tails.SMOOTH
+    return is_exact or equation.primitive in univariate.SMOOTH
 
 
 def _piecewise(

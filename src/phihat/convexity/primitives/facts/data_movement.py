@@ -9,8 +9,9 @@ from phihat.convexity.numbers import intervals
 from phihat.convexity.numbers.extended import rearranged
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.facts.arithmetic import weighted_sum
-from phihat.convexity.primitives.facts.arrays import Array, grouped
+from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.call import Undecided
+from phihat.convexity.primitives.facts.combining import grouped
 from phihat.convexity.primitives.facts.facts import Facts, closed, join
 from phihat.convexity.program.form import Equation
 from phihat.convexity.program.structure import INDEXED, Unknown, group_of_updates, move

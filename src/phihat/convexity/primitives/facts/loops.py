@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity.primitives.facts.arrays import Array, elementwise
+from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.call import Undecided
+from phihat.convexity.primitives.facts.combining import elementwise
 from phihat.convexity.primitives.facts.facts import ONE, ZERO, Facts, closed, join
 from phihat.convexity.program.form import Equation
 

@@ -8,14 +8,14 @@ import numpy as np
 
 from phihat.convexity.primitives.evaluation import computed
 from phihat.convexity.primitives.facts.arithmetic import multiply, weighted_sum
-from phihat.convexity.primitives.facts.arrays import (
-    Array,
+from phihat.convexity.primitives.facts.arrays import Array
+from phihat.convexity.primitives.facts.call import Call
+from phihat.convexity.primitives.facts.combining import (
     elementwise,
     from_ranges,
     grouped,
     same_elements,
 )
-from phihat.convexity.primitives.facts.call import Call
 from phihat.convexity.primitives.facts.data_movement import scattered
 from phihat.convexity.primitives.facts.facts import Facts, closed
 from phihat.convexity.primitives.facts.powers import square

@@ -20,8 +20,9 @@ from phihat.convexity.primitives.facts.arithmetic import (
     multiply,
     weighted_sum,
 )
-from phihat.convexity.primitives.facts.arrays import Array, Order, elementwise, grouped
+from phihat.convexity.primitives.facts.arrays import Array, Order
 from phihat.convexity.primitives.facts.call import Call, Undecided
+from phihat.convexity.primitives.facts.combining import elementwise, grouped
 from phihat.convexity.primitives.facts.comparisons import (
     choose,
     logical_and,

@@ -1,4 +1,4 @@
-"""What the rules of the second derivative share: the boxes, and what is known so far."""
+"""What rules of the second derivative share: the boxes, and what is known so far."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
