@@ -77,7 +77,7 @@ def cast(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
         return None
     if isinstance(x, Extended) or not any(map(is_integer, equation.input_dtypes)):
         return [x]
-    ends = cast_ends(*x, dtype)
+    ends = cast_ends(x.low, x.high, dtype)
     return [x if ends[0] is x.low else Interval(*ends)]
 
 
