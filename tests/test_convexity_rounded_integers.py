@@ -166,3 +166,35 @@ def test_a_long_loop_of_constants_is_replayed(name):
     assert replay(report, loss, jnp.ones(2))
     other = lambda w: (_LOOPS[name](w) - 1e9) * jnp.sum(w**2)
     assert not replay(report, other, jnp.ones(2))
+
+
+# ------------------------------------------------------------- other corners of replay
+
+
+@pytest.mark.parametrize(
+    "data",
+    [Box(1.0, 2.0), Box({"x": np.zeros(2), "y": 0.0}, {"x": np.ones(2), "y": 1.0})],
+)
+def test_a_range_of_python_numbers_is_replayed(flags, data):
+    loss = lambda w, d: sum(jnp.sum(leaf * w**2) for leaf in jax.tree.leaves(d))
+    report = phihat.prove_convexity(loss, jnp.ones(2), data)
+    assert report.verdict is Verdict.PROVED_CONVEX
+    assert replay(report, loss, jnp.ones(2), data)
+
+
+def test_a_gradient_as_a_value_is_replayed():
+    def loss(w):
+        return jnp.sum(jax.grad(lambda v: jnp.sum(jnp.abs(v) + v**2))(w) * w)
+
+    report = phihat.prove_convexity(loss, jnp.ones(2))
+    assert report.verdict is Verdict.PROVED_CONVEX
+    assert replay(report, loss, jnp.ones(2))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [lambda w: (w[0] * w[1] - 1.0) ** 2, lambda w: jnp.sum(jnp.mod(w, 5.0))],
+)
+def test_a_domain_of_one_point_has_a_verdict(loss):
+    report = phihat.check_convexity(loss, jnp.ones(2), domain=Box(1.0, 1.0), budget=0.1)
+    assert report.verdict in (Verdict.UNDECIDED, Verdict.CERTIFIED_ON_BOX)
