@@ -63,6 +63,8 @@ def _cholesky(
     Where the matrix of the triangle that is read is not positive definite there is no
     number: the domain is a cone, met by an affine map.
     """
+    if inputs[0].constant:
+        raise Refused("a Cholesky factor of constants that is not computed")
     _check_affine(inputs[0])
     ask.conditions.append("the argument of a Cholesky factor is > 0")
     shape = tuple(shapes[0])

@@ -83,6 +83,8 @@ def cholesky_factor(
     positive definite, so that the domain is a convex set. Of the other entries nothing
     is known.
     """
+    if inputs[0].is_constant:
+        raise Undecided("a Cholesky factor of constants not proved positive definite")
     _check_affine(inputs[0])
     interpreter.constraints.append("the argument of a Cholesky factor is > 0")
     shape = interpreter.shape(equation)
