@@ -46,18 +46,16 @@ def _interp(
 
     def rule(k: Known) -> Known:
         inside = [s for a, b, s in pieces if k.high > a and k.low < b]
-        if not inside:
-            raise Refused("an interpolation at a single point")
         turns = [b - a for a, b in itertools.pairwise(inside)]
-        up, down = min(inside) >= 0, max(inside) <= 0
+        up, down = min(inside, default=0) >= 0, max(inside, default=0) <= 0
         outer = [k.affine or (k.convex and up) or (k.concave and down)]
         outer.append(k.affine or (k.concave and up) or (k.convex and down))
         return normal(
             Known(
                 float(ys.min()) if clamped else -INF,
                 float(ys.max()) if clamped else INF,
-                outer[0] and all(t >= 0 for t in turns),
-                outer[1] and all(t <= 0 for t in turns),
+                bool(inside) and outer[0] and all(t >= 0 for t in turns),
+                bool(inside) and outer[1] and all(t <= 0 for t in turns),
                 total=k.total,
                 constant=k.constant,
             )
