@@ -360,7 +360,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("prover.expressions", '_compared_with_zero(interpreter, which, "gt", "ge") != z', '_compared_with_zero(interpreter, which, "gt", "ge") is None'),
     Mutant("prover.expressions", 'lambda f: closed(Facts(convex=f.convex, total=f.total)), [value], shape', 'lambda f: closed(Facts(convex=True, total=f.total)), [value], shape'),
     Mutant("prover.expressions", 'return all(f.positive and f.concave for f in values[given[1]].classes)', 'return all(f.positive for f in values[given[1]].classes)'),
-    Mutant("prover.expressions", 'if not inputs[0].is_constant or not all(f.positive', 'if not all(f.positive'),
+    Mutant("prover.expressions", 'if not inputs[0].is_constant or not all(\n            f.positive', 'if not all(\n            f.positive'),
     Mutant("prover.expressions", 'return None if None in parts else sum(parts, Fraction(0))', 'return None if None in parts else max(parts)'),
     Mutant("prover.expressions", 'return None if weight is None else weight * count', 'return weight'),
     Mutant("prover.expressions", 'return weight * factor', 'return weight'),

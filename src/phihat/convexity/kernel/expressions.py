@@ -203,7 +203,7 @@ def _elu(checker: Any, ask: Ask, equation: Equation) -> Value:
         k, rest = pair if read.values[pair[0]].constant else pair[::-1]
         c = _points(read.values[k])
     (inner,) = read.of(rest, "expm1")
-    if read.name(inner) == "div":
+    if inner != z and read.name(inner) == "div":
         inner, k = read.of(inner, "div")
         d = _points(read.values[k])
     if not ((c >= 0) & (d > 0) & (c <= d)).all():

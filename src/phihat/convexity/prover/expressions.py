@@ -284,7 +284,7 @@ def _below_zero(
         return False
     (number,) = source.inputs
     ratio = _writer(interpreter, number, "div")
-    if ratio is not None and ratio.inputs[0] != z:
+    if ratio is not None and number != z:
         number, d = ratio.inputs
         if not values[d].is_constant or values[d].point is None:
             return False
@@ -327,7 +327,7 @@ def _has_concave_reciprocal(interpreter: Any, number: int, depth: int = 0) -> bo
 
     def is_above(n: int) -> bool:
         array = values[n]
-        return array.is_constant and all(f.positive for f in array.classes)
+        return array.is_constant and all(f.positive and f.total for f in array.classes)
 
     if name == "div" and is_above(given[0]):
         return all(f.positive and f.concave for f in values[given[1]].classes)
@@ -350,7 +350,9 @@ def _harmonic_mean(
     """C / sum(c / z) is concave for concave z > 0 and constants > 0."""
     below = equation.inputs[-1]
     if equation.primitive == "div":
-        if not inputs[0].is_constant or not all(f.positive for f in inputs[0].classes):
+        if not inputs[0].is_constant or not all(
+            f.positive and f.total for f in inputs[0].classes
+        ):
             return None
     elif equation.params["y"] != -1:
         return None
