@@ -58,7 +58,7 @@ _FACTOR = np.linalg.cholesky(_MATRIX)
 _W = np.array([0.3, -0.2, 0.1])
 _ABOVE = np.array([0.5, 1.0, 2.0])
 _POSITIVE = Box(0.1, 5.0)
-_SPREAD = {"m": jnp.asarray(0.0), "l": jnp.asarray(1.0)}
+_SPREAD = {"m": np.asarray(0.0), "l": np.asarray(1.0)}
 _SYMMETRIC = np.eye(3) + 0.1
 
 
@@ -98,7 +98,7 @@ def _gaussian_of_precision(p: Any) -> Any:
     return 0.5 * (jnp.sum(p["m"] ** 2) / p["l"]) - 0.5 * jnp.log(p["l"])
 
 
-_ORDERED = {"cuts": jnp.array([0.0]), "w": jnp.asarray(_W)}
+_ORDERED = {"cuts": np.array([0.0]), "w": _W}
 
 OBJECTIVES: dict[str, Objective] = {
     # linear algebra with a constant matrix
