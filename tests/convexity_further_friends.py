@@ -51,6 +51,9 @@ FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
         lambda x: -jnp.log(1.0 - 0.4 * (1.0 + jax.lax.erf(x))), _X,
     ),
     "1.5 - normal": (lambda x: -jnp.log(1.5 - special.ndtr(x)), _X),
+    "1 - normal of a concave": (
+        lambda x: -jnp.log(1.0 - special.ndtr(-(x**2))), _X,
+    ),
     # complements
     "log1p of a sigmoid": (lambda x: -jnp.log1p(jax.nn.sigmoid(x)), _X),
     "log1p of - sigmoid": (lambda x: jnp.log1p(-jax.nn.sigmoid(x)), _X),
@@ -206,10 +209,11 @@ FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
         ), _V,
     ),
     "an entry below a factor's diagonal": (
-        lambda v: jnp.linalg.cholesky(
+        lambda v: -jnp.linalg.cholesky(
             jnp.asarray([[1.0, 0.0], [0.0, 9.0]])
-            + v[0] * jnp.asarray([[1.0, 1.0], [1.0, 0.0]])
-        )[1, 0], np.array([0.5, 0.0, 0.0]),
+            + v[0] * jnp.asarray([[1.0, 0.0], [0.0, 0.0]])
+            + v[1] * jnp.asarray([[0.0, 1.0], [1.0, 0.0]])
+        )[1, 0], np.array([0.5, 0.0, 0.0]), None, Box(-0.5, 1.0),
     ),
     # determinants
     "log of a determinant": (
@@ -235,6 +239,11 @@ FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
     "select with a jump": (
         lambda x: jnp.select([x < -1.0, x < 1.0], [-2.0 * x - 1.0, x**2], 2.0 * x),
         _X,
+    ),
+    "select by the first truth": (
+        lambda x: jnp.select(
+            [x < 1.0, x < -1.0], [(x + 1.0) ** 3, 0.0 * x], 12.0 * x - 4.0
+        ), _X,
     ),
     "select in another order": (
         lambda x: jnp.select([x < 1.0, x < -1.0], [x, x**2], -x), _X,

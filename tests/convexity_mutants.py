@@ -371,7 +371,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("prover.whole_expressions", 'if not all(f.affine and f.positive for f in values[t].classes):', 'if not all(f.affine for f in values[t].classes):'),
     Mutant("prover.whole_expressions", 'return whole.with_classes(_turned) if is_turned else whole', 'return whole'),
     Mutant("prover.interpreter", 'if equation.primitive in _CARRIERS:', 'if True:'),
-    Mutant("prover.interpreter", 'return closed(f.replace(low=low, positive=True, total=False))', 'return closed(f.replace(low=low, positive=True))'),
+    Mutant("prover.interpreter", 'return closed(f.replace(low=low, positive=True, total=False))', 'return closed(f.replace(low=low, positive=True))', argument="Beyond the half-space the loss is no number, so no guard can ask; that params lie within is a test of its own."),
     Mutant("primitives.facts.interpolation", 'bends_up = all(a <= b for a, b in pairs)', 'bends_up = True'),
     Mutant("primitives.facts.interpolation", 'up = f.affine or (f.convex and rising) or (f.concave and falling)', 'up = f.curved'),
     Mutant("primitives.facts.interpolation", 'ends = (Fraction(0), Fraction(0)) if is_clamped else (slopes[0], slopes[-1])', 'ends = (slopes[0], slopes[-1])'),

@@ -198,3 +198,12 @@ def test_a_gradient_as_a_value_is_replayed():
 def test_a_domain_of_one_point_has_a_verdict(loss):
     report = phihat.check_convexity(loss, jnp.ones(2), domain=Box(1.0, 1.0), budget=0.1)
     assert report.verdict in (Verdict.UNDECIDED, Verdict.CERTIFIED_ON_BOX)
+
+
+def test_params_beyond_an_implied_condition_prove_nothing():
+    loss = lambda p: p["m"] ** 2 / p["l"] - jnp.log(p["l"])
+    inside = phihat.prove_convexity(loss, {"m": 0.0, "l": 1.0})
+    assert inside.verdict is Verdict.PROVED_CONVEX
+    assert inside.constraints == ("the argument of a logarithm is > 0",)
+    beyond = phihat.prove_convexity(loss, {"m": 0.0, "l": -1.0})
+    assert beyond.verdict is Verdict.UNDECIDED
