@@ -161,6 +161,31 @@ MUTANTS: tuple[Mutant, ...] = (
     _a("one_value", "up = z.affine or (z.convex and rises) or (z.concave and falls)", "up = True"),
     _a("claims", "(k.convex or not claim.convex)", "True"),
     _a("claims", "(k.concave or not claim.concave)", "True"),
+    _a('expressions', '    if w != other:\n        raise', '    if False:\n        raise'),
+    _a('expressions', 'if not read.is_all(zero, ZERO) or not read.is_all(two, number(2.0)):', 'if not read.is_all(zero, ZERO):'),
+    _a('expressions', 'if sizes != {w}:', 'if False:'),
+    _a('expressions', '    return each(lambda k: TABLE["erfc"](ask, TABLE["neg"](ask, k)), [w], read.shape)', '    return each(lambda k: TABLE["erfc"](ask, k), [w], read.shape)'),
+    _a('expressions', 'if not read.is_all(one, ONE) or not read.is_all(c, number(0.5)):', 'if False:'),
+    _a('expressions', 'q = Q1 if k.concave else Q0 if k.q is not None else None', 'q = Q0'),
+    _a('expressions', 'normal(Known(0.0, 1.0, False, k.concave', 'normal(Known(0.0, 1.0, False, True'),
+    _a('expressions', '& (c <= d)).all()', ').all()'),
+    _a('expressions', '        if above != z:\n', '        if False:\n'),
+    _a('expressions', 'normal(Known(convex=k.convex, total=k.total))', 'normal(Known(convex=True, total=k.total))'),
+    _a('expressions', 'if not all(k.sign > 0 and k.concave for k in z.knowns):', 'if not all(k.sign > 0 for k in z.knowns):'),
+    _a('expressions', 'return _weight(read, given[0]) + _weight(read, given[1])', 'return max(_weight(read, given[0]), _weight(read, given[1]))'),
+    _a('expressions', '* (read.values[given[0]].size // v.size)', ''),
+    _a('expressions', 'return factor * _weight(read, rest)', 'return _weight(read, rest)'),
+    _a('expressions', 'if parts != _terms(read, whole, False):', 'if False:'),
+    _a('expressions', 'if not all(k.affine and k.sign > 0 for v in values', 'if not all(k.sign > 0 for v in values'),
+    _a('interpolation', 'outer[0] and all(t >= 0 for t in turns)', 'outer[0]'),
+    _a('interpolation', 'outer = [k.affine or (k.convex and up) or (k.concave and down)]', 'outer = [True]'),
+    _a('interpolation', 'left, right = (Q0, Q0) if clamped else', 'left, right ='),
+    _a('matrices', 'Known(0.0, q=Fraction(2), sign=1', 'Known(0.0, q=Fraction(4), sign=1'),
+    _a('one_value', 'or ratio.inputs[1] != t:', ':'),
+    _a('one_value', 'if not all(k.affine and k.sign > 0 for k in values[t].knowns):', 'if not all(k.affine for k in values[t].knowns):'),
+    _a('one_value', '(f.concave, f.convex) if is_turned else (f.convex, f.concave)', '(f.convex, f.concave)'),
+    _a("matrices", "if any(entries[i, j] != entries[j, i] for j in range(size)):", "if False:"),
+    _a("matrices", "if not is_semidefinite(rows):", "if False:"),
 )  # fmt: skip
 
 
@@ -252,7 +277,7 @@ def _forged(kernel: dict[str, Any], friends: dict[str, Case]) -> str | None:
             ways = kernel["checker"]._WAYS
             try:
                 for equation in problem.program.equations:
-                    checker.step(equation, equation.primitive)
+                    _step(checker, equation, kernel)
                     value = checker.values[equation.outputs[0]]
                     for way in ways.values():
                         try:
@@ -277,6 +302,18 @@ def _forged(kernel: dict[str, Any], friends: dict[str, Case]) -> str | None:
         if kernel["claims"].implies(weak, claim):
             return "takes a convex value for an affine one"
     return None
+
+
+def _step(checker: Any, equation: Any, kernel: dict[str, Any]) -> None:
+    """Check a line by the first identity that is accepted, else by the rule."""
+    for name, (primitives, _) in kernel["identities"].IDENTITIES.items():
+        if equation.primitive in primitives:
+            try:
+                checker.step(equation, name)
+                return
+            except kernel["facts"].Refused:
+                continue
+    checker.step(equation, equation.primitive)
 
 
 def _mutated(mutant: Mutant) -> dict[str, Any]:

@@ -77,8 +77,8 @@ def facts_of(problem: Problem, module: Any = prover) -> tuple[Facts, dict[int, A
     kept: list[Any] = []
 
     class Unstoppable(module.Interpreter):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
             kept.append(self)
 
         def apply(self, equation: Any, inputs: Any) -> Any:

@@ -75,6 +75,12 @@ def values_of(program: Program, inputs: Mapping[int, np.ndarray]) -> Values:
 
 def _apply(equation: Equation, inputs: list[np.ndarray]) -> list[np.ndarray]:
     name = equation.primitive
+    if name in ("interp", "interp_extrapolated"):
+        return [_interpolated(name == "interp", *inputs)]
+    if name in ("slogdet", "slogdet_sign"):
+        return [np.linalg.slogdet(inputs[0])[name == "slogdet"]]
+    if name == "cholesky":
+        return [_factor(inputs[0])]
     if name in STRUCTURAL:
         return _moved(equation, inputs)
     if name in _ELEMENTWISE:
@@ -112,6 +118,34 @@ def _aligned(inputs: list[np.ndarray]) -> list[np.ndarray]:
     return [
         x.reshape(x.shape[:1] + (1,) * (rank - x.ndim) + x.shape[1:]) for x in inputs
     ]
+
+
+def _interpolated(
+    is_clamped: bool, x: np.ndarray, knots: np.ndarray, heights: np.ndarray
+) -> np.ndarray:
+    if len(knots) > 1 or len(heights) > 1:
+        raise Unread
+    (xp,), (fp,) = knots, heights
+    inside = np.interp(x, xp, fp)
+    if is_clamped:
+        return inside
+    slopes = np.diff(fp) / np.diff(xp)
+    return (
+        inside
+        + slopes[0] * np.minimum(x - xp[0], 0.0)
+        + slopes[-1] * np.maximum(x - xp[-1], 0.0)
+    )
+
+
+def _factor(matrices: np.ndarray) -> np.ndarray:
+    """Factor each matrix; one that is not positive definite has no factor."""
+    found = np.full(matrices.shape, np.nan)
+    for place in np.ndindex(matrices.shape[:-2]):
+        try:
+            found[place] = np.linalg.cholesky(matrices[place])
+        except np.linalg.LinAlgError:
+            continue
+    return found
 
 
 def _moved(equation: Equation, inputs: list[np.ndarray]) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ import jax.scipy.special as special
 import numpy as np
 
 from phihat import Box
+from tests.convexity_further_friends import FURTHER_FRIENDS
 from tests.convexity_programs import Case
 
 __all__ = ["FALSE_FRIENDS", "PARTLY_DEFINED", "TWINS"]
@@ -763,5 +764,7 @@ _PARTLY: dict[str, tuple[Any, ...]] = {
 PARTLY_DEFINED = {name: Case(name, *entry) for name, entry in _PARTLY.items()}
 """Convex where they are defined, which the proof must say."""
 
-FALSE_FRIENDS = {name: Case(name, *entry) for name, entry in _FALSE.items()}
+FALSE_FRIENDS = {
+    name: Case(name, *entry) for name, entry in (_FALSE | FURTHER_FRIENDS).items()
+}
 TWINS = {name: Case(name, *entry) for name, entry in _TRUE.items()}

@@ -77,7 +77,13 @@ CONDITIONS: dict[str, tuple[dict[str, Program], dict[str, Program]]] = {
             "its square": Program(lambda w: jnp.sqrt(w**2 - 1.0) ** 2),
             "-sqrt(x y)": Program(lambda w: -jnp.sqrt(w[0] * w[1]), PAIR),
             "-sqrt(x y), and later log x": Program(
-                lambda w: -jnp.sqrt(w[0] * w[1]) - jnp.sum(jnp.log(w)), PAIR
+                lambda w: -jnp.sqrt(w[0] * w[1]) - jnp.log(w[0]), PAIR
+            ),
+            "-sqrt(x y), and later a log of a root": Program(
+                lambda w: (
+                    -jnp.sqrt(w[0] * w[1]) - jnp.sum(jnp.log(jnp.sqrt(w[0] * w[1])))
+                ),
+                PAIR,
             ),
             "-log(x^2 - y)": Program(lambda w: -jnp.log(w[0] ** 2 - w[1]), PAIR[::-1]),
         },

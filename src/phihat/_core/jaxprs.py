@@ -21,7 +21,13 @@ import jax.extend.core
 import jax.extend.core.primitives
 import numpy as np
 
-__all__ = ["holds", "primitive_name", "quick_start_options", "scan_counts"]
+__all__ = [
+    "branch_of_platform",
+    "holds",
+    "primitive_name",
+    "quick_start_options",
+    "scan_counts",
+]
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
@@ -106,6 +112,26 @@ def _primitives() -> Iterator[Any]:
         lambda x: jax.random.wrap_key_data(x, impl="threefry2x32"), data
     )
     yield from _used_by(jax.random.key_data, jax.eval_shape(jax.random.key, 0))
+    by_platform = {"cpu": lambda x: x, "default": lambda x: -x}
+    yield from _used_by(
+        lambda x: jax.lax.platform_dependent(x, **by_platform),
+        jax.ShapeDtypeStruct((), np.float32),
+    )
+
+
+def branch_of_platform(platforms: Any) -> int | None:
+    """Return which branch a `platform_index` takes on the default backend.
+
+    Args:
+      platforms: what the primitive was bound with: the platforms of each branch, or
+        None for those of all others.
+    """
+    backend = jax.default_backend()
+    names = {"cuda", "gpu", "rocm"} if backend == "gpu" else {backend}
+    found = [k for k, of_one in enumerate(platforms) if of_one and names & set(of_one)]
+    if not found:
+        found = [k for k, of_one in enumerate(platforms) if of_one is None]
+    return found[0] if len(found) == 1 else None
 
 
 def _used_by(function: Callable[..., Any], argument: Any) -> Iterator[Any]:
@@ -117,7 +143,7 @@ def _used_by(function: Callable[..., Any], argument: Any) -> Iterator[Any]:
         return
     for eqn in eqns:
         name = eqn.primitive.name
-        if name in ("random_wrap", "random_unwrap"):
+        if name in ("random_wrap", "random_unwrap", "platform_index"):
             yield eqn.primitive
         elif name in ("jit", "pjit"):
             inner = eqn.params["jaxpr"].jaxpr.eqns

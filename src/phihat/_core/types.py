@@ -107,7 +107,8 @@ class Box:
       high: the upper ends, likewise; no entry may lie below that of `low`.
 
     Raises:
-      ValueError: an entry of `low` lies above its partner in `high`, or is NaN.
+      ValueError: an entry of `low` lies above its partner in `high`, or is NaN; the
+        shapes of two leaves differ.
 
     Example:
       >>> Box([-10.0, 2.5], [10.0, 22.5])
@@ -132,11 +133,19 @@ class Box:
                 f"{low_tree} and {high_tree}."
             )
         for (path, low), (_, high) in zip(low_leaves, high_leaves, strict=True):
+            leaf = jax.tree_util.keystr(path)
+            where = f" at leaf {leaf}" if leaf else ""
+            try:
+                np.broadcast_shapes(np.shape(low), np.shape(high))
+            except ValueError:
+                raise ValueError(
+                    "Box: `low` and `high` must have the same shape, or one of them "
+                    f"must be a number, got {list(np.shape(low))} and "
+                    f"{list(np.shape(high))}{where}."
+                ) from None
             if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
                 continue
             if not np.all(np.asarray(low) <= np.asarray(high)):
-                leaf = jax.tree_util.keystr(path)
-                where = f" at leaf {leaf}" if leaf else ""
                 raise ValueError(
                     f"Box: `low` must not lie above `high`{where}, got low={low} "
                     f"and high={high}; swap them."

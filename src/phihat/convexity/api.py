@@ -198,7 +198,9 @@ def convex_blocks(
     for mask in by_size:
         if any(mask & larger == mask for larger in found):
             continue
-        if _proved(_restricted(problem, mask, held)).verdict.is_convex:
+        question = _restricted(problem, mask, held)
+        report = _proved(question)
+        if chord_alarm.guarded(report, question, loss_fn, data, 0.1).is_convex:
             found.append(mask)
     return [
         tuple(label for k, label in enumerate(labels) if mask >> k & 1)

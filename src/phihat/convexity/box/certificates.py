@@ -6,6 +6,7 @@ real function that the program denotes, with every rounding bounded, and kinks c
 at their value, whatever automatic differentiation says of them.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from phihat.convexity.box.search import (
     refine,
 )
 from phihat.convexity.numbers import intervals as iv
+from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.numbers.sizes import TooLarge
 from phihat.convexity.primitives.evaluation import Undefined, Unreadable
 from phihat.convexity.program.problem import Problem, pose
@@ -218,9 +220,14 @@ def certified_radius(
         factors = _scale(call, scale, problem)
         curvature = Curvature(problem)
         middle = np.concatenate([leaf.reshape(-1) for leaf in problem.start])
-        return _largest(curvature, middle, factors, deadline)
+        radius = _largest(curvature, middle, factors, deadline)
     except _UNREADABLE:
         return 0.0
+    reached = _within(problem, middle, radius * factors)
+    is_false = chord_alarm.contradicts(
+        reached, loss_fn, data, (0.0, np.inf), budget / 10
+    )
+    return 0.0 if radius == 0 or is_false else radius
 
 
 @_calls.public
@@ -263,7 +270,10 @@ def curvature_floor(
         found = refine(Curvature(problem), *_ends(problem), deadline)
     except _UNREADABLE:
         return -np.inf, np.inf
-    return found.mu, found.L
+    bounds = found.mu, found.L
+    if chord_alarm.contradicts(problem, loss_fn, data, bounds, budget / 10):
+        return -np.inf, np.inf
+    return bounds
 
 
 @_calls.public
@@ -304,7 +314,9 @@ def minimal_ridge(
         found = refine(Curvature(problem), *_ends(problem), deadline, sides="low")
     except _UNREADABLE:
         return None
-    if not np.isfinite(found.mu):
+    bounds = found.mu, np.inf
+    is_false = chord_alarm.contradicts(problem, loss_fn, data, bounds, budget / 10)
+    if is_false or not np.isfinite(found.mu):
         return None
     return RidgeBracket(-found.least / 2, -found.mu / 2)  # halves are exact
 
@@ -364,6 +376,17 @@ def _largest(
         if time.monotonic() >= deadline:
             break
     return good
+
+
+def _within(problem: Problem, middle: np.ndarray, reach: np.ndarray) -> Problem:
+    """Return the question on the box around the middle."""
+    ends, place = [], 0
+    for leaf in problem.start:
+        part = slice(place, place + leaf.size)
+        low, high = middle[part] - reach[part], middle[part] + reach[part]
+        ends.append(Interval(low.reshape(leaf.shape), high.reshape(leaf.shape)))
+        place += leaf.size
+    return dataclasses.replace(problem, domain=tuple(ends), is_box=True)
 
 
 def _scale(call: str, scale: PyTree, problem: Problem) -> np.ndarray:

@@ -25,6 +25,7 @@ from phihat.convexity.kernel.facts import (
     either,
     normal,
 )
+from phihat.convexity.kernel.interpolation import INTERPOLATION
 from phihat.convexity.kernel.matrices import MATRIX_RULES
 from phihat.convexity.kernel.moves import moved, places_of_updates, taken
 from phihat.convexity.kernel.objects import jax_primitive
@@ -342,6 +343,7 @@ def _scattered_anywhere(
 
 
 ARRAY_RULES: dict[str, Any] = {
+    **INTERPOLATION,
     **MATRIX_RULES,
     "argmax": _position,
     "argmin": _position,

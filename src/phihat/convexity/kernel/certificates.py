@@ -46,8 +46,12 @@ def accepts(
     """
     if not is_the_question(problem, loss_fn, data, domain, wrt):
         return False
+    return any(_follows(report, problem, on_logs) for on_logs in (False, True))
+
+
+def _follows(report: ConvexityReport, problem: Problem, on_logs: bool) -> bool:
     try:
-        checker = Checker(problem, report.certificate)
+        checker = Checker(problem, report.certificate, on_logs=on_logs)
         checker.run()
     except Refused:
         return False

@@ -40,8 +40,9 @@ from phihat.convexity.kernel.facts import (
 from phihat.convexity.kernel.identities import IDENTITIES
 from phihat.convexity.kernel.moves import MOVES, moved
 from phihat.convexity.kernel.objects import jax_primitive
-from phihat.convexity.kernel.one_value import of_one_value
+from phihat.convexity.kernel.one_value import of_one_value, perspective
 from phihat.convexity.kernel.polynomials import of_a_sum, polynomial
+from phihat.convexity.kernel.rounds import run_rounds
 from phihat.convexity.kernel.shifts import follow
 from phihat.convexity.kernel.table import TABLE
 from phihat.convexity.kernel.values import Value, each, is_discrete, widened
@@ -53,7 +54,10 @@ from phihat.convexity.report import UNCHECKED, Line
 __all__ = ["Checker", "integers_fit"]
 
 
-_ATOMS = {"logaddexp", "log_ndtr", "xlogy", "xlog1py", "entr", "rel_entr", "kl_div"}
+_ATOMS = {
+    *("logaddexp", "log_ndtr", "xlogy", "xlog1py", "entr", "rel_entr", "kl_div"),
+    *("interp", "interp_extrapolated", "slogdet", "slogdet_sign"),
+}
 
 
 _OWN = {"row", "stack", "select_n"}
@@ -90,9 +94,16 @@ class Checker:
       conditions: conditions on the domain so far.
     """
 
-    def __init__(self, problem: Problem, lines: Sequence[Line] = ()) -> None:
-        """Read the inputs of the program."""
+    def __init__(
+        self, problem: Problem, lines: Sequence[Line] = (), *, on_logs: bool = False
+    ) -> None:
+        """Read the inputs of the program.
+
+        `on_logs` takes affine values whose logarithm is taken as > 0: the domain of the
+        program lies within the half-spaces where they are.
+        """
         self.problem = problem
+        self.logged = _read_whole(problem.program) if on_logs else set()
         self.program: Program = problem.program
         self.lines = tuple(lines)
         self.values: dict[int, Value] = {}
@@ -105,7 +116,7 @@ class Checker:
         for n, r, free in zip(
             self.program.params, problem.domain, problem.varied, strict=True
         ):
-            self.values[n] = _leaf(r, free, self.program.dtypes[n])
+            self.values[n] = self._on_log(n, _leaf(r, free, self.program.dtypes[n]))
         for n, r in zip(self.program.data, problem.data, strict=True):
             shape = self.program.shapes[n]
             self.values[n] = (
@@ -128,6 +139,12 @@ class Checker:
         for position, equation in enumerate(self.program.equations):
             body = equation.params.get("body")
             length = len(body.equations) if isinstance(body, Program) else 0
+            is_computed = (
+                bool(length and lines)
+                and (lines[0].primitive, lines[0].rule) == ("scan", "constant")
+                and all(self.values[n].is_known for n in equation.inputs)
+            )
+            length = 0 if is_computed else length
             if len(lines) <= length:
                 raise Refused("the certificate lacks a line")
             line = lines[length]
@@ -144,7 +161,12 @@ class Checker:
             for n, text in zip(equation.inputs, line.inputs, strict=True):
                 if not (text == claims[n] if n in claims else self._holds(n, text)):
                     raise Refused(f"line {position} reads what is not known")
-            if length:
+            if is_computed:
+                inputs = [self.values[n] for n in equation.inputs]
+                found = run_rounds(equation, inputs, self._round)
+                self.values.update(zip(equation.outputs, found, strict=True))
+                self.writers.update(dict.fromkeys(equation.outputs, equation))
+            elif length:
                 self._loop(equation, line, lines[:length])
             else:
                 try:
@@ -186,14 +208,7 @@ class Checker:
             for n, text in zip(equation.outputs, line.outputs, strict=True)
         ]
         rows = [Value(v.shape[1:], (v.known,)) for v in inputs[consts + carry :]]
-        inner = Checker.__new__(Checker)
-        inner.problem, inner.program = self.problem, params["body"]
-        inner.values, inner.writers, inner.reserved = {}, {}, {}
-        inner.conditions, inner.wraps, inner.binds = self.conditions, False, True
-        for n, array in inner.program.constants.items():
-            inner.values[n] = _constant(array)
-        held = [*inputs[:consts], *kept[:carry], *rows]
-        inner.values.update(zip(inner.program.params, held, strict=True))
+        inner = self._inside(params["body"], [*inputs[:consts], *kept[:carry], *rows])
         if inner._check(lines):
             raise Refused("the certificate of a loop has too many lines")
         results = [inner.values[n] for n in inner.program.outputs]
@@ -205,6 +220,25 @@ class Checker:
                     raise Refused("what is claimed of a loop is not kept by its rounds")
         self.values.update(zip(equation.outputs, kept, strict=True))
         self.writers.update(dict.fromkeys(equation.outputs, equation))
+
+    def _inside(self, body: Program, inputs: Sequence[Value]) -> "Checker":
+        """Return a checker of the body of a loop, on the inputs of a round."""
+        inner = Checker.__new__(Checker)
+        inner.problem, inner.program = self.problem, body
+        inner.values, inner.writers, inner.reserved = {}, {}, {}
+        inner.logged = set()
+        inner.conditions, inner.wraps, inner.binds = self.conditions, False, True
+        for n, array in body.constants.items():
+            inner.values[n] = _constant(array)
+        inner.values.update(zip(body.params, inputs, strict=True))
+        return inner
+
+    def _round(self, body: Program, inputs: Sequence[Value]) -> list[Value]:
+        """Compute the results of one round of a loop of constants."""
+        inner = self._inside(body, inputs)
+        for equation in body.equations:
+            inner.step(equation, equation.primitive)
+        return [inner.values[n] for n in body.outputs]
 
     def step(self, equation: Equation, rule: str) -> None:
         """Derive what is known of the outputs of one equation."""
@@ -228,8 +262,23 @@ class Checker:
         for n, value in zip(equation.outputs, outputs, strict=True):
             if n in self.reserved and value._ids is None:
                 value._ids = self.reserved[n]
-            self.values[n] = value
+            self.values[n] = self._on_log(n, value)
             self.writers[n] = equation
+
+    def _on_log(self, n: int, value: Value) -> Value:
+        """Restrict an affine value to where its logarithm exists, a half-space."""
+        if n not in self.logged or value.constant:
+            return value
+        if all(k.sign > 0 for k in value.knowns) or not all(
+            k.affine and k.total and k.high > 0.0 for k in value.knowns
+        ):
+            return value
+        self.conditions.append("the argument of a logarithm is > 0")
+        knowns = [
+            normal(k._replace(low=max(k.low, 0.0), sign=1, total=False))
+            for k in value.knowns
+        ]
+        return Value(value.shape, knowns, value.places, ids=value.ids)
 
     def _holds_as_a_whole(self, equation: Equation, n: int, text: str) -> bool:
         """Try what whole expressions give, where the line does not say how."""
@@ -355,6 +404,35 @@ class Checker:
         )
 
 
+_STRICT = {
+    *("add", "sub", "mul", "div", "neg", "square", "exp", "reduce_sum", "dot_general"),
+    *("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "transpose"),
+    *("add_any", "concatenate", "stack"),
+}
+
+
+def _read_whole(program: Program) -> set[int]:
+    """Find what logarithms are taken of, each element of which decides the loss.
+
+    If an element of such a logarithm is undefined, so is all that strict primitives
+    make of it, and the loss in the end: none of them drops an element.
+    """
+    writers = {n: e for e in program.equations for n in e.outputs}
+    stack, seen, found = list(program.outputs), set(), set()
+    while stack:
+        writer = writers.get(stack.pop())
+        if writer is None or writer.outputs[0] in seen:
+            continue
+        seen.add(writer.outputs[0])
+        if 0 in program.shapes[writer.outputs[0]]:
+            continue
+        if writer.primitive == "log":
+            found.add(writer.inputs[0])
+        elif writer.primitive in _STRICT:
+            stack.extend(writer.inputs)
+    return found
+
+
 def _parts(rule: str) -> list[str]:
     return rule.split("; ")
 
@@ -392,6 +470,7 @@ def _plain_names(primitive: str) -> tuple[str, ...]:
 
 
 _WAYS: dict[str, Callable[[Checker, Equation, Value], Value | None]] = {
+    "perspective": perspective,
     "piecewise": of_one_value,
     "polynomial": polynomial,
     "sum": of_a_sum,

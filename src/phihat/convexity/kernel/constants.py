@@ -91,7 +91,9 @@ def constant(
         return [Value(r.shape, exact=np.asarray(r)) for r in results]
     if name == "convert_element_type" and exact[0] is not None:
         old, new = exact[0].dtype, np.dtype(params["new_dtype"])
-        if not is_discrete(new) and np.can_cast(old, new, "safe"):
+        if not is_discrete(new) and (
+            np.can_cast(old, new, "safe") or _is_exact(exact[0], new)
+        ):
             return [Value(exact[0].shape, exact=exact[0].astype(new))]
     ranges: list[Any] = [v.interval for v in inputs]
     if any(r is None for r in ranges):
@@ -125,6 +127,14 @@ def constant(
     if name == "dot_general":
         return [_enclosed(iv.dot_general(*ranges, params["dimension_numbers"]))]  # type: ignore
     return None
+
+
+def _is_exact(exact: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether a float dtype has all digits of these integers: others are rounded."""
+    limit = 2.0 ** (int(jnp.finfo(dtype).nmant) + 1)
+    return is_discrete(exact.dtype) and bool(
+        (np.abs(exact.astype(np.float64)) <= limit).all()
+    )
 
 
 def _exactly(value: Value, dtype: Any) -> np.ndarray | None:

@@ -8,6 +8,7 @@ Example:
 import functools
 from typing import Any
 
+from phihat.convexity.kernel.expressions import EXPRESSIONS
 from phihat.convexity.kernel.facts import ONE, Ask, Known, Refused, meet, normal
 from phihat.convexity.kernel.functions import x_log_x_over_y, z_log_z
 from phihat.convexity.kernel.table import TABLE
@@ -115,10 +116,16 @@ def _ordinal(checker: Any, ask: Ask, equation: Equation) -> Value:
         checker.values[_one(checker, n, "logistic").inputs[0]]
         for n in difference.inputs
     ]
-    if not all(k.affine for v in sides for k in v.knowns):
+    if not all(k.affine or k.infinite for v in sides for k in v.knowns):
         raise Refused("an ordinal likelihood of arguments that are not affine")
 
     def rule(gap: Known, u: Known, v: Known) -> Known:
+        if u.infinite or v.infinite:  # one sigmoid is 1 or 0: the other is left alone
+            rest = v if u.infinite else u
+            ends = (not u.infinite or u.low > 0, not v.infinite or v.low < 0)
+            if rest.infinite or not all(ends):
+                raise Refused("a difference of sigmoids that is 0, 1 or nothing")
+            return normal(Known(high=0.0, concave=True, sign=-1, total=rest.total))
         if gap.sign <= 0:
             ask.conditions.append("the argument of a logarithm is > 0")
         total = gap.sign > 0 and u.total and v.total
@@ -129,6 +136,7 @@ def _ordinal(checker: Any, ask: Ask, equation: Equation) -> Value:
 
 
 IDENTITIES: dict[str, tuple[tuple[str, ...], Any]] = {
+    **EXPRESSIONS,
     "1 - 1 / (1 + E)": (("sub",), _complement_of_ratio),
     "1 - sigmoid": (("sub",), _complement),
     "entropy": (("mul", "xlogy"), _entropy),

@@ -10,7 +10,10 @@ Example:
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
+
 from phihat.convexity.kernel.facts import (
+    INF,
     ONE,
     READABLE,
     ZERO,
@@ -129,8 +132,21 @@ def _cast(ask: Ask, x: Known) -> Known:
             return x
         return _steps(iv.truncate)(ask, x)
     if ("int" in old or old == "bool") and new in READABLE:
-        return x
+        return x if old == "bool" else _rounded(x, ask.params["new_dtype"])
     raise Refused(f"a cast from {old} to {new}")
+
+
+def _rounded(x: Known, dtype: Any) -> Known:
+    """Integers beyond the digits of a float dtype are rounded: faithfully."""
+    digits = int(jnp.finfo(dtype).nmant) + 1
+    if max(abs(x.low), abs(x.high)) <= 2.0**digits:
+        return x
+    wide = [end * (1.0 + 2.0 ** (2 - digits)) for end in (x.low, x.high)]
+    narrow = [end * (1.0 - 2.0 ** (2 - digits)) for end in (x.low, x.high)]
+    low, high = min(wide[0], narrow[0]), max(wide[1], narrow[1])
+    largest = float(jnp.finfo(dtype).max)
+    low, high = (-INF if low < -largest else low), (INF if high > largest else high)
+    return normal(Known(low, high, total=x.total, constant=x.constant))
 
 
 LOGIC: dict[str, Callable[..., Known]] = {

@@ -6,18 +6,20 @@ trust, and listed in the report.
 
 Example:
   >>> sorted(MATRIX_RULES)[0]
-  'eigh'
+  'cholesky'
 """
 
 import functools
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from phihat.convexity.kernel.facts import Ask, Known, Refused, normal
+from phihat.convexity.kernel.facts import ONE, Ask, Known, Refused, normal
 from phihat.convexity.kernel.moves import moved, places_of_updates, taken
 from phihat.convexity.kernel.objects import jax_primitive
+from phihat.convexity.kernel.polynomials import entries_of, is_semidefinite
 from phihat.convexity.kernel.table import TABLE
 from phihat.convexity.kernel.values import Value, grouped
 from phihat.convexity.program.form import Equation
@@ -51,6 +53,80 @@ def _singular_values(
     _check_affine(inputs[0])
     source = normal(Known(low=0.0, convex=True))
     return [_in_order(source, shapes[0], largest_first=True, whole=False)]
+
+
+def _cholesky(
+    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
+) -> list[Value]:
+    """L_ii^2 is min v'Xv over v_i = 1, v_j = 0 for j > i: concave in X, so q = 2.
+
+    Where the matrix of the triangle that is read is not positive definite there is no
+    number: the domain is a cone, met by an affine map.
+    """
+    if inputs[0].constant:
+        raise Refused("a Cholesky factor of constants that is not computed")
+    _check_affine(inputs[0])
+    ask.conditions.append("the argument of a Cholesky factor is > 0")
+    shape = tuple(shapes[0])
+    root = normal(Known(0.0, q=Fraction(2), sign=1, total=False))
+    places = np.array(np.broadcast_to(np.eye(shape[-1], dtype=int), shape))
+    return [Value(shape, (Known(total=False), root), places)]
+
+
+def _log_determinant(
+    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
+) -> list[Value]:
+    """Concave on positive definite matrices: (log det)'' = -tr(X^-1 D X^-1 D) <= 0.
+
+    Symmetric is an affine matrix whose entries are the same polynomials across the
+    diagonal; it is definite if its middle less the radii of each row is.
+    """
+    (x,) = inputs
+    if x.constant:
+        if x.point is None or x.shape[-1] > 32 or len(x.shape) != 2:
+            raise Refused("a determinant of constants that are not known")
+        if not _is_regular([[Fraction(float(v)) for v in row] for row in x.point]):
+            raise Refused("a determinant that is zero")
+        return [Value(shapes[0], (normal(Known(constant=True)),))]
+    _check_affine(x)
+    size = x.shape[-1]
+    if tuple(x.shape) != (size, size) or not 0 < size <= 32:
+        raise Refused("a determinant of no single matrix")
+    entries = entries_of(checker, equation.inputs[0])
+    ranges = x.ranges()
+    if not all(np.isfinite(end).all() for end in ranges):
+        raise Refused("a determinant on an unbounded domain")
+    low, high = ([[Fraction(float(v)) for v in row] for row in end] for end in ranges)
+    rows: list[list[Fraction]] = []
+    for i in range(size):
+        if any(entries[i, j] != entries[j, i] for j in range(size)):
+            raise Refused("a matrix that is not symmetric")
+        row = [(low[i][j] + high[i][j]) / 2 for j in range(size)]
+        row[i] -= sum((high[i][j] - low[i][j] for j in range(size)), Fraction(0)) / 2
+        row[i] -= Fraction(1, 10**12)
+        rows.append(row)
+    for i in range(size):
+        for j in range(i):
+            rows[i][j] = rows[j][i] = (rows[i][j] + rows[j][i]) / 2
+    if not is_semidefinite(rows):
+        raise Refused("a matrix that may not be positive definite")
+    if equation.primitive == "slogdet_sign":
+        return [Value(shapes[0], (ONE,))]
+    return [Value(shapes[0], (normal(Known(concave=True)),))]
+
+
+def _is_regular(rows: list[list[Fraction]]) -> bool:
+    """Eliminate exactly; each column must offer a pivot."""
+    while rows:
+        pivot = next((row for row in rows if row[0]), None)
+        if pivot is None:
+            return False
+        rest = [row for row in rows if row is not pivot]
+        rows = [
+            [b - row[0] / pivot[0] * a for a, b in zip(pivot[1:], row[1:], strict=True)]
+            for row in rest
+        ]
+    return True
 
 
 def _check_affine(matrix: Value) -> None:
@@ -151,12 +227,15 @@ def _window(largest: bool) -> Callable[..., list[Value]]:
 
 
 MATRIX_RULES: dict[str, Any] = {
+    "cholesky": _cholesky,
     "eigh": _eigenvalues,
     "reduce_window_max": _window(True),
     "reduce_window_min": _window(False),
     "scatter-max": _scatter_extreme("max"),
     "scatter-min": _scatter_extreme("min"),
     "svd": _singular_values,
+    "slogdet": _log_determinant,
+    "slogdet_sign": _log_determinant,
     "triangular_solve": _triangular_solve,
 }
 """By the name of the primitive."""

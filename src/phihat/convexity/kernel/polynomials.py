@@ -23,7 +23,7 @@ from phihat.convexity.kernel.moves import MOVES, moved
 from phihat.convexity.kernel.values import Value, is_discrete
 from phihat.convexity.program.form import Equation
 
-__all__ = ["is_semidefinite", "of_a_sum", "polynomial"]
+__all__ = ["entries_of", "is_semidefinite", "of_a_sum", "polynomial"]
 
 
 Poly = dict[tuple[int, ...], Fraction]
@@ -39,6 +39,11 @@ def polynomial(checker: Any, equation: Equation, output: Value) -> Value | None:
     places = [knowns.setdefault(_judged(e), len(knowns)) for e in entries.reshape(-1)]
     shaped = np.array(places).reshape(output.shape) if len(knowns) > 1 else None
     return Value(output.shape, tuple(knowns), shaped)
+
+
+def entries_of(checker: Any, n: int) -> np.ndarray:
+    """Return the elements of a value as polynomials of the elements of params."""
+    return _Expansion(checker).value(n)
 
 
 def _judged(poly: Poly) -> Known:
@@ -152,6 +157,13 @@ class _Expansion:
         name, params = equation.primitive, equation.params
         if name in MOVES:
             return self._moved(equation, n)
+        if name == "select_n" and len(equation.inputs) == 3:
+            which, *cases = equation.inputs
+            taken = values[which].point if values[which].constant else None
+            if taken is None:
+                raise Refused("a choice that is not known")
+            no, yes = (self.value(k) for k in cases)
+            return np.where(np.broadcast_to(taken != 0, no.shape), yes, no)
         if name not in _POLYNOMIAL:
             raise Refused(f"`{name}` is not polynomial")
         return _POLYNOMIAL[name](self, params, *map(self.value, equation.inputs))

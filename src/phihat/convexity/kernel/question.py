@@ -74,7 +74,8 @@ def _holds(r: Interval | None, end: Any) -> bool:
 
 def _between(low: Any, high: Any) -> Any:
     """Return what data are traced with: of two ends, the wider dtype."""
-    if low is high or getattr(low, "dtype", 0) == getattr(high, "dtype", 1):
+    kinds = [getattr(end, "dtype", type(end)) for end in (low, high)]
+    if low is high or kinds[0] == kinds[1]:
         return low
     return jax.ShapeDtypeStruct(np.shape(low), jnp.result_type(low, high))
 

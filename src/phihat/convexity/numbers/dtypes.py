@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
+    "cast_ends",
     "ends",
     "fits",
     "is_boolean",
@@ -77,6 +78,30 @@ def fits(low: Any, high: Any, dtype: Any) -> Any:
     if not is_boolean(dtype) and int(greatest) > jnp.iinfo(dtype).max:
         greatest = float(np.nextafter(greatest, 0.0))
     return (low >= least) & (high <= greatest)
+
+
+def cast_ends(low: Any, high: Any, dtype: Any) -> tuple[Any, Any]:
+    """Enclose what a cast of integers between two ends makes of them.
+
+    The reals are all in a float dtype, but the integers that a program casts to it are
+    rounded there, as the data are: 2^24 + 1 is 2^24 in float32. Of two floats next to
+    an integer either may be taken; an integer that is a float stays as it is. The range
+    of one that is too large for the dtype is open.
+    """
+    if not is_float(dtype):
+        return low, high
+    limit = 2.0 ** (int(jnp.finfo(dtype).nmant) + 1)
+    if np.min(low, initial=0.0) >= -limit and np.max(high, initial=0.0) <= limit:
+        return low, high
+    unit = 4.0 / limit
+
+    def moved(end: Any, sign: float) -> Any:
+        with np.errstate(all="ignore"):
+            there = np.asarray(end).astype(dtype).astype(np.float64)
+            near = np.where(there == end, end, end + sign * unit * np.abs(end))
+            return np.where(np.isinf(there) & (end * sign > 0), sign * np.inf, near)
+
+    return moved(low, -1.0), moved(high, 1.0)
 
 
 def _plain(dtype: Any) -> np.dtype | None:

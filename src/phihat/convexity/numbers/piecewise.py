@@ -26,6 +26,7 @@ __all__ = [
     "power",
     "scaled",
     "select",
+    "small_jump",
 ]
 
 Coefficients = tuple[Fraction, ...]
@@ -208,6 +209,20 @@ def curvature(x: Piecewise, low: float, high: float) -> Shape:
         falling=curved and high_slope <= 0,
         lowest=_lowest(x, ends) if convex else None,
     )
+
+
+def small_jump(x: Piecewise) -> tuple[float, float] | None:
+    """Return where pieces that ought to meet do not, and by how little; or None.
+
+    A constant that is rounded, as d^2 / 2 of d = 0.1, leaves a jump of an ulp or so.
+    """
+    found = []
+    for k, (at, value) in enumerate(zip(x.breaks, x.values, strict=True)):
+        sides = [_at(x.pieces[k], at), value, _at(x.pieces[k + 1], at)]
+        gap, size = max(sides) - min(sides), max(map(abs, sides))
+        if 0 < gap <= size / 100_000:
+            found.append((float(at), float(gap)))
+    return max(found, key=lambda entry: entry[1], default=None)
 
 
 def _is_convex(x: Piecewise, ends: list[tuple[Any, Any]]) -> bool:

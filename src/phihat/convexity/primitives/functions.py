@@ -12,6 +12,7 @@ from phihat.convexity.primitives import errors
 from phihat.convexity.primitives.errors import even, monotone, steady
 from phihat.convexity.primitives.facts import functions as facts
 from phihat.convexity.primitives.facts import powers
+from phihat.convexity.primitives.facts.interpolation import interpolation
 from phihat.convexity.primitives.jets import elementwise as jets
 from phihat.convexity.primitives.registry import Primitive
 from phihat.convexity.primitives.values import functions as values
@@ -37,6 +38,8 @@ _ABOVE_ZERO = values.above(0.0, MINUS_INFINITY)
 _WITHIN_ONE = values.within(-1.0, 1.0)
 
 PAGE = {
+    "interp": Primitive(facts_of_arrays=interpolation),
+    "interp_extrapolated": Primitive(facts_of_arrays=interpolation),
     **_smooth("acos", None, function(iv.acos, None, _WITHIN_ONE)),
     **_smooth(
         "acosh", None, function(iv.acosh, np.arccosh, values.within(1.0, np.inf))

@@ -10,7 +10,9 @@ from phihat.convexity.primitives.values import sums
 __all__ = ["PAGE"]
 
 PAGE = {
-    "cholesky": Primitive(value=values.cholesky),
+    "cholesky": Primitive(
+        value=values.cholesky, facts_of_arrays=matrices.cholesky_factor
+    ),
     "conv_general_dilated": Primitive(
         value=sums.convolution, facts_of_arrays=products.convolution
     ),
@@ -23,6 +25,12 @@ PAGE = {
     ),
     "eigh": Primitive(facts_of_arrays=matrices.eigenvalues),
     "lu": Primitive(value=values.lu),
+    "slogdet": Primitive(
+        value=values.slogdet, facts_of_arrays=matrices.log_determinant
+    ),
+    "slogdet_sign": Primitive(
+        value=values.slogdet, facts_of_arrays=matrices.log_determinant
+    ),
     "svd": Primitive(facts_of_arrays=matrices.singular_values),
     "triangular_solve": Primitive(
         value=values.triangular_solve, facts_of_arrays=matrices.triangular_solve

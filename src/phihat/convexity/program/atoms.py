@@ -30,8 +30,17 @@ ATOMS: dict[str, Callable[..., Any]] = {
     "entr": jax.scipy.special.entr,
     "rel_entr": jax.scipy.special.rel_entr,
     "kl_div": jax.scipy.special.kl_div,
+    "slogdet": lambda x: jnp.linalg.slogdet(x)[1],
+    "slogdet_sign": lambda x: jnp.linalg.slogdet(x)[0],
+    "interp": lambda x, xp, fp: jnp.interp(x, xp, fp),
+    "interp_extrapolated": lambda x, xp, fp: jnp.interp(
+        x, xp, fp, left="extrapolate", right="extrapolate"
+    ),
 }
 """The reference functions, by the name that the program gives them."""
+
+_CALLED = {"_interp": ("interp", "interp_extrapolated"), "slogdet_sign": ()}
+"""Atoms whose calls bear another name: of one function with several settings."""
 
 _NOT_VALUE = {
     "bwd",
@@ -59,16 +68,19 @@ def recognise(eqn: Any, body: Any) -> str | None:
     Returns:
       A key of `ATOMS`, or None.
     """
-    name = _name(eqn, body)
-    reference = ATOMS.get(name)
-    if reference is None:
+    called = _name(eqn, body)
+    names = _CALLED.get(called, (called,) if called in ATOMS else ())
+    if not names:
         return None
     avals = tuple(
         (aval.shape, str(aval.dtype), bool(getattr(aval, "weak_type", False)))
         for aval in (atom.aval for atom in eqn.invars)
     )
-    bodies = _reference_bodies(name, avals, _configuration())
-    return name if _fingerprint(body) in bodies else None
+    fingerprint = _fingerprint(body)
+    for name in names:
+        if fingerprint in _reference_bodies(name, avals, _configuration()):
+            return name
+    return None
 
 
 def _name(eqn: Any, body: Any) -> str:

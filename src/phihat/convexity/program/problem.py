@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -172,6 +172,8 @@ def pose(
     kinds = [program.dtypes[number] for number in program.data]
     lows = list(map(_as_traced, jax.tree.leaves(low), kinds))
     highs = lows if low is high else list(map(_as_traced, jax.tree.leaves(high), kinds))
+    if low is not high:
+        _check_no_wrap(call, low, zip(lows, highs, strict=True), data)
     data_ranges = tuple(map(_data_range, lows, highs))
     return Problem(
         call=call,
@@ -356,6 +358,23 @@ def _data_ends(call: str, data: Any) -> tuple[Any, Any]:
                 f"{list(np.shape(low))} and {list(np.shape(high))}{at}."
             )
     return data.low, data.high
+
+
+def _check_no_wrap(call: str, low: Any, traced: Iterable[Any], data: Box) -> None:
+    """Refuse a range of integers whose ends wrap: nothing would lie between them."""
+    ends = zip(jax.tree.leaves(low), jax.tree.leaves(data.high), strict=True)
+    for label, given, found in zip(_tree.leaf_paths(low), ends, traced, strict=True):
+        for end, rounded in zip(given, found, strict=True):
+            if _tree.is_key(end) or not dtypes.is_integer(rounded.dtype):
+                continue
+            wrong = np.asarray(end)[np.asarray(end) != rounded]
+            if wrong.size:
+                at = f" at leaf {label}" if label else ""
+                raise ValueError(
+                    f"{call}: both ends of `data` must fit in {rounded.dtype}, in "
+                    f"which the loss reads them, got {wrong[0]}{at}; give "
+                    "floats, or enable `jax_enable_x64`."
+                )
 
 
 def _data_range(low: Any, high: Any) -> Interval | None:

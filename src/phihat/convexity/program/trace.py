@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from phihat._core.jaxprs import primitive_name, scan_counts
+from phihat._core.jaxprs import branch_of_platform, primitive_name, scan_counts
 from phihat.convexity.numbers import dtypes
 from phihat.convexity.program import atoms
 from phihat.convexity.program.folding import folded
@@ -235,6 +235,14 @@ class _Flattener:
                 return [aliased]
         if _CALLS.get(name) in eqn.params:
             return self.call(eqn, name, inputs, source)
+        if name == "platform_index":
+            branch = branch_of_platform(eqn.params.get("platforms", ()))
+            if branch is not None:
+                return [self.constant(np.int32(branch))]
+        if name == "select_n" and len(inputs) > 1:
+            chosen = self.first_of_truths(eqn, inputs, source)
+            if chosen is not None:
+                return [chosen]
         if name == "custom_linear_solve":
             return self.solve(eqn, inputs, source)
         if name == "cond":
@@ -342,8 +350,11 @@ class _Flattener:
                 self.assumptions[
                     f"`{atom}` stands for the ideal function, not for jax's body of it"
                 ] = None
-                aval = eqn.outvars[0].aval
-                self.known[key] = (self.make(atom, inputs, aval, source),)
+                names = ("slogdet_sign", atom) if atom == "slogdet" else (atom,)
+                self.known[key] = tuple(
+                    self.make(name, inputs, variable.aval, source)
+                    for name, variable in zip(names, eqn.outvars, strict=True)
+                )
             return list(self.known[key])
         if name.startswith("custom_") and not is_of_jax(body):
             called = eqn.params.get("name") or getattr(body, "name", "")
@@ -377,6 +388,32 @@ class _Flattener:
                 return False
             number = equation.inputs[-1 if equation.primitive == "select_n" else 0]
         return False
+
+    def first_of_truths(
+        self, eqn: Any, inputs: tuple[int, ...], source: Source
+    ) -> int | None:
+        """Read a choice by the first of several truths as nested choices of two.
+
+        The argmax of booleans is the place of the first that is true, or 0.
+        """
+        index, cases = self.writers.get(inputs[0]), inputs[1:]
+        if index is None or index.primitive != "argmax":
+            return None
+        truths = self.writers.get(index.inputs[0])
+        if truths is None or truths.primitive != "stack" or len(cases) < 2:
+            return None
+        axes = tuple(index.params["axes"]), truths.params.get("axis")
+        is_boolean = all(map(dtypes.is_boolean, truths.input_dtypes))
+        if axes != ((0,), 0) or not is_boolean or len(truths.inputs) != len(cases):
+            return None
+        chosen = cases[0]
+        for truth, case in reversed(list(zip(truths.inputs, cases, strict=True))):
+            if self.shapes[truth] != self.shapes[case]:
+                return None
+            chosen = self.make(
+                "select_n", (truth, chosen, case), eqn.outvars[0].aval, source
+            )
+        return chosen
 
     def cond(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
         """Inline the branch of a known index; else select among all of them."""

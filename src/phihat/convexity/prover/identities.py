@@ -23,6 +23,7 @@ from phihat.convexity.primitives.facts.functions import (
 )
 from phihat.convexity.primitives.facts.powers import divide
 from phihat.convexity.program.form import Equation
+from phihat.convexity.prover.expressions import FURTHER
 
 __all__ = ["identity"]
 
@@ -31,7 +32,8 @@ def identity(
     interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
 ) -> tuple[list[Array], str] | None:
     """Return the output by an identity that applies, and its name; else None."""
-    for name, find in _IDENTITIES.get(equation.primitive, ()):
+    primitive = equation.primitive
+    for name, find in (*_IDENTITIES.get(primitive, ()), *FURTHER.get(primitive, ())):
         mark = len(call.constraints)
         try:
             array = find(interpreter, equation, inputs, call)
@@ -164,6 +166,16 @@ def _same_entropy(
     return elementwise(lambda f: z_log_z(call, f), [inputs[0]], shape)
 
 
+def _padded(u: Facts, v: Facts) -> Facts:
+    """log(1 - sigmoid(v)) at the end u = inf, log sigmoid(u) at the end v = -inf."""
+    rest = v if u.is_infinite else u
+    is_an_end = not u.is_infinite or u.low > 0
+    is_an_end = is_an_end and (not v.is_infinite or v.low < 0)
+    if not is_an_end or rest.is_infinite:
+        raise Undecided("a difference of sigmoids that is 0, 1 or nothing")
+    return closed(Facts(high=0.0, concave=True, negative=True, total=rest.total))
+
+
 def _ordinal(
     interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
 ) -> Array | None:
@@ -181,10 +193,12 @@ def _ordinal(
     if sides[0] is None or sides[1] is None:
         return None
     arguments = [values[side.inputs[0]] for side in sides if side is not None]
-    if not all(f.affine for array in arguments for f in array.classes):
+    if not all(f.affine or f.is_infinite for z in arguments for f in z.classes):
         return None
 
     def function(gap: Facts, u: Facts, v: Facts) -> Facts:
+        if u.is_infinite or v.is_infinite:
+            return _padded(u, v)
         if not gap.positive:
             call.constraints.append("the argument of a logarithm is > 0")
         total = gap.positive and u.total and v.total

@@ -8,6 +8,7 @@ the proof, by name.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,8 +60,48 @@ class Proof:
 
 
 def prove(problem: Problem) -> Proof:
-    """Interpret the problem's program over its domain and data."""
-    interpreter = Interpreter(problem.program)
+    """Interpret the problem's program over its domain and data.
+
+    Where that stops, and the program takes logarithms of affine values, it is tried
+    again on the domain that they leave: there these values are > 0 throughout.
+    """
+    proof = _interpreted(problem, frozenset())
+    logged = _logged(problem.program)
+    if proof.stopped is None or not logged:
+        return proof
+    again = _interpreted(problem, logged)
+    return again if again.facts.curved else proof
+
+
+_CARRIERS = {
+    *("add", "add_any", "broadcast_in_dim", "concatenate", "div", "dot_general"),
+    *("exp", "expand_dims", "mul", "neg", "reduce_sum", "reshape", "square"),
+    *("squeeze", "stack", "sub", "transpose"),
+}
+"""What is no number wherever one element of any operand is none."""
+
+
+def _logged(program: Program) -> frozenset[int]:
+    """Return values that must be > 0 for the loss to be a number, each element.
+
+    Each element of their logarithm reaches the loss, through primitives that leave no
+    number where one of their elements is none.
+    """
+    carried, found = set(program.outputs), set()
+    for equation in reversed(program.equations):
+        shapes = [program.shapes[number] for number in equation.outputs]
+        if carried.isdisjoint(equation.outputs) or not all(map(math.prod, shapes)):
+            continue
+        if equation.primitive == "log":
+            found.update(equation.inputs)
+        if equation.primitive in _CARRIERS:
+            carried.update(equation.inputs)
+    return frozenset(found)
+
+
+def _interpreted(problem: Problem, logged: frozenset[int]) -> Proof:
+    """Interpret, with the values whose logarithms are taken on the domain of these."""
+    interpreter = Interpreter(problem.program, logged=logged)
     inputs = [*problem.domain, *problem.data]
     numbers = [*problem.program.params, *problem.program.data]
     varied = [*problem.varied, *([False] * len(problem.data))]
@@ -69,7 +110,7 @@ def prove(problem: Problem) -> Proof:
             array = Array.of(TOP.replace(constant=True), problem.program.shapes[number])
         else:
             array = _variable(interval) if varies else Array.known(interval)
-        interpreter.values[number] = array
+        interpreter.values[number] = interpreter.where_logged(number, array)
     stopped = None
     try:
         interpreter.run()
@@ -79,7 +120,8 @@ def prove(problem: Problem) -> Proof:
         stopped = interpreter.blame_of_stop(error)
     blame, summands = ((stopped,) if stopped else ()), frozenset()
     if not facts.curved and stopped is None:
-        blame = interpreter.blame(problem.program.output)
+        jumps = interpreter.whole_expressions.jumps
+        blame = tuple(jumps.values()) or interpreter.blame(problem.program.output)
         if not interpreter.constraints:
             summands = interpreter.whole_expressions.convex_summands(
                 problem.program.output
@@ -120,9 +162,20 @@ class Interpreter:
       assumptions: what was taken for granted so far.
     """
 
-    def __init__(self, program: Program, outer: "Interpreter | None" = None) -> None:
-        """Start with the literals of the program; a body shares the outer's lists."""
+    def __init__(
+        self,
+        program: Program,
+        outer: "Interpreter | None" = None,
+        *,
+        logged: frozenset[int] = frozenset(),
+    ) -> None:
+        """Start with the literals of the program; a body shares the outer's lists.
+
+        `logged` are values whose logarithm the program takes: its domain is where
+        they are > 0.
+        """
         self.program = program
+        self.logged = logged
         self.values: dict[int, Array] = {}
         self.producers: dict[int, Equation] = {}
         self.lines: list[Line] = [] if outer is None else outer.lines
@@ -141,6 +194,7 @@ class Interpreter:
             inputs = [self.value(number) for number in equation.inputs]
             outputs, how = self.apply(equation, inputs)
             outputs, how = self.whole_expressions.improve(equation, outputs, how)
+            outputs = list(map(self.where_logged, equation.outputs, outputs))
             for number, output in zip(equation.outputs, outputs, strict=True):
                 output.number_as(self.reserved.get(number))
                 self.values[number] = output
@@ -155,6 +209,27 @@ class Interpreter:
                     tuple(map(str, outputs)),
                 )
             )
+
+    def where_logged(self, number: int, array: Array) -> Array:
+        """Read an affine value as > 0 where its logarithm is taken.
+
+        The set on which it is so is convex, as the value is affine without any other
+        condition, and beyond it the logarithm leaves no number. It does not count as
+        defined everywhere, so that nothing may ask what it is elsewhere.
+        """
+        if number not in self.logged or array.is_constant:
+            return array
+        if all(f.positive for f in array.classes) or not all(
+            f.affine and f.total and f.high > 0 for f in array.classes
+        ):
+            return array
+        self.constraints.append("the argument of a logarithm is > 0")
+
+        def function(f: Facts) -> Facts:
+            low = max(f.low, 0.0)
+            return closed(f.replace(low=low, positive=True, total=False))
+
+        return array.with_classes(function)
 
     def value(self, number: int) -> Array:
         """Return what is known of a value; of a constant random key, nothing."""
@@ -199,6 +274,10 @@ class Interpreter:
         if name in _OTHER_ON_INTEGERS and dtypes.is_integer(equation.dtype):
             raise Undecided(f"no rule for the primitive `{name}` on integers")
         rules = record(name)
+        if name == "select_n":
+            special = identity(self, equation, inputs, self.call(equation))
+            if special is not None:
+                return special
         if rules.facts_of_arrays is not None:
             return rules.facts_of_arrays(self, equation, inputs), name
         if name in STRUCTURAL:

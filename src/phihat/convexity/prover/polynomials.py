@@ -241,6 +241,8 @@ class Expander:
         name, params = equation.primitive, equation.params
         if name in STRUCTURAL:
             return self._moved(equation, number)
+        if name == "select_n":
+            return self._chosen(equation)
         if name not in EXPANDED:
             raise TooLarge
         inputs = [self._value(n) for n in equation.inputs]
@@ -260,6 +262,15 @@ class Expander:
         if name == "reduce_sum":
             return _summed(inputs[0], tuple(params["axes"]))
         return self._dot(equation, *inputs)
+
+    def _chosen(self, equation: Any) -> np.ndarray:
+        """Take the entries that a known predicate names, of two cases."""
+        which, *cases = equation.inputs
+        taken = self.interpreter.values[which].point
+        if taken is None or len(cases) != 2:
+            raise TooLarge
+        no, yes = map(self._value, cases)
+        return np.where(np.broadcast_to(taken != 0, no.shape), yes, no)
 
     def _moved(self, equation: Any, number: int) -> np.ndarray:
         where = INDEXED.get(equation.primitive, lambda _: range(0))

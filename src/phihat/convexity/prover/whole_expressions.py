@@ -20,11 +20,12 @@ from phihat.convexity.numbers import dtypes, piecewise
 from phihat.convexity.numbers.piecewise import Piecewise, Shape, Unsupported
 from phihat.convexity.primitives.facts.arithmetic import weighted_sum
 from phihat.convexity.primitives.facts.arrays import Array
-from phihat.convexity.primitives.facts.combining import meet_arrays
+from phihat.convexity.primitives.facts.combining import elementwise, meet_arrays
 from phihat.convexity.primitives.facts.facts import Facts, closed
 from phihat.convexity.primitives.registry import record
 from phihat.convexity.program.form import Equation
 from phihat.convexity.prover import polynomials, univariate
+from phihat.convexity.report import Blame
 
 __all__ = ["WholeExpressions"]
 
@@ -45,6 +46,7 @@ class WholeExpressions:
         """Belong to an interpreter, whose values and producers are read."""
         self.interpreter = interpreter
         self.expander = polynomials.Expander(interpreter)
+        self.jumps: dict[str, Blame] = {}
 
     def improve(
         self,
@@ -66,6 +68,7 @@ class WholeExpressions:
             ("polynomial", self._polynomial),
             ("piecewise", self._of_one_value),
             ("sum", self._sum),
+            ("perspective", self._perspective),
         ):
             found = attempt(number, output)
             if found is not None:
@@ -95,6 +98,44 @@ class WholeExpressions:
             tuple(classes),
             np.array(places, np.intp).reshape(output.shape),
         ).pruned()
+
+    def _perspective(self, number: int, output: Array) -> Array | None:
+        """T f(x / t) is convex in (x, t) for a convex f of one variable and t > 0.
+
+        It is the perspective of f. With an affine x that is all; a convex x needs a
+        rising f, as t f(x / t) then rises in x.
+        """
+        equation, values = self.interpreter.producers[number], self.interpreter.values
+        if equation.primitive != "mul":
+            return None
+        for t, value in (equation.inputs, equation.inputs[::-1]):
+            turned = self.interpreter.producers.get(t)
+            is_turned = turned is not None and turned.primitive == "neg"
+            t = turned.inputs[0] if turned is not None and is_turned else t
+            if values[t].shape != output.shape or values[value].shape != output.shape:
+                continue
+            if not all(f.affine and f.positive for f in values[t].classes):
+                continue
+            for root, inside in self._roots(value):
+                ratio = self.interpreter.producers.get(root)
+                if ratio is None or ratio.primitive != "div" or ratio.inputs[1] != t:
+                    continue
+                x = values[ratio.inputs[0]]
+                if values[root].shape != output.shape or x.shape != output.shape:
+                    continue
+                found = self._shapes(
+                    value, root, inside, values[value], values[root], x
+                )
+                if found is not None and all(f.curved for f in found.classes):
+                    whole = elementwise(
+                        lambda f, z: closed(
+                            f.replace(low=-math.inf, total=f.total and z.total)
+                        ),
+                        [found, values[t]],
+                        output.shape,
+                    )
+                    return whole.with_classes(_turned) if is_turned else whole
+        return None
 
     # ------------------------------------------------------------------------ sums
     def _sum(self, number: int, output: Array) -> Array | None:
@@ -256,8 +297,12 @@ class WholeExpressions:
         inside: list[Equation],
         output: Array,
         z: Array,
+        through: Array | None = None,
     ) -> Array | None:
-        """Decide the shape for each distinct set of constants and range of z."""
+        """Decide the shape for each distinct set of constants and range of z.
+
+        `through` is what the function is composed with, where that is not z itself.
+        """
         interpreter = self.interpreter
         leaves = sorted(
             {
@@ -290,11 +335,29 @@ class WholeExpressions:
             shape = _shape(inside, root, number, constants, facts)
             if shape is None:
                 return None
+            if not (shape.convex or shape.concave) and through is None:
+                self._note_jump(_piecewise(inside, root, number, constants))
+            if through is not None:
+                facts = through.facts
             names.append(classes.setdefault(_composed(shape, facts), len(classes)))
         if which is None or len(classes) == 1:
             return Array.of(next(iter(classes)), output.shape)
         places = np.array(names, np.intp)[which.reshape(output.shape)]
         return Array(output.shape, tuple(classes), places)
+
+    def _note_jump(self, function: Piecewise) -> None:
+        """Say where the pieces of a function miss each other by rounding alone."""
+        jump = piecewise.small_jump(function)
+        current = self.interpreter.current
+        if jump is None or current is None:
+            return
+        reason = (
+            f"its pieces miss each other by {jump[1]:.2g}, as a constant is rounded, "
+            "so that it is not convex; write it with pieces that meet, as "
+            "q (|r| - q / 2) with q = min(|r|, d), or by `optax.huber_loss`"
+        )
+        where = str(current.source)
+        self.jumps.setdefault(where, Blame(where, current.primitive, reason))
 
 
 def _shape(
@@ -338,6 +401,11 @@ def _facts_of_polynomial(entry: polynomials.Polynomial) -> Facts:
             p=Fraction(1, 2) if square else None,
         )
     )
+
+
+def _turned(facts: Facts) -> Facts:
+    """Return the curvature of -z."""
+    return closed(Facts(convex=facts.concave, concave=facts.convex, total=facts.total))
 
 
 def _scaled_facts(coefficient: Fraction, facts: Facts) -> Facts:

@@ -10,7 +10,7 @@ without such a bound raises no alarm.
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from phihat.convexity.refuter import chords
 from phihat.convexity.refuter.rounding_errors import Unbounded, value_and_error
 from phihat.convexity.report import ConvexityReport, Verdict, Witness
 
-__all__ = ["Alarm", "guarded", "try_chords"]
+__all__ = ["Alarm", "contradicts", "guarded", "try_chords"]
 
 _LEAST = 8
 """So many chords are tried whatever they cost."""
@@ -94,18 +94,12 @@ def guarded(
     if key not in _tried:
         if len(_tried) >= 256:
             _tried.pop(next(iter(_tried)))
-        _tried[key] = try_chords(problem, loss_fn, data, verdict, seconds)
+        _tried[key] = try_chords(problem, loss_fn, data, _CLAIMS[verdict], seconds)
     alarm = _tried[key]
     if alarm.witness is None:
         lints = report.lints + ((alarm.lint,) if alarm.lint else ())
         return dataclasses.replace(report, num_chords=alarm.num_chords, lints=lints)
-    how = "above" if alarm.sign > 0 else "below"
-    reason = (
-        f"it was {verdict.value}, but the function itself lies {how} a chord by "
-        f"{alarm.witness.gap:.3g}, more than rounding explains: the program was "
-        "misread, which is a bug of this library; please report it"
-    )
-    _checks.warn(f"{problem.call}: {reason}.", RuntimeWarning)
+    reason = _warn(problem, f"it was {verdict.value}", alarm, alarm.witness)
     return ConvexityReport(
         Verdict.UNDECIDED,
         report.scope,
@@ -116,16 +110,67 @@ def guarded(
     )
 
 
+def contradicts(
+    problem: Problem,
+    loss_fn: Callable[..., Any],
+    data: Any,
+    bounds: tuple[float, float],
+    seconds: float,
+) -> bool:
+    r"""Tell, with a warning, whether the function itself breaks bounds of curvature.
+
+    Args:
+      problem: the question; its domain is where they were certified.
+      loss_fn: the user's function.
+      data: as the user gave it.
+      bounds: $(\mu, L)$ of the Hessian's eigenvalues; an infinite one says nothing.
+      seconds: how long more chords than the least number may take.
+    """
+    signed = zip((1, -1), bounds, strict=True)
+    claims = {sign: float(bound) for sign, bound in signed if math.isfinite(bound)}
+    if not claims:
+        return False
+    alarm = try_chords(problem, loss_fn, data, claims, seconds)
+    if alarm.witness is None:
+        return False
+    mu, ceiling = bounds
+    _warn(problem, f"curvatures were {mu:.4g} to {ceiling:.4g}", alarm, alarm.witness)
+    return True
+
+
+def _warn(problem: Problem, claim: str, alarm: Alarm, witness: Witness) -> str:
+    how = "above" if alarm.sign > 0 else "below"
+    reason = (
+        f"{claim}, but the function itself lies {how} a chord by {witness.gap:.3g}, "
+        "more than rounding explains: the program was misread, which is a bug of this "
+        "library; please report it"
+    )
+    _checks.warn(f"{problem.call}: {reason}.", RuntimeWarning)
+    return reason
+
+
+_CLAIMS: dict[Verdict, dict[int, float]] = {
+    Verdict.PROVED_CONVEX: {1: 0.0},
+    Verdict.PROVED_AFFINE: {1: 0.0, -1: 0.0},
+    Verdict.PROVED_CONCAVE: {-1: 0.0},
+    Verdict.CERTIFIED_ON_BOX: {1: 0.0},
+}
+"""By the sign of a gap, the least curvature (1) or the greatest (-1) of a verdict."""
+
+
 def try_chords(
     problem: Problem,
     loss_fn: Callable[..., Any],
     data: Any,
-    verdict: Verdict,
+    claims: Mapping[int, float],
     seconds: float,
 ) -> Alarm:
-    """Evaluate the user's function on chords, and judge what it shows."""
+    """Evaluate the user's function on chords, and judge what it shows.
+
+    With a curvature >= c the middle of a chord from m - s to m + s lies c |s|^2 / 2
+    below it at least; with one <= c, at most.
+    """
     begin = time.monotonic()
-    signs = {Verdict.PROVED_AFFINE: (1, -1), Verdict.PROVED_CONCAVE: (-1,)}
     suspects: list[tuple[float, int, Any, Any, Any]] = []
     count, sizes = 0, []
     function = _Function(problem, loss_fn, data)
@@ -142,10 +187,10 @@ def try_chords(
         with np.errstate(all="ignore"):
             gap = values[0] - (values[1] / 2 + values[2] / 2)
             noise = 2 * function.unit * np.abs(values).sum(axis=0)
-            for sign in signs.get(verdict, (1,)):
-                excess = np.where(
-                    usable & (sign * gap > noise), sign * gap / noise, 0.0
-                )
+            squares = (step * step).sum(axis=1) / 2
+            for sign, c in claims.items():
+                over = sign * (gap + c * squares)
+                excess = np.where(usable & (over > noise), over / noise, 0.0)
                 for k in np.argsort(-excess)[:_SUSPECTS]:
                     if excess[k] > 0:
                         suspects.append(
@@ -156,10 +201,12 @@ def try_chords(
     suspects.sort(key=lambda entry: -entry[0])
     lint, usual = None, float(np.median(np.concatenate(sizes))) if count else 0.0
     for _, sign, middle, step, values in suspects[:_SUSPECTS]:
-        gap = sign * float(values[0] - (values[1] / 2 + values[2] / 2))
+        sag = claims[sign] * float(step @ step) / 2
+        gap = sign * float(values[0] - (values[1] / 2 + values[2] / 2) + sag)
         bound = _bound(problem, function, middle, step)
         if bound is None:
             return Alarm(count)
+        bound += (4 + step.size) * 2.0**-52 * abs(sag)
         if gap > bound:
             witness = Witness(
                 function.params_of(middle - step),

@@ -209,6 +209,8 @@ class ChordSearch:
 
     def rounds(self, data: Sequence[Any]) -> Witness | None:
         """Draw chords and vary the best ones, in rounds, until enough were tried."""
+        if not len(self.space.free):
+            return None  # a domain of one point has no chords
         rng = np.random.default_rng(0)
         size = int(np.clip(4 * self.batch, 32, _CHORDS_A_ROUND))
         best = self.measured(*chords.first(self.space, size))

@@ -176,6 +176,8 @@ def _has_concave_kink(lines: _Lines) -> bool:
     the one that most exceeds its neighbours in that. They are halved until they are 256
     times narrower: across a kink the fall of the slope stays, elsewhere it shrinks.
     """
+    if not (lines.high > lines.low).any():
+        return False  # a domain of one point
     spread = np.linspace(0.0, 1.0, _NUM_CELLS + 1)
     places = lines.low[:, None] + (lines.high - lines.low)[:, None] * spread
     row = np.arange(_NUM_LINES)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from phihat.convexity.numbers import intervals
+from phihat.convexity.numbers import dtypes, intervals
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.facts.call import Call, Rule, Undecided
 from phihat.convexity.primitives.facts.facts import (
@@ -204,7 +204,10 @@ def cast(call: Call, x: Facts) -> Facts:
     if str(kind) == "bool":
         return not_equal(call, x, ZERO)
     if call.params.get("from_integers") and str(kind) in _READABLE:
-        return x
+        low, high = map(float, dtypes.cast_ends(x.low, x.high, kind))
+        if (low, high) == (x.low, x.high):
+            return x
+        return closed(Facts(low, high, total=x.total, constant=x.constant))
     if "int" not in str(kind):
         raise Undecided(f"a cast to {kind}")
     return stairs(intervals.truncate)(call, x)

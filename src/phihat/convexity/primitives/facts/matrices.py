@@ -7,17 +7,25 @@ its right-hand side.
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from phihat.convexity.numbers.eigenvalue_bounds import smallest_eigenvalue
 from phihat.convexity.numbers.extended import Extended
 from phihat.convexity.primitives.facts.arrays import Array, Order
 from phihat.convexity.primitives.facts.call import Undecided
-from phihat.convexity.primitives.facts.facts import Facts, closed
+from phihat.convexity.primitives.facts.facts import ONE, Facts, closed
 from phihat.convexity.program.form import Equation
 
-__all__ = ["eigenvalues", "singular_values", "triangular_solve"]
+__all__ = [
+    "cholesky_factor",
+    "eigenvalues",
+    "log_determinant",
+    "singular_values",
+    "triangular_solve",
+]
 
 
 def triangular_solve(
@@ -62,6 +70,60 @@ def eigenvalues(
     source = Array.of(closed(Facts(convex=True, concave=True)), inputs[0].shape[:-1])
     values = _in_order(source, is_descending=False, is_whole=True)
     return [vectors, values]
+
+
+def cholesky_factor(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> list[Array]:
+    r"""The squares of the factor's diagonal are concave in an affine matrix: q = 2.
+
+    $L_{ii}^2$ is a Schur complement, the least value of $v'Xv$ over v with $v_i = 1$
+    and $v_j = 0$ for j > i: an infimum of linear functions of X. The primitive reads
+    one triangle, hence a symmetric matrix, and leaves no number where that is not
+    positive definite, so that the domain is a convex set. Of the other entries nothing
+    is known.
+    """
+    if inputs[0].is_constant:
+        raise Undecided("a Cholesky factor of constants not proved positive definite")
+    _check_affine(inputs[0])
+    interpreter.constraints.append("the argument of a Cholesky factor is > 0")
+    shape = interpreter.shape(equation)
+    diagonal = closed(
+        Facts(low=0.0, q=Fraction(2), concave=True, positive=True, total=False)
+    )
+    places = np.broadcast_to(np.eye(shape[-1], dtype=np.intp), shape)
+    return [Array(shape, (Facts(total=False), diagonal), places).pruned()]
+
+
+def log_determinant(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> list[Array]:
+    """Log det X is concave on the positive definite matrices; there its sign is 1.
+
+    Along X + t D it is a sum of log(1 + t l), with the eigenvalues l of
+    X^-1/2 D X^-1/2. X must be affine, equal to its transpose entry by entry as a
+    polynomial of the params, and positive definite for all that its entries may be.
+    """
+    (matrix,) = inputs
+    size = matrix.shape[-1]
+    if matrix.is_constant or matrix.shape != (size, size) or not size:
+        raise Undecided("a determinant of constants, or of no single matrix")
+    _check_affine(matrix)
+    number = equation.inputs[0]
+    expand = interpreter.whole_expressions.expander.expand
+    entries = expand(number) if size <= 32 else None
+    if entries is None or not all(
+        entries[i, j] == entries[j, i] for i in range(size) for j in range(i)
+    ):
+        raise Undecided("a determinant of a matrix that is not known to be symmetric")
+    ranges = matrix.ranges()
+    if not np.isfinite(np.stack([*ranges])).all() or not bool(
+        np.all(smallest_eigenvalue(ranges) > 0)
+    ):
+        raise Undecided("a determinant of a matrix not proved positive definite")
+    if equation.primitive == "slogdet_sign":
+        return [Array.of(ONE)]
+    return [Array.of(closed(Facts(concave=True)))]
 
 
 def singular_values(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from phihat.convexity.numbers.extended import Extended
 from phihat.convexity.primitives.evaluation import computed
 from phihat.convexity.primitives.facts.arithmetic import multiply, weighted_sum
 from phihat.convexity.primitives.facts.arrays import Array
@@ -38,7 +39,7 @@ def dot_general(
     """Sums of products: affine where one side is constant and the other affine."""
     shape = interpreter.shape(equation)
     for constant, varying in (inputs, inputs[::-1]):
-        if constant.interval is None or not all(f.total for f in constant.classes):
+        if not _is_finite(constant):
             continue
         facts = varying.classes
         if all(f.affine for f in facts):
@@ -74,6 +75,13 @@ def dot_general(
     if summands.places is not None:
         groups = np.repeat(np.arange(num_groups), terms[-1])
     return [grouped(weighted_sum, summands, groups, num_groups, shape)]
+
+
+def _is_finite(array: Array) -> bool:
+    """Whether an array is constant and finite; its elements are not told apart."""
+    if isinstance(array.interval, Extended):
+        return all(f.total for f in array.classes)
+    return array.interval is not None
 
 
 def _without_multiples(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from phihat.convexity.numbers import intervals as iv
-from phihat.convexity.numbers.dtypes import is_boolean, is_float, is_integer
+from phihat.convexity.numbers.dtypes import cast_ends, is_boolean, is_float, is_integer
 from phihat.convexity.numbers.extended import (
     FINITE,
     UNKNOWN,
@@ -61,7 +61,10 @@ def clamp(equation: Equation, inputs: list[Interval]) -> list[Interval]:
 
 
 def cast(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
-    """Cast: to integers by truncation, to booleans by `!= 0`, to floats not at all."""
+    """Cast: to integers by truncation, to booleans by `!= 0`.
+
+    To floats integers are rounded where they are too large; floats stay as they are.
+    """
     (x,), dtype = inputs, equation.params["new_dtype"]
     if is_boolean(dtype):
         zero = iv.from_array(0.0)
@@ -72,7 +75,10 @@ def cast(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
         return [iv.truncate(x)]
     if not is_float(dtype):
         return None
-    return [x]
+    if isinstance(x, Extended) or not any(map(is_integer, equation.input_dtypes)):
+        return [x]
+    ends = cast_ends(x.low, x.high, dtype)
+    return [x if ends[0] is x.low else Interval(*ends)]
 
 
 def _compared(

@@ -82,3 +82,14 @@ def triangular_solve(
         if not np.all((low > 0) | (high < 0)):
             return None
     return [iv.everything(given.shape)]
+
+
+def slogdet(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+    """Say that log |det A| is a number where A is proved nonsingular."""
+    factors = lu(equation, inputs)
+    if factors is None:
+        return None
+    shape = inputs[0].shape[:-2]
+    if equation.primitive == "slogdet":
+        return [iv.everything(shape)]
+    return [Interval(np.full(shape, -1.0), np.full(shape, 1.0))]
