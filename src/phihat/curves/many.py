@@ -58,9 +58,10 @@ def fit_curves(
         may differ in length if x is a list or a dict likewise; a DataFrame with a row
         for each curve. Keys and row labels become the labels of the curves.
       start: a first guess for every param; a leaf with a leading axis N is one for each
-        curve.
+        curve, as are a list of N starts and a DataFrame with a column for each param.
       mask: bools [N, I], True where a point counts.
-      sigma: one number, [I] for all curves, [N, 1] or [N, I].
+      sigma: one number, [I] for all curves, [N, 1] or [N, I]; where the curves differ
+        in length, a list or a dict like y.
       absolute_sigma: as in `fit_curve`, like all that follow.
       bounds: as in `fit_curve`; an end may be an array [N], one for each curve.
       fixed: names of params that stay at their start, or a tree of bools.

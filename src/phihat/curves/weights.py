@@ -5,8 +5,8 @@ Example:
   >>> from phihat.curves import weights
   >>> from phihat.curves.residuals import Target
   >>> y = np.zeros(2)
-  >>> weights.as_weights("fit_curve", 0.5, y, Target.of(y), None).scale
-  array(2.)
+  >>> float(weights.as_weights("fit_curve", 0.5, y, Target.of(y), None).scale)
+  2.0
 """
 
 from typing import Any, NamedTuple
