@@ -564,7 +564,9 @@ USES = {
     "least_squares": use_loss,
     "binary_cross_entropy": use_loss,
     "gaussian_negative_log_likelihood": use_loss,
-    "with_l2": use_loss,
+    "with_l2": lambda loss_fn: phihat.fit(
+        loss_fn, PARAMS, phihat.adam(0.1), DATA, num_steps=2
+    ),
     "accumulated": use_loss,
     "multiclass_cross_entropy": use_class_loss,
     "residual_fn": use_loss,
