@@ -6,7 +6,6 @@ precision of the computation.
 
 Example:
   >>> import jax.numpy as jnp
-import numpy as np
   >>> from phihat import models
   >>> models.linear({"weight": 0.5, "bias": 1.0}, jnp.array([0.0, 2.0])).tolist()
   [1.0, 2.0]
@@ -18,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 

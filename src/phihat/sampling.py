@@ -236,7 +236,7 @@ def permute(
         raise ValueError(f"permute: `num_rows` must be <= 2^31, got {num_rows}.")
     _checks.check_key("permute", key, required=True)
     if isinstance(positions, (list, tuple)):
-        positions = np.asarray(positions, np.int32)
+        positions = jnp.asarray(np.asarray(positions, np.int32))
     _check_whole("permute", "positions", positions)
     if not isinstance(epoch, jax.Array):
         epoch = _checks.check_count("permute", "epoch", epoch, 0)
