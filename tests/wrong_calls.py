@@ -13,6 +13,7 @@ import collections
 import decimal
 import fractions
 import inspect
+import os
 import re
 import signal
 import sys
@@ -429,6 +430,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, on_alarm)
     __import__("matplotlib").use("Agg")
+    right_calls.FOLDER.mkdir(exist_ok=True)
+    os.chdir(right_calls.FOLDER)  # some calls write where a path leads
     began, found = time.monotonic(), []
     for number, (name, function) in enumerate(rows().items()):
         if options.only and not any(one in name for one in options.only):
