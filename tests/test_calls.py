@@ -23,7 +23,12 @@ def loss_fn(x):
 
 def test_every_public_function_has_a_row_and_explains_its_failed_calls():
     rows = {*right_calls.RIGHT_CALLS, *right_calls.NOT_CALLED}
-    assert {*FUNCTIONS} - rows == set()
+    takes_arguments = {
+        name
+        for name, function in FUNCTIONS.items()
+        if inspect.signature(function).parameters
+    }
+    assert takes_arguments - rows == set()
     assert rows - {*FUNCTIONS} == set()
     plain = [
         name

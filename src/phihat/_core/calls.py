@@ -110,7 +110,10 @@ def _explain(
 ) -> Exception | None:
     """Return a clearer exception than the one raised, or None where there is none."""
     name, text = function.__name__, str(error)
-    if text.startswith(f"{name}: "):
+    if text.startswith(f"{name}: ") and not any(
+        _kinds.MARK in getattr(value, "__dict__", {})
+        for value in (*args, *kwargs.values())
+    ):
         is_plain = type(error) in (TypeError, ValueError)
         # Some arrays describe themselves in several lines.
         return (
