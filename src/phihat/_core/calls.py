@@ -115,6 +115,7 @@ def _explain(
         for value in (*args, *kwargs.values())
     ):
         is_plain = type(error) in (TypeError, ValueError)
+        is_plain &= "JAX has removed" not in text  # which begins a note of its own
         # Some arrays describe themselves in several lines.
         return (
             type(error)(" ".join(text.split())) if "\n" in text and is_plain else None
