@@ -115,7 +115,7 @@ RIGHT_CALLS = {
     "phihat.newton_cg": lambda: {"initial_radius": 0.5, "max_iterations": 20},
     "phihat.levenberg_marquardt": lambda: {"initial_radius": 0.5},
     "phihat.steepest_descent": lambda: {"search": phihat.bracketing()},
-    "phihat.line_searches.line_search": lambda: {"search": phihat.backtracking()},
+    "phihat.line_search": lambda: {"search": phihat.backtracking()},
     "phihat.training.with_averaged_params": lambda: {
         "optimizer": phihat.adam(0.1),
         "decay": 0.9,
@@ -133,7 +133,7 @@ RIGHT_CALLS = {
         "max_iterations": 9,
         "trace": False,
     },
-    "phihat.line_searches.strong_wolfe": lambda: {
+    "phihat.strong_wolfe": lambda: {
         "initial_step": 0.5,
         "sufficient_decrease": 1e-3,
         "curvature": 0.8,
@@ -564,7 +564,9 @@ USES = {
     "least_squares": use_loss,
     "binary_cross_entropy": use_loss,
     "gaussian_negative_log_likelihood": use_loss,
-    "with_l2": use_loss,
+    "with_l2": lambda loss_fn: phihat.fit(
+        loss_fn, PARAMS, phihat.adam(0.1), DATA, num_steps=2
+    ),
     "accumulated": use_loss,
     "multiclass_cross_entropy": use_class_loss,
     "residual_fn": use_loss,

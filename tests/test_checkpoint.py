@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import shutil
+import threading
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ import pytest
 import phihat
 from phihat import Checkpoints, Status, checkpoint
 from phihat._core import array_files, folders
+from phihat.training import background
 from tests import kills, memory
 from tests.cases import gabor_problem
 from tests.test_training import KEY, LINE, LOSS, SLOPE, Loader, assert_same, batches
@@ -434,6 +436,68 @@ def test_a_stream_that_cannot_tell_says_what_repeats(tmp_path):
     ):
         result = train_stream(tmp_path, data)
     assert (int(result.status), int(result.num_steps)) == (Status.COMPLETED, 30)
+
+
+# ------------------------------------------------------------------ beside the steps
+
+
+def test_steps_go_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
+    went_on, was_waited_for = threading.Event(), []
+    write = checkpoint.write
+
+    def write_slowly(path, text, arrays):
+        if path.name.endswith("4"):  # the first one
+            was_waited_for.append(went_on.wait(timeout=60.0))
+        write(path, text, arrays)
+
+    def notice(state, rows):
+        del rows
+        if int(state.step) > 4:
+            went_on.set()
+
+    monkeypatch.setattr(checkpoint, "write", write_slowly)
+    phihat.train(
+        lambda x: x**2,
+        1.0,
+        phihat.gradient_descent(0.1),
+        num_steps=7,
+        steps_per_chunk=1,
+        callbacks=[notice],
+        checkpoint=Checkpoints(tmp_path, every=4),
+    )
+    assert was_waited_for == [True]
+    assert Checkpoints(tmp_path).steps() == [4, 7]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_a_copy_leaves_the_buffer_to_the_next_step(backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    given = jnp.arange(1000.0)
+    copied = background.copy_arrays({"0": given, "1": np.ones(2)})
+    np.testing.assert_array_equal(copied["0"], np.arange(1000.0))
+    if backend == "cpu":  # elsewhere the copy is the host's, and NumPy's view of it is
+        jax.jit(lambda x: x + 1, donate_argnums=0)(given)
+        assert given.is_deleted()
+
+
+def test_what_fails_beside_the_steps_is_a_warning(tmp_path, monkeypatch):
+    write = checkpoint.write
+
+    def fail_once(path, text, arrays):
+        if path.name.endswith("4"):
+            raise OSError(28, "No space left on device")
+        write(path, text, arrays)
+
+    monkeypatch.setattr(checkpoint, "write", fail_once)
+    with pytest.warns(UserWarning, match="of step 4 could not be written.*No space"):
+        phihat.train(
+            lambda x: x**2,
+            1.0,
+            phihat.gradient_descent(0.1),
+            num_steps=7,
+            checkpoint=Checkpoints(tmp_path, every=4),
+        )
+    assert Checkpoints(tmp_path).steps() == [7]
 
 
 # ------------------------------------------------------------------- whole processes

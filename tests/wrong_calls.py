@@ -13,6 +13,7 @@ import collections
 import decimal
 import fractions
 import inspect
+import os
 import re
 import signal
 import sys
@@ -186,13 +187,27 @@ OTHER_NUMBERS = r"an array of two|an old-style key|with a NaN|NaN|inf|one row le
 MEANT = {
     (
         r".*\.(data|batch|vector|params|start|direction|left|right|x|y|tree|reference"
-        r"|positions|opt_state|sigma|weights|like|ends|results?|target)",
+        r"|positions|opt_state|sigma|weights|like|ends|results?|target|low|high)",
         OTHER_NUMBERS,
     ): "these are other numbers of the right kind; NaN in gives NaN out",
     (r".*\.(data|batch|tree|x|left|right|params)", "another axis|a scalar|jagged"): (
         "arrays of any shape are meant"
     ),
     (r".*\.params|.*\.start", "a list of lists"): "a list is a pytree of two numbers",
+    (r".*\.(left|right|data|tree|positions)", "True|a complex number|another axis"): (
+        "numbers too"
+    ),
+    (r".*\.params", "an optimizer|a jagged list|a list of strings"): (
+        "any pytree of numbers, an optimizer too; `labels` names the leaves of any tree"
+    ),
+    (r".*\.(labels\.params|axes_of\.tree)", ".*"): "any pytree",
+    (r".*\.traits\.loss_fn", "a function|an uncalled factory"): (
+        "what is known of a loss that is not phihat's: nothing"
+    ),
+    (r".*\.(shape|sizes|rows|data|params|result)", "bytes"): (
+        "to Python, bytes are a sequence of whole numbers"
+    ),
+    (r".*\.(rows|standardize\.x)", "an empty .*"): "nothing in, nothing out",
     (r".*\.key", "a key"): "another key draws other numbers",
     (r".*\.optimizer", "an optimizer"): "another optimizer takes other steps",
     (r".*\.tolerance|.*\.projection", "None"): "there is none: a default of the docs",
@@ -317,10 +332,13 @@ def is_users(error: BaseException) -> bool:
         code = trace.tb_frame.f_code
         names.append(code.co_name if code.co_filename == OWN_FILE else "")
         trace = trace.tb_next
+    if isinstance(error, TypeError) and str(error).startswith("some_function()"):
+        return True
     return isinstance(error, ZeroDivisionError) or bool(OWN & {*names})
 
 
 OWN = {"line", "parabola", "saddle", "descend", "cubic", "use_loss", "use_class_loss"}
+OWN |= {"<lambda>"}
 OWN_FILE = right_calls.__file__
 
 
@@ -412,6 +430,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, on_alarm)
     __import__("matplotlib").use("Agg")
+    right_calls.FOLDER.mkdir(exist_ok=True)
+    os.chdir(right_calls.FOLDER)  # some calls write where a path leads
     began, found = time.monotonic(), []
     for number, (name, function) in enumerate(rows().items()):
         if options.only and not any(one in name for one in options.only):

@@ -77,6 +77,7 @@ def save(
       OSError: the disk is full, or the folder cannot be written.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> import tempfile
       >>> from pathlib import Path
       >>> from phihat import checkpoint

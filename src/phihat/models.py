@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
@@ -82,7 +83,7 @@ def polynomial(params: Params, x: Any) -> Float[Array, "..."]:
       >>> polynomial(jnp.array([5.0, -4.0, 1.0]), jnp.array([2.0, 3.0])).tolist()
       [1.0, 2.0]
     """
-    coefficients = jnp.asarray(params)
+    coefficients = _as_vector("polynomial", params)
     if coefficients.ndim != 1 or coefficients.size == 0:
         raise ValueError(
             "polynomial: `params` must be the coefficients [degree + 1], got shape "
@@ -121,7 +122,7 @@ def gabor(params: Params, x: Any, *, envelope_width: Any = 2.0) -> Float[Array, 
     References:
       Prince, *Understanding Deep Learning*, 2023, section 6.1.2.
     """
-    phi = jnp.asarray(params)
+    phi = _as_vector("gabor", params)
     if phi.shape != (2,):
         raise ValueError(f"gabor: `params` must have shape [2], got {list(phi.shape)}.")
     envelope_width = _tree.as_number(envelope_width, "gabor", "envelope_width")
@@ -160,6 +161,11 @@ def multilayer_perceptron(
       >>> multilayer_perceptron(params, jnp.ones([5, 64])).shape
       (5, 10)
     """
+    if not isinstance(params, (list, tuple)):
+        raise TypeError(
+            "multilayer_perceptron: `params` must be a list of layers, as "
+            f"`init_multilayer_perceptron` makes it, got {_checks.brief(params)}."
+        )
     if len(params) == 0:
         raise ValueError(
             "multilayer_perceptron: `params` must have at least one layer."
@@ -255,7 +261,7 @@ def mixed_precision(model: ModelFn, compute_dtype: Any = jnp.bfloat16) -> ModelF
     model = _tree.as_partial(model, call, "model")
     try:
         dtype = None if compute_dtype is None else jnp.dtype(compute_dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         dtype = None
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
@@ -265,6 +271,21 @@ def mixed_precision(model: ModelFn, compute_dtype: Any = jnp.bfloat16) -> ModelF
     keyed = _checks.takes_argument(model, "key")
     function = _mixed_keyed if keyed else _mixed
     return Partial(function, model, compute_dtype=_tree.Static(dtype))
+
+
+def _as_vector(call: str, params: Params) -> Array:
+    """Return params as one array; a list of numbers is one too."""
+    is_array = isinstance(params, (float, jax.Array, np.ndarray))
+    is_list = isinstance(params, (list, tuple)) and all(
+        np.ndim(entry) == 0 and isinstance(entry, (float, jax.Array, np.generic))
+        for entry in params
+    )
+    if not is_array and not is_list:
+        raise TypeError(
+            f"{call}: `params` must be an array of numbers, got "
+            f"{_checks.brief(params)}."
+        )
+    return jnp.asarray(params)
 
 
 def _mixed(

@@ -235,7 +235,11 @@ def permute(
     if num_rows > _MAX_ROWS:
         raise ValueError(f"permute: `num_rows` must be <= 2^31, got {num_rows}.")
     _checks.check_key("permute", key, required=True)
+    if isinstance(positions, (list, tuple)):
+        positions = jnp.asarray(np.asarray(positions, np.int32))
     _check_whole("permute", "positions", positions)
+    if not isinstance(epoch, jax.Array):
+        epoch = _checks.check_count("permute", "epoch", epoch, 0)
     _checks.check_range("permute", "positions", positions, 0, num_rows - 1)
     return _permute(key, jnp.asarray(positions), num_rows, epoch)
 

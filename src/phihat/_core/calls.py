@@ -110,8 +110,12 @@ def _explain(
 ) -> Exception | None:
     """Return a clearer exception than the one raised, or None where there is none."""
     name, text = function.__name__, str(error)
-    if text.startswith(f"{name}: "):
+    if text.startswith(f"{name}: ") and not any(
+        _kinds.MARK in getattr(value, "__dict__", {})
+        for value in (*args, *kwargs.values())
+    ):
         is_plain = type(error) in (TypeError, ValueError)
+        is_plain &= "JAX has removed" not in text  # which begins a note of its own
         # Some arrays describe themselves in several lines.
         return (
             type(error)(" ".join(text.split())) if "\n" in text and is_plain else None

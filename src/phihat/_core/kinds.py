@@ -86,6 +86,9 @@ def _of_annotation(name: str, annotation: Any) -> Kind | None:
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
         return _of_union(name, typing.get_args(annotation))
+    members = typing.get_args(annotation)
+    if origin is collections.abc.Sequence and members[0] in _PLAIN:
+        return _of_entries(_PLAIN[members[0]])
     if origin is tuple:
         return _of_tuple(typing.get_args(annotation))
     if origin is not None:
@@ -114,6 +117,13 @@ def _of_union(name: str, members: tuple[Any, ...]) -> Kind | None:
             (value is None and is_optional)
             or any(kind.accepts(value) for kind in found)
         ),
+    )
+
+
+def _of_entries(entry: Kind) -> Kind:
+    return Kind(
+        f"a sequence, each entry {entry.text}",
+        lambda value: _is_sequence(value) and all(map(entry.accepts, value)),
     )
 
 
@@ -240,7 +250,16 @@ def _are_results(value: Any) -> bool:
 
 def _are_scales(value: Any) -> bool:
     leaves = jax.tree.leaves(value)
-    return bool(leaves) and all(_is_array_like(leaf) for leaf in leaves)
+    return bool(leaves) and all(
+        np.size(leaf) and _is_array_like(leaf) and not np.iscomplexobj(leaf)
+        for leaf in leaves
+    )
+
+
+def _is_axes(value: Any) -> bool:
+    is_many = isinstance(value, (list, tuple)) and bool(value)
+    is_many |= isinstance(value, np.ndarray) and value.dtype == object
+    return hasattr(value, "figure") or is_many
 
 
 def _is_fixed(value: Any) -> bool:
@@ -252,7 +271,7 @@ def _is_fixed(value: Any) -> bool:
 
 
 def _is_box_or_function(value: Any) -> bool:
-    return value is None or _is_function(value) or hasattr(value, "clip")
+    return value is None or _is_function(value) or hasattr(value, "ends_like")
 
 
 def _is_optimizer(value: Any) -> bool:
@@ -323,7 +342,6 @@ _BY_NAME: dict[str, Kind] = {
     "weights": _ARRAY,
     "mask": _ARRAY,
     "reference": _ARRAY,
-    "rates": _ARRAY,
     "tree": _DATA,
     "model_state": _DATA,
     "results": Kind("results of fits, or arrays of losses", _are_results),
@@ -340,6 +358,15 @@ _BY_NAME: dict[str, Kind] = {
             not isinstance(value, (str, float, np.ndarray))
             and all(_is_leaf(leaf) for leaf in jax.tree.leaves(value))
         ),
+    ),
+    "rates": Kind("an array of numbers", _are_scales),
+    "positions": Kind("an array of whole numbers", _are_scales),
+    "left": _PARAMS,
+    "right": _PARAMS,
+    "axes": Kind("axes of Matplotlib", _is_axes),
+    "by": Kind(
+        "the name of a value, or a function",
+        lambda value: value is None or isinstance(value, str) or _is_function(value),
     ),
     "weight": _PLAIN[float],
     "envelope_width": _PLAIN[float],

@@ -132,6 +132,15 @@ class Box:
                 "Box: `low` and `high` must be pytrees of the same structure, got "
                 f"{low_tree} and {high_tree}."
             )
+        for name, leaves in (("low", low_leaves), ("high", high_leaves)):
+            for path, leaf in leaves:
+                dtype = getattr(leaf, "dtype", None) or np.asarray(leaf).dtype
+                if not jnp.issubdtype(dtype, jnp.floating) and dtype.kind not in "iu":
+                    where = jax.tree_util.keystr(path)
+                    raise TypeError(
+                        f"Box: `{name}{where}` must be a number or an array of "
+                        f"numbers, got {leaf!r}."
+                    )
         for (path, low), (_, high) in zip(low_leaves, high_leaves, strict=True):
             leaf = jax.tree_util.keystr(path)
             where = f" at leaf {leaf}" if leaf else ""

@@ -68,7 +68,7 @@ def sharpness_recorder(
     """
     call = "sharpness_recorder"
     _checks.check_count(call, "num_iterations", num_iterations, 2)
-    tolerance = _tree.as_number(tolerance, call, "tolerance")
+    tolerance = _tree.as_scalar(tolerance, call, "tolerance")
     _checks.check_range(call, "tolerance", tolerance, 0.0)
     return _records.Recorder(
         init_fn=Partial(_draw_direction),

@@ -201,7 +201,7 @@ def spectral_density(
     _checks.check_count(call, "num_points", num_points, 2)
     _checks.check_count(call, "num_probes", num_probes, 2)
     if width is not None:
-        width = _tree.as_number(width, call, "width")
+        width = _tree.as_scalar(width, call, "width")
         _checks.check_range(call, "width", width, 0.0, include_low=False)
     (steps, is_dense), key = _core.lanczos_options(
         call, params, num_iterations, dense_size, key

@@ -35,6 +35,8 @@ def as_weights(
     """Return the weights of one curve's residuals."""
     if sigma is None:
         return Weights()
+    if isinstance(sigma, bool):
+        raise TypeError(f"{call}: `sigma` must be numbers, got {sigma}.")
     sigma = as_tree(call, "sigma", sigma, allows_complex=True)
     one_leaf = isinstance(y, np.ndarray) and isinstance(sigma, np.ndarray)
     if one_leaf and sigma.ndim == 2 and sigma.shape == (y.size, y.size) != y.shape:

@@ -71,7 +71,11 @@ def make_axes(
     """
     rows = _checks.check_count("make_axes", "rows", rows)
     columns = _checks.check_count("make_axes", "columns", columns)
-    figure = new_figure("make_axes", size or (6.5 * columns, 5.0 * rows))
+    if projection is not None:
+        _checks.check_choice("make_axes", "projection", projection, ("3d", "polar"))
+    if size is None:
+        size = (6.5 * columns, 5.0 * rows)
+    figure = new_figure("make_axes", (float(size[0]), float(size[1])))
     options = {"projection": projection}
     made = figure.subplots(rows, columns, squeeze=False, subplot_kw=options)
     for axes in made.flat:

@@ -152,6 +152,7 @@ def evaluate_model(
     """
     call = "evaluate_model"
     x, _ = _pair(call, data)
+    num_points = _checks.check_count(call, "num_points", num_points, 2)
     places = np.linspace(x.min(), x.max(), num_points)
     given = jnp.asarray(data[0])
     is_float = jnp.issubdtype(given.dtype, jnp.floating)

@@ -161,6 +161,7 @@ def random_plane(
     call = "random_plane"
     _checks.check_float_leaves(call, "params", params)
     _checks.check_key(call, key)
+    radius = float(_tree.as_scalar(radius, call, "radius"))
     _checks.check_range(call, "radius", radius, 0.0, include_low=False)
     flat = flat_params(params)
     has_matrices = any(np.ndim(leaf) > 1 for leaf in jax.tree.leaves(params))

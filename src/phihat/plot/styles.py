@@ -59,6 +59,11 @@ def make_styles(names: Iterable[str]) -> dict[str, Style]:
       >>> make_styles(["adam"])
       {'adam': Style(color='#D55E00', marker='o', line='-')}
     """
+    if isinstance(names, str):
+        raise TypeError(
+            f"make_styles: `names` must be a sequence of names, got {names!r}; for "
+            f"one, [{names!r}]."
+        )
     return {
         name: Style(
             OKABE_ITO[place % len(OKABE_ITO)],

@@ -54,7 +54,7 @@ def quadratic(condition: float = 100.0, dim: int = 2) -> Problem:
       >>> float(quadratic(10.0, 3).loss_fn(jnp.array([0.0, 0.0, 2.0])))
       20.0
     """
-    condition = _tree.as_number(condition, "quadratic", "condition")
+    condition = _tree.as_scalar(condition, "quadratic", "condition")
     _checks.check_range("quadratic", "condition", condition, 1.0)
     dim = _checks.check_count("quadratic", "dim", dim)
     exponents = [j / (dim - 1) for j in range(dim)] if dim > 1 else [1.0]
@@ -289,6 +289,7 @@ def gabor(envelope_width: float = 4.0) -> Problem:
         2.0: ([0.1086769797734504573, 14.4162244697305420], 1.262307573394641829),
         4.0: ([0.0037946356109376147604, 16.0263478271417245], 0.645696125367463856),
     }
+    envelope_width = _tree.as_scalar(envelope_width, "gabor", "envelope_width")
     if envelope_width not in known:
         raise ValueError(
             "gabor: `envelope_width` must be 2.0 or 4.0, where the minimum is known, "

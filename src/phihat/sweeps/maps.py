@@ -250,7 +250,8 @@ def trainability(
              [0, 1],
              [2, 1]])
     """
-    _checks.check_range("trainability", "target", target)
+    target = _tree.as_scalar(target, "trainability", "target")
+    _checks.check_range("trainability", "target", target, -np.finfo(float).max)
     function = _tree.as_partial(function, "trainability", "function")
     measure = Partial(_measure, function)
     found = sweep(measure, axes, max_bytes=max_bytes, mesh=mesh, progress=progress)

@@ -111,13 +111,15 @@ def train(
       model_state: what the loss takes and returns beside its value.
       progress: show a bar with the loss, the speed and the time left, where the output
         is a terminal.
-      checkpoint: where to keep what a crash must not destroy, and how often.
+      checkpoint: where to keep what a crash must not destroy, and how often; written
+        while the steps go on, from a copy.
       time_limit: seconds, or a timedelta, for this call.
       callbacks: functions called between chunks as `callback(state, rows)`, with the
         `FitState` and copies of the new rows of the history. One returns None to go on,
         True to end the fit, or an optimizer to go on with: the fit's with other
         numbers, such as another rate, which checkpoints keep.
-      log_to: a file of JSON lines: the new rows, and what happened.
+      log_to: a file of JSON lines, appended to: the new rows, and what happened. Every
+        call begins with the line of an event "begin".
       validation: held-out data, how often to look at them, by which metric, and for
         how long in vain. The result's params are then those that did best on them, and
         its history has "validation_loss" and "validation_step" (and
@@ -252,7 +254,8 @@ def train(
             # Where checkpoints are kept, no row of theirs is written a second time.
             log = Log(log_to, None if manager is None else run.step)
             stack.callback(log.close)
-            log.note("begin", at=run.step)
+            now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+            log.note("begin", at=run.step, time=now)
             if manager is not None:
                 manager.log = log
             hooks = hooks._replace(log=log)

@@ -84,7 +84,7 @@ class Validation:
                 f"got {_checks.brief(self.metric)}."
             )
         _checks.check_choice("Validation", "mode", self.mode, ("min", "max"))
-        delta = _tree.as_number(self.min_delta, "Validation", "min_delta")
+        delta = _tree.as_scalar(self.min_delta, "Validation", "min_delta")
         _checks.check_range("Validation", "min_delta", delta, 0.0)
 
 

@@ -276,6 +276,8 @@ def _varied(
             f"{call}: `wrt` must be the path of a leaf as text, or several, got "
             f"{wrt!r}."
         )
+    if not names:
+        raise ValueError(f"{call}: `wrt` must name at least one leaf, got {wrt!r}.")
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
     known = [_names_of(path) for path in paths]
     for name in names:
