@@ -95,7 +95,7 @@ def tasks_report(tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> str:
         "",
         table([*heads, "score", "fitted", "held out"], fits),
         "Features, and the targets of a regression, are scaled by the mean and the\n"
-        "standard deviation of the rows to fit. linnerud is too small to hold out rows.",
+        "standard deviation of the rows to fit. linnerud is too small to hold any out.",
     )
 
 
