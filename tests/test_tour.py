@@ -13,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+import phihat
 from phihat import _tour, datasets
 from phihat.__main__ import main
 from phihat._tour.tasks import prepare
@@ -150,6 +151,13 @@ def test_regressions_score_as_the_exact_solution(name, penalty):
     assert [one for one in outcome.scores if one is not None] == pytest.approx(
         exact, abs=0.02
     )
+
+
+def test_the_command_tells_its_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"phihat {phihat.__version__}\n"
 
 
 def test_held_out_rows_do_not_shape_the_scale():
