@@ -708,6 +708,27 @@ def test_critical_points_are_marked_by_kind_on_a_surface():
     assert axes.get_title() == "Loss L[φ] and the path of the fit"
 
 
+def test_the_title_of_a_surface_tells_points_from_paths():
+    point, path = np.zeros((1, 2)), np.zeros((3, 2))
+    titles = [
+        plot.loss_surface(bowl_surface(), shown).get_title()
+        for shown in (
+            None,
+            {"a": point},
+            {"a": point, "b": point},
+            {"a": path, "b": path},
+            {"a": path, "b": point},
+        )
+    ]
+    assert titles == [
+        "Loss L[φ]",
+        "Loss L[φ] and one point",
+        "Loss L[φ] and 2 points",
+        "Loss L[φ] and the paths of 2 fits",
+        "Loss L[φ] and the path of the fit and one point",
+    ]
+
+
 def test_basins_show_the_best_and_count_the_rest():
     axes = plot.basins(basins_found(), num_shown=2)
     assert labels(axes) == [

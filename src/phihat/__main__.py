@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from phihat import _tour
+from phihat import __version__, _tour
 
 __all__ = ["main"]
 
@@ -89,6 +89,7 @@ def _folder(arguments: Sequence[str] | None) -> Path | None:
         metavar="DIR",
         help="the folder for the pictures (default: %(default)s)",
     )
+    parser.add_argument("--version", action="version", version=f"phihat {__version__}")
     folder = parser.parse_args(arguments).out
     if importlib.util.find_spec("matplotlib") is None:
         return None

@@ -95,17 +95,13 @@ def _parabola(figure: "Figure", runs: Runs) -> None:
 
 def _linear_regression(figure: "Figure", runs: Runs) -> None:
     problem = PROBLEMS["linear regression"]
-    shown = [
-        run
-        for run in runs["linear regression"]
-        if run.name in ("gradient descent", "line search", "momentum")
-    ]
     left, right = figure.subplots(1, 2)
-    _surface(left, problem, Box([0.0, -1.0], [2.0, 1.0]), shown)
-    steps = (0, 1, 4, 16, len(shown[0].path) - 1)
+    _surface(left, problem, Box([0.4, -0.7], [2.0, 0.9]), runs["linear regression"])
+    descent = runs["linear regression"][0].path
+    steps = (0, 1, 4, 16, len(descent) - 1)
     plot.fitted_model(
         problem.model,
-        [jnp.asarray(shown[0].path[step]) for step in steps],
+        [jnp.asarray(descent[step]) for step in steps],
         problem.data,
         names=[f"after {step} step" + "s" * (step != 1) for step in steps],
         axes=right,
@@ -116,12 +112,16 @@ def _linear_regression(figure: "Figure", runs: Runs) -> None:
 
 def _gabor(figure: "Figure", runs: Runs) -> None:
     problem = PROBLEMS["gabor"]
-    shown = [run for run in runs["gabor"] if run.name != "normalized"]
-    left, right = figure.subplots(1, 2)
-    _surface(left, problem, Box([-10.0, 2.5], [10.0, 22.5]), shown)
-    _surface(right, problem, Box([-3.0, 3.5], [3.0, 18.0]), shown)
-    right.title.set_text("The same paths, closer")
-    _share_legend(figure, (left, right))
+    axes = figure.subplots(1, 2)
+    remembers = ("momentum", "Nesterov", "Adam")
+    halves = {
+        "without momentum": [run for run in runs["gabor"] if run.name not in remembers],
+        "with momentum": [run for run in runs["gabor"] if run.name in remembers],
+    }
+    for half, (title, shown) in zip(axes, halves.items(), strict=True):
+        _surface(half, problem, Box([-3.0, 3.5], [3.0, 18.0]), shown)
+        half.title.set_text(f"Loss of {problem.title}, {title}")
+    _share_legend(figure, axes)
 
 
 def _losses(figure: "Figure", runs: Runs) -> None:

@@ -84,7 +84,7 @@ def tasks_report(tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> str:
             f"{outcome.loss:.4f}",
             outcome.status,
             task.measure,
-            *(f"{score:.3f}" for score in outcome.scores),
+            *("none" if score is None else f"{score:.3f}" for score in outcome.scores),
         ]
         for task, outcome in pairs
     ]
@@ -95,13 +95,13 @@ def tasks_report(tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> str:
         "",
         table([*heads, "score", "fitted", "held out"], fits),
         "Features, and the targets of a regression, are scaled by the mean and the\n"
-        "standard deviation of the rows to fit. An R^2 below 0 is worse than the mean.",
+        "standard deviation of the rows to fit. linnerud is too small to hold any out.",
     )
 
 
 _MANY_MINIMA = (
     "CONVERGED means that the gradient vanished, not that no other minimum is lower:\n"
-    "this loss has many."
+    "this loss has many. An R^2 below 0 is worse than the mean."
 )
 
 

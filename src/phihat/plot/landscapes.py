@@ -181,12 +181,18 @@ _MAX_DOTS = 400
 
 
 def _paths_title(paths: Mapping[str, Sequence[np.ndarray]]) -> str:
-    count = sum(map(len, paths.values()))
-    if not count:
-        return ""
-    return (
-        " and the path of the fit" if count == 1 else f" and the paths of {count} fits"
-    )
+    """Say what is drawn on the loss; params that do not move are points."""
+    lengths = [len(path) for some in paths.values() for path in some]
+    points, fits = lengths.count(1), len(lengths) - lengths.count(1)
+    said = [
+        "" if fits == 0 else "the path of the fit" if fits == 1 else _paths(fits),
+        "" if points == 0 else "one point" if points == 1 else f"{points} points",
+    ]
+    return "".join(f" and {words}" for words in said if words)
+
+
+def _paths(fits: int) -> str:
+    return f"the paths of {fits} fits"
 
 
 def _levels(values: Any, levels: Any) -> np.ndarray:
