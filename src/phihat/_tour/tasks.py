@@ -72,12 +72,12 @@ def carry_out(task: Task) -> Outcome:
         key=jax.random.key(0),
         **task.options,
     )
-    parts = [train] if held_out is None else [train, held_out]
+    parts = [train, *([] if held_out is None else [held_out])]
     judge = (task.loss_fn, task.model, parts)
     first_loss, _ = _evaluate(start, *judge)
     loss, scores = _evaluate(result.params, *judge)
     return Outcome(
-        num_rows=(len(train[1]), len(held_out[1]) if task.has_held_out else 0),
+        num_rows=(len(train[1]), 0 if held_out is None else len(held_out[1])),
         steps=int(result.num_steps),
         first_loss=float(first_loss),
         loss=float(loss),
