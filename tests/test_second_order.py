@@ -985,3 +985,45 @@ def test_wrong_calls_get_one_sentence(error, call, sentence):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == sentence
+
+
+WRAPPERS = {
+    "chain": optax.chain,
+    "a chain that clips": lambda inner: optax.chain(inner, optax.clip(10.0)),
+    "apply_if_finite": lambda inner: optax.apply_if_finite(inner, 3),
+    "masked": lambda inner: optax.masked(inner, {"a": True, "b": True}),
+    "partition": lambda inner: optax.partition({"x": inner}, {"a": "x", "b": "x"}),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapped_fits_end_where_the_optimizer_does(name):
+    """Inside a wrapper it finds its residuals, ends the fit, and the loss is true."""
+    x = jnp.linspace(0.0, 3.0, 30)
+    y = 2.0 * jnp.exp(-1.3 * x) + 0.01 * jnp.sin(37.0 * x)
+    loss_fn = losses.least_squares(lambda p, x: p["a"] * jnp.exp(-p["b"] * x))
+    start = {"a": 1.0, "b": 0.5}
+    plain = phihat.fit(
+        loss_fn, start, phihat.levenberg_marquardt(), (x, y), num_steps=30
+    )
+    optimizer = WRAPPERS[name](phihat.levenberg_marquardt())
+    result = phihat.fit(loss_fn, start, optimizer, (x, y), num_steps=30)
+    assert result.status == phihat.Status.CONVERGED
+    np.testing.assert_allclose(result.loss, loss_fn(result.params, (x, y)), rtol=1e-12)
+    for key in start:
+        np.testing.assert_allclose(result.params[key], plain.params[key], rtol=1e-9)
+
+
+def test_a_wrapped_optimizer_ends_every_kind_of_run():
+    loss_fn = lambda p: (p - 1.0) ** 2 + (p - 1.0) ** 4
+    optimizer = optax.chain(phihat.newton())
+    state = phihat.fitting.init(3.0, optimizer)
+    step_fn = phihat.fitting.make_step(loss_fn, optimizer)
+    state, _ = phihat.fitting.run(step_fn, state, num_steps=50)
+    assert state.status == phihat.Status.CONVERGED
+    trained = phihat.train(loss_fn, 3.0, optimizer, num_steps=50)
+    assert trained.status == phihat.Status.CONVERGED
+    fit = lambda start: phihat.fit(loss_fn, start, optimizer, num_steps=50)
+    mapped = jax.vmap(fit)(jnp.asarray([3.0, -2.0]))
+    assert (mapped.status == phihat.Status.CONVERGED).all()
+    np.testing.assert_allclose(mapped.params, 1.0, rtol=1e-7)

@@ -22,6 +22,7 @@ from phihat._engine.step import (
     attempt,
     bind_loss,
     diagnose,
+    holds_status,
     measures_itself,
     project,
     status_of,
@@ -102,16 +103,20 @@ def run_spec(
         num_measurements = 1 - state.opt_state.is_measured.astype(jnp.int32)
     elif stops:
         state = state._replace(opt_state=state.opt_state.stale())
+    # One that ends by itself inside a wrapper leaves no step over to measure the end.
+    is_wrapped = not stops and holds_status(state.opt_state)
+    measures = isinstance(spec.step, Step) and not (stops or is_wrapped)
     plan = LoopPlan(
         begin=begin,
         end=end,
         num_rows=num_rows,
         record_every=spec.record_every,
         selects=True,
-        stops_early=not is_single and (stops or is_part or spec.tolerance is not None),
+        stops_early=not is_single
+        and (stops or is_wrapped or is_part or spec.tolerance is not None),
         num_measurements=num_measurements,
-        keeps_last=isinstance(spec.step, Step) and not stops,
-        measures_end=isinstance(spec.step, Step) and not (stops or is_part),
+        keeps_last=measures,
+        measures_end=measures and not is_part,
         is_single=is_single,
         remat=spec.remat,
     )
@@ -138,7 +143,7 @@ def run_spec(
 
     # A tolerance is the usual end: nothing is to be repeated for it.
     can_replay = stops or spec.tolerance is None
-    can_replay &= not is_single
+    can_replay &= not (is_single or is_wrapped)
     can_replay &= jax.default_backend() == "cpu" and not spec.remat
     rest = (begin, end, num_measurements, recorder_states, sound_params)
     if can_replay and mode.is_eager:
@@ -309,7 +314,8 @@ def reason_to_stop(
         ending = _conclude_measuring(state)
         return ending.state.status, ending.nonfinite_leaf
     else:
-        assert last is not None
+        if last is None:
+            last = Measured(*_measure(spec.step, source, state, state.params))
         status, leaf = _reason(spec, source, state, last)
     completed = jnp.asarray(Status.COMPLETED, jnp.int32)
     return jnp.where(is_stopped, status, completed), jnp.where(

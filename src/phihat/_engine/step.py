@@ -33,6 +33,7 @@ __all__ = [
     "attempt",
     "bind_loss",
     "diagnose",
+    "holds_status",
     "is_running",
     "measures_itself",
     "project",
@@ -282,6 +283,13 @@ def status_of(opt_state: PyTree) -> Array:
     return status
 
 
+def holds_status(opt_state: PyTree) -> bool:
+    """Tell whether an optimizer that can end by itself is in a state, or wrapped."""
+    return any(
+        map(measures_itself, jax.tree.leaves(opt_state, is_leaf=measures_itself))
+    )
+
+
 def is_running(opt_state: PyTree) -> Array:
     """Tell whether no optimizer in a state has come to its end."""
     return status_of(opt_state) == Status.RUNNING
@@ -357,9 +365,13 @@ def _ignore_extra_args(value_fn: Callable[[Params], Array]) -> Callable[..., Arr
     """
 
     def value_of(
-        params: Params, grad_fn: Any = None, obj_fn: Any = None, box: Any = None
+        params: Params,
+        grad_fn: Any = None,
+        obj_fn: Any = None,
+        box: Any = None,
+        residual_fn: Any = None,
     ) -> Array:
-        del grad_fn, obj_fn, box
+        del grad_fn, obj_fn, box, residual_fn
         return value_fn(params)
 
     return value_of
@@ -564,11 +576,15 @@ def _extras(
     # The first three are given by position, whatever they are called.
     parameters = list(inspect.signature(update_fn).parameters.values())
     named = {parameter.name for parameter in parameters[3:]}
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    if takes_any:
         named |= set(offered)
     chosen = {name: value for name, value in offered.items() if name in named}
     if "residual_fn" in named:
         chosen["residual_fn"] = residual_fn()
+    elif takes_any:  # a wrapper hands on what the optimizer inside it may need
+        with contextlib.suppress(ValueError):
+            chosen["residual_fn"] = residual_fn()
     return chosen
 
 
