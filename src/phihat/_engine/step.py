@@ -491,8 +491,8 @@ def _check_signature(step: Step, num_arguments: int, extra: dict[str, Any]) -> N
         called = ["params"] + ["batch"] * num_batches
         called += ["model_state"] * step.has_model_state
         cure = (
-            "make one array or tuple of its data, or bind the rest with "
-            "`jax.tree_util.Partial`"
+            "make one array or tuple of its data, bind the rest with "
+            "`jax.tree_util.Partial`, or pass `model_state=` where it takes one"
             if num_batches
             else "pass the data to the fit"
         )
