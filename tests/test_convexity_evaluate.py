@@ -184,6 +184,8 @@ ELSEWHERE = {
     "rel_entr",
     "row",
     "scan",
+    "slogdet",
+    "slogdet_sign",
 }
 
 # XLA's lgamma errs by hundreds of ulps, log_ndtr's body jumps by 4e-9.
@@ -221,6 +223,24 @@ def _value(fn, *args):
 def _holds(x, value, slack):
     room = slack * (1.0 + np.abs(value))
     return bool(np.all((x.low - room <= value) & (value <= x.high + room)))
+
+
+def _slogdet_of(low, width, part):
+    traced = trace(lambda a: jnp.linalg.slogdet(a)[part], jnp.asarray(low))
+    ranges = dict(zip(traced.params, [Interval(low, low + width)], strict=True))
+    return evaluate(traced, ranges, [traced.output])[traced.output]
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_determinants_are_read_of_known_matrices_alone(part):
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        square = rng.normal(size=(3, 3)) + 2.0 * np.eye(3)
+        found = _slogdet_of(square, 0.0, part)
+        assert found.contains(np.linalg.slogdet(square)[part])
+    for low, width in ((np.eye(3), 1e-3), (np.ones((3, 3)), 0.0)):
+        with pytest.raises(Unreadable):
+            _slogdet_of(low, width, part)
 
 
 def test_every_rule_has_a_function():

@@ -745,7 +745,7 @@ def test_numbers_share_one_program():
     data = tuple(map(np.asarray, DATA))
 
     def run_all():
-        for rate in (0.1, 1, np.float32(0.5), np.float64(0.25), True):
+        for rate in (0.1, 1, np.float32(0.5), np.float64(0.25)):
             for weight in (1e-3, 2):
                 loss_fn = losses.with_l2(
                     losses.least_squares(models.polynomial), weight

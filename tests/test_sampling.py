@@ -244,8 +244,8 @@ WRONG_CALLS = [
     ),
     (
         lambda: sampling.check_sampler(32, ROWS),
-        "sampler must be a function of the data, such as `sampling.minibatches(32)`, "
-        "got 32.",
+        "check_sampler: `sampler` must be a function of the data, such as "
+        "`sampling.minibatches(32)`, got 32.",
     ),
     (
         lambda: sampling.permute(None, 0, 5),

@@ -266,7 +266,7 @@ CALLS = {
     "a factory that was not called": (
         lambda: fit(optimizer=phihat.adam),
         TypeError,
-        ["(init, update) pair", "call the factory"],
+        ["(init, update) pair", "the function `adam`, which was not called"],
     ),
     "a triple of functions": (
         lambda: fit(optimizer=(abs, abs, abs)),

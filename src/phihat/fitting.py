@@ -202,7 +202,7 @@ def init(
       >>> print(state.step, state.params)
       0 {'w': Array(1., dtype=float32)}
     """
-    if not jax.tree.leaves(params):
+    if params is None:
         raise TypeError(
             "init: `params` must be the start, a pytree of floats, got "
             f"{_checks.brief(params)}."

@@ -191,7 +191,7 @@ def check_sampler(sampler: Sampler, data: Batch) -> None:
     """
     if not callable(sampler):
         raise TypeError(
-            "sampler must be a function of the data, such as "
+            "check_sampler: `sampler` must be a function of the data, such as "
             f"`sampling.minibatches(32)`, got {_checks.brief(sampler)}."
         )
     if getattr(sampler, "func", None) in (_minibatches, _from_indices):

@@ -234,7 +234,14 @@ def param_shardings(
     """
     call = "param_shardings"
     axis = _check_axis(call, mesh, axis)
-    _checks.check_arrays(call, "params", params)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        # Shapes are enough: the arrays may be yet to be made.
+        if not (hasattr(leaf, "shape") or isinstance(leaf, (int, float, complex))):
+            raise TypeError(
+                f"{call}: `params` must be a pytree of arrays or shapes, got "
+                f"{_checks.brief(leaf)} at "
+                f"{jax.tree_util.keystr(path) or 'the only leaf'}."
+            )
     min_entries = _checks.check_count(call, "min_entries", min_entries)
     parts = mesh.shape[axis]
 

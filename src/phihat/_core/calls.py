@@ -17,6 +17,7 @@ Example:
 import difflib
 import functools
 import inspect
+import sys
 import types
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -110,22 +111,34 @@ def _explain(
 ) -> Exception | None:
     """Return a clearer exception than the one raised, or None where there is none."""
     name, text = function.__name__, str(error)
-    if text.startswith(f"{name}: ") and not any(
-        _kinds.MARK in getattr(value, "__dict__", {})
-        for value in (*args, *kwargs.values())
-    ):
+    if text.startswith(f"{name}: "):
+        values = (*args, *kwargs.values())
+        if any(_kinds.MARK in getattr(value, "__dict__", {}) for value in values):
+            better = explain_arguments(function, args, kwargs)
+            if better is not None and "not called" in str(better):
+                return better
         is_plain = type(error) in (TypeError, ValueError)
         is_plain &= "JAX has removed" not in text  # which begins a note of its own
         # Some arrays describe themselves in several lines.
         return (
             type(error)(" ".join(text.split())) if "\n" in text and is_plain else None
         )
-    if isinstance(error, Warning):
+    if isinstance(error, Warning) or _is_of_a_caller(text):
         return None
     if _is_unbound(error):
         text = explain_binding(function, args, kwargs)
         return None if text is None else TypeError(f"{name}: {text}")
     return explain_arguments(function, args, kwargs)
+
+
+def _is_of_a_caller(text: str) -> bool:
+    """Tell whether a message names a function that called this one."""
+    frame = sys._getframe(3)  # above: the explained function, which was left
+    while frame is not None:
+        if text.startswith(f"{frame.f_code.co_name}: "):
+            return True
+        frame = frame.f_back
+    return False
 
 
 # ---------------------------------------------------------------------- what is unbound

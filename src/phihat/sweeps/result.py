@@ -54,7 +54,7 @@ class SweepResult:
       >>> axes = {"x": jnp.arange(3.0), "y": jnp.arange(2.0)}
       >>> print(sweep(lambda x, y: x - y, axes))
       SweepResult: 3 x * 2 y = 6 lanes
-        value   -1 to 2, median 0.5, best at x=0.0, y=1.0
+        value   -1 to 2, median 0.5, best at x=0, y=1
     """
 
     def __init__(self, axes: tuple[Axis, ...], values: PyTree) -> None:
