@@ -279,6 +279,13 @@ def inner(left: PyTree, right: PyTree) -> Float[Array, ""]:
       >>> print(inner({"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 4.0}))
       11.0
     """
+    _checks.check_arrays("inner", "left", left)
+    _checks.check_arrays("inner", "right", right)
+    if jax.tree.structure(left) != jax.tree.structure(right):
+        raise ValueError(
+            "inner: `left` and `right` must be pytrees of the same structure, got "
+            f"{jax.tree.structure(left)} and {jax.tree.structure(right)}."
+        )
     wide = lambda leaf: jnp.asarray(leaf).astype(_tree.default_float())  # noqa: E731
     products = jax.tree.map(
         lambda one, other: jnp.sum(wide(one) * wide(other)), left, right

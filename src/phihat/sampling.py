@@ -238,7 +238,9 @@ def permute(
     if isinstance(positions, (list, tuple)):
         positions = jnp.asarray(np.asarray(positions, np.int32))
     _check_whole("permute", "positions", positions)
-    if not isinstance(epoch, jax.Array):
+    if isinstance(epoch, jax.Array):
+        _check_whole("permute", "epoch", epoch)
+    else:
         epoch = _checks.check_count("permute", "epoch", epoch, 0)
     _checks.check_range("permute", "positions", positions, 0, num_rows - 1)
     return _permute(key, jnp.asarray(positions), num_rows, epoch)

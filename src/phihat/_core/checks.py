@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
+    "as_floats",
     "brief",
     "check_arrays",
     "check_box",
@@ -46,6 +47,20 @@ def brief(value: Any) -> str:
         return f"an array of {value.dtype}{list(value.shape)}"
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}... ({type(value).__name__})"
+
+
+def as_floats(call: str, argument: str, value: Any) -> np.ndarray:
+    """Return `value` as an array of float64.
+
+    Raises:
+      TypeError: it is no array of numbers.
+    """
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{call}: `{argument}` must be an array of numbers, got {brief(value)}."
+        ) from None
 
 
 def check_count(call: str, argument: str, value: Any, minimum: int = 1) -> int:

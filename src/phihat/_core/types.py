@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from phihat._core import calls as _calls
+from phihat._core import checks as _checks
 from phihat._core import tables as _tables
 
 __all__ = [
@@ -81,7 +82,7 @@ class Status(enum.IntEnum):
     """The update would have made a parameter infinite or NaN."""
 
 
-def _as_bounds(tree: PyTree) -> PyTree:
+def _as_bounds(name: str, tree: PyTree) -> PyTree:
     """Turn lists of numbers into arrays, at any depth."""
 
     def is_list(node: Any) -> bool:
@@ -89,11 +90,10 @@ def _as_bounds(tree: PyTree) -> PyTree:
             isinstance(entry, (list, tuple, dict)) for entry in node
         )
 
-    return jax.tree.map(
-        lambda node: np.asarray(node, dtype=float) if isinstance(node, list) else node,
-        tree,
-        is_leaf=is_list,
-    )
+    def convert(node: Any) -> Any:
+        return _checks.as_floats("Box", name, node) if isinstance(node, list) else node
+
+    return jax.tree.map(convert, tree, is_leaf=is_list)
 
 
 @_calls.public
@@ -120,8 +120,8 @@ class Box:
 
     def __init__(self, low: PyTree, high: PyTree) -> None:
         """Check and keep the two ends; lists of numbers become arrays."""
-        self.low = _as_bounds(low)
-        self.high = _as_bounds(high)
+        self.low = _as_bounds("low", low)
+        self.high = _as_bounds("high", high)
         self._check()
 
     def _check(self) -> None:
@@ -135,7 +135,8 @@ class Box:
         for name, leaves in (("low", low_leaves), ("high", high_leaves)):
             for path, leaf in leaves:
                 dtype = getattr(leaf, "dtype", None) or np.asarray(leaf).dtype
-                if not jnp.issubdtype(dtype, jnp.floating) and dtype.kind not in "iu":
+                is_real = jnp.issubdtype(dtype, jnp.floating)
+                if not is_real and not jnp.issubdtype(dtype, jnp.integer):
                     where = jax.tree_util.keystr(path)
                     raise TypeError(
                         f"Box: `{name}{where}` must be a number or an array of "

@@ -86,6 +86,11 @@ def evaluate_chord(
             f"{_checks.brief(ends)}."
         )
     start, end = (flat_params(one) for one in ends)
+    if start.shape != end.shape:
+        raise ValueError(
+            f"{call}: the two `ends` must be params of the same shapes, got "
+            f"{start.size} and {end.size} numbers."
+        )
     example = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), ends[0])
     t = np.linspace(0.0, 1.0, count)
     plane = start, np.stack([end - start, np.zeros_like(start)])

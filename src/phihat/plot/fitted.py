@@ -268,6 +268,8 @@ def _chosen_params(call: str, result: Any, rows: Any) -> dict[str, Params]:
     if rows is None:
         powers = 4 ** np.arange(16)
         rows = [0, *(int(row) for row in powers if row < 0.8 * last), last]
+    if len(rows) == 0:
+        raise ValueError(f"{call}: `rows` must name at least one row, got {rows!r}.")
     chosen = {}
     for row in rows:
         if not -last - 1 <= row <= last:
@@ -283,11 +285,18 @@ def _pair(call: str, data: Any) -> tuple[np.ndarray, np.ndarray]:
         raise TypeError(
             f"{call}: `data` must be a pair (x, y), got {_checks.brief(data)}."
         )
-    x, y = (np.asarray(part, float) for part in data)
+    x, y = (
+        _checks.as_floats(call, f"data[{place}]", part)
+        for place, part in enumerate(data)
+    )
     for name, part in (("x", x), ("y", y)):
         if part.size != len(np.atleast_1d(part)):
             raise ValueError(
                 f"{call}: `data` must have one {name} a row to be drawn in a plane, "
                 f"got shape {list(part.shape)}."
             )
+    if x.size != y.size:
+        raise ValueError(
+            f"{call}: `data` must have as many x as y, got {x.size} and {y.size}."
+        )
     return x.ravel(), y.ravel()

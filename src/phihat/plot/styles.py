@@ -59,11 +59,14 @@ def make_styles(names: Iterable[str]) -> dict[str, Style]:
       >>> make_styles(["adam"])
       {'adam': Style(color='#D55E00', marker='o', line='-')}
     """
-    if isinstance(names, str):
+    if isinstance(names, (str, bytes)):
         raise TypeError(
             f"make_styles: `names` must be a sequence of names, got {names!r}; for "
             f"one, [{names!r}]."
         )
+    names = list(names)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"make_styles: each of `names` must be a str, got {names!r}.")
     return {
         name: Style(
             OKABE_ITO[place % len(OKABE_ITO)],

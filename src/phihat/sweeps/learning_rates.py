@@ -288,7 +288,7 @@ def _conclude(
 def _as_rates(call: str, rates: Any) -> np.ndarray:
     if rates is None:
         return np.geomspace(1e-6, 1e3, 64)
-    rates = np.unique(np.asarray(rates, float).ravel())
+    rates = np.unique(_checks.as_floats(call, "rates", rates).ravel())
     _checks.check_range(call, "rates", rates, 0.0, np.inf, include_low=False)
     if len(rates) < 4:
         raise ValueError(
