@@ -208,6 +208,17 @@ MEANT = {
         "to Python, bytes are a sequence of whole numbers"
     ),
     (r".*\.(rows|standardize\.x)", "an empty .*"): "nothing in, nothing out",
+    (r".*\.(full_batch|shard_batch)\.(data|batch)", ".*"): (
+        "any pytree of arrays, an empty one too, is a batch"
+    ),
+    (r".*\.param_shardings\.params", ".*"): (
+        "a plan needs the shapes of the leaves alone, and any tree has some"
+    ),
+    (
+        r".*\.init\.params|.*\.permute\.positions|.*\.make_styles\.names",
+        "an empty .*",
+    ): ("nothing in, nothing out"),
+    (r".*\.trainability\.target", "minus one"): "a loss may be negative",
     (r".*\.key", "a key"): "another key draws other numbers",
     (r".*\.optimizer", "an optimizer"): "another optimizer takes other steps",
     (r".*\.tolerance|.*\.projection", "None"): "there is none: a default of the docs",

@@ -238,6 +238,10 @@ def permute(
     if isinstance(positions, (list, tuple)):
         positions = jnp.asarray(np.asarray(positions, np.int32))
     _check_whole("permute", "positions", positions)
+    if np.ndim(epoch):
+        raise TypeError(
+            f"permute: `epoch` must be one whole number, got {_checks.brief(epoch)}."
+        )
     if isinstance(epoch, jax.Array):
         _check_whole("permute", "epoch", epoch)
     else:

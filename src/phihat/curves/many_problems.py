@@ -138,6 +138,8 @@ def prepare_many(
         )
     model_checks.check_signature(call, model)
     model = _tree.as_partial(model, call, "model")
+    if isinstance(sigma, bool):
+        raise TypeError(f"{call}: `sigma` must be numbers, got {sigma}.")
     x, y, mask, sigma, labels = _align(call, x, y, mask, sigma)
     num_curves = len(y)
     start = _one_start(call, start, num_curves)

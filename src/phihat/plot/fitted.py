@@ -81,6 +81,11 @@ def fitted_model(
       12
     """
     call = "fitted_model"
+    if names is not None and not isinstance(result, (list, tuple)):
+        raise TypeError(
+            f"{call}: `names` are those of several models in a list, got one "
+            f"{type(result).__name__}."
+        )
     if names is None:
         chosen = _chosen_params(call, result, rows)
     elif len(names) == len(result):

@@ -75,6 +75,16 @@ def trajectories(results: Any) -> Trajectories:
     }
 
 
+def _check_losses(call: str, losses: Any) -> None:
+    """Check that an array may be the losses of fits."""
+    kind = getattr(losses.dtype, "kind", "?")
+    if not np.size(losses) or kind not in "biufV" or getattr(losses.dtype, "names", ()):
+        raise TypeError(
+            f"{call}: `results` must be FitResults or an array of their losses, got "
+            f"{_checks.brief(losses)}."
+        )
+
+
 def by_name(call: str, results: Any) -> dict[str, Any]:
     """Return one or many results by name; "" names a single one.
 
@@ -83,7 +93,10 @@ def by_name(call: str, results: Any) -> dict[str, Any]:
     """
     if isinstance(results, SweepResult):
         results = results.values
-    if isinstance(results, FitResult) or hasattr(results, "ndim"):
+    if hasattr(results, "ndim") and not isinstance(results, FitResult):
+        _check_losses(call, results)
+        return {"": results}
+    if isinstance(results, FitResult):
         return {"": results}
     if isinstance(results, (list, tuple)):
         results = {f"fit {k}": one for k, one in enumerate(results, 1)}

@@ -164,6 +164,8 @@ def random_plane(
     radius = float(_tree.as_scalar(radius, call, "radius"))
     _checks.check_range(call, "radius", radius, 0.0, include_low=False)
     flat = flat_params(params)
+    if not np.all(np.isfinite(flat)):
+        raise ValueError(f"{call}: `params` must be finite.")
     has_matrices = any(np.ndim(leaf) > 1 for leaf in jax.tree.leaves(params))
     key = jax.random.key(0) if key is None else key
     draws = np.asarray(jax.random.normal(key, (2, flat.size)), float)

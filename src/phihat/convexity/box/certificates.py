@@ -398,6 +398,7 @@ def _scale(call: str, scale: PyTree, problem: Problem) -> np.ndarray:
             f"{call}: `scale` must be a number or a tree like params, got "
             f"{jax.tree.structure(scale)}."
         )
+    leaves = [_checks.as_floats(call, "scale", leaf) for leaf in leaves]
     smallest = min(float(np.min(leaf)) for leaf in leaves)
     _checks.check_range(call, "scale", smallest, 0.0, include_low=False)
     parts = [
