@@ -238,7 +238,7 @@ def permute(
     if isinstance(positions, (list, tuple)):
         positions = jnp.asarray(np.asarray(positions, np.int32))
     _check_whole("permute", "positions", positions)
-    if np.ndim(epoch):
+    if isinstance(epoch, (list, tuple)) or np.ndim(epoch):
         raise TypeError(
             f"permute: `epoch` must be one whole number, got {_checks.brief(epoch)}."
         )

@@ -156,6 +156,7 @@ def evaluate_model(
       [1. 2. 3.]
     """
     call = "evaluate_model"
+    _checks.check_arrays(call, "params", params)
     x, _ = _pair(call, data)
     num_points = _checks.check_count(call, "num_points", num_points, 2)
     places = np.linspace(x.min(), x.max(), num_points)

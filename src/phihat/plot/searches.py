@@ -199,11 +199,8 @@ def searched_function(
     count = _checks.check_count("searched_function", "num_points", num_points, 2)
     places = np.linspace(low, high, count)
     values = jax.vmap(fn)(jnp.asarray(places, _tree.default_float()))
-    if values.shape != places.shape:
-        raise TypeError(
-            f"{call}: `fn` must return one number, got the shape "
-            f"{list(values.shape[1:])}."
-        )
+    if getattr(values, "shape", None) != places.shape:
+        raise TypeError(f"{call}: `fn` must return one number for each step.")
     axes.plot(places, values, color="black", linewidth=0.14 * size, label="L(s)")
     for number, shade in enumerate(shades(len(rounds.steps))):
         canvas.dots(
