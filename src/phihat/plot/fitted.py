@@ -81,10 +81,9 @@ def fitted_model(
       12
     """
     call = "fitted_model"
-    if names is not None and not isinstance(result, (list, tuple)):
+    if names is not None and isinstance(result, FitResult):
         raise TypeError(
-            f"{call}: `names` are those of several models in a list, got one "
-            f"{type(result).__name__}."
+            f"{call}: `names` are those of several models in a list, got one FitResult."
         )
     if names is None:
         chosen = _chosen_params(call, result, rows)
