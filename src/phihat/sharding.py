@@ -234,14 +234,7 @@ def param_shardings(
     """
     call = "param_shardings"
     axis = _check_axis(call, mesh, axis)
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        # Shapes are enough: the arrays may be yet to be made.
-        if not (hasattr(leaf, "shape") or isinstance(leaf, (int, float, complex))):
-            raise TypeError(
-                f"{call}: `params` must be a pytree of arrays or shapes, got "
-                f"{_checks.brief(leaf)} at "
-                f"{jax.tree_util.keystr(path) or 'the only leaf'}."
-            )
+    _check_arrays(call, "params", params, takes_shapes=True)
     min_entries = _checks.check_count(call, "min_entries", min_entries)
     parts = mesh.shape[axis]
 
@@ -400,9 +393,13 @@ def _check_axis(call: str, mesh: Any, axis: Any) -> str:
     return axis
 
 
-def _check_arrays(call: str, argument: str, tree: PyTree) -> None:
+def _check_arrays(
+    call: str, argument: str, tree: PyTree, *, takes_shapes: bool = False
+) -> None:
+    """Check for arrays; where shapes are enough, the arrays may be yet to be made."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if not (_tree.is_number(leaf) or isinstance(leaf, int)):
+        is_shape = takes_shapes and (hasattr(leaf, "shape") or type(leaf) is complex)
+        if not (is_shape or _tree.is_number(leaf) or isinstance(leaf, int)):
             raise TypeError(
                 f"{call}: `{argument}{jax.tree_util.keystr(path)}` must be an array, "
                 f"got {_checks.brief(leaf)}."

@@ -36,6 +36,7 @@ __all__ = [
     "check_key",
     "check_range",
     "check_rows",
+    "is_numeric",
     "takes_argument",
     "warn",
 ]
@@ -110,9 +111,8 @@ def check_range(
     entries = value if type(value) is float else np.asarray(value)
     above = low is None or (entries >= low if include_low else entries > low)
     # What has no bound must be finite all the same.
-    below = entries < np.inf if high is None else entries <= high
-    if high is not None and not include_high:
-        below = entries < high
+    limit, is_open = (np.inf, True) if high is None else (high, not include_high)
+    below = entries < limit if is_open else entries <= limit
     inside = above & below  # false where an entry is NaN
     if inside is not True and not np.all(inside):
         worst = np.asarray(entries)[~inside].flat[0] if np.ndim(entries) else value
@@ -282,7 +282,7 @@ def check_arrays(call: str, argument: str, tree: Any) -> None:
       TypeError: a leaf is something else; its path.
     """
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if not _is_numeric(leaf):
+        if not is_numeric(leaf):
             where = jax.tree_util.keystr(path) or "the only leaf"
             raise TypeError(
                 f"{call}: `{argument}` must be a pytree of arrays, got {brief(leaf)} "
@@ -304,7 +304,7 @@ def check_data(call: str, data: Any) -> None:
             "tuple or a dict if these are the parts of one data set."
         )
     leaves = jax.tree.leaves(data, is_leaf=_is_iterator)
-    if not all(_is_numeric(leaf) for leaf in leaves):
+    if not all(is_numeric(leaf) for leaf in leaves):
         _refuse_leaf(call, data)
     if any(_may_differ(leaf) for leaf in leaves):
         for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
@@ -316,7 +316,7 @@ def check_data(call: str, data: Any) -> None:
 
 def _refuse_leaf(call: str, data: Any) -> None:
     for path, leaf in jax.tree_util.tree_flatten_with_path(data, _is_iterator)[0]:
-        if _is_numeric(leaf):
+        if is_numeric(leaf):
             continue
         where = jax.tree_util.keystr(path)
         at = f" at {where}" if where else ""
@@ -331,7 +331,8 @@ def _is_iterator(node: Any) -> bool:
     return isinstance(node, Iterator)
 
 
-def _is_numeric(leaf: Any) -> bool:
+def is_numeric(leaf: Any) -> bool:
+    """Tell whether a leaf is a number or a plain array of numbers."""
     if isinstance(leaf, (np.ndarray, np.generic)):
         is_plain = leaf.dtype.kind in "biufcV" and leaf.dtype.names is None
         return is_plain and not isinstance(leaf, np.ma.MaskedArray)

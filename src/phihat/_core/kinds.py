@@ -194,12 +194,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_leaf(value: Any) -> bool:
-    if isinstance(value, (np.ndarray, np.generic)):
-        is_plain = value.dtype.kind in "biufcV" and value.dtype.names is None
-        return is_plain and not isinstance(value, np.ma.MaskedArray)
     if isinstance(value, jax.Array):
         return not _tree.is_key(value)
-    return isinstance(value, numbers.Number)
+    return _checks.is_numeric(value) or isinstance(value, numbers.Number)
 
 
 def _is_array_like(value: Any) -> bool:

@@ -77,7 +77,7 @@ def call(
       What `body` returns.
     """
     if not is_tracing():
-        return bind(body, code, options, params=arrays[:1])(*arrays)
+        return bind(body, code, options, params=arrays[0] if arrays else None)(*arrays)
     if _tree.is_importable(code):
         mode = Mode(False, True)
         program, numbers = _program(body, code, options, mode, _Compiling())
@@ -119,9 +119,7 @@ def bind(
 
 def _are_few(params: PyTree) -> bool:
     """Tell whether there are so few params that the program is a small one."""
-    is_state = lambda node: hasattr(node, "params")  # noqa: E731
-    nodes = jax.tree.leaves(params, is_leaf=is_state)
-    leaves = jax.tree.leaves([getattr(node, "params", node) for node in nodes])
+    leaves = jax.tree.leaves(getattr(params, "params", params))
     return 0 < sum(np.size(leaf) for leaf in leaves) <= _FEW_ENTRIES
 
 
