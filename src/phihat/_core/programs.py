@@ -38,8 +38,11 @@ class Mode(NamedTuple):
 
 _programs = Store()
 
-_FEW_ENTRIES = 256
+_FEW_ENTRIES = 2**15
 """Entries of params up to which the time to compile counts more than that to run."""
+
+_FEW_LEAVES = 16
+"""Leaves of params above which the quick way of writing kernels is the slower one."""
 
 
 @_calls.public
@@ -120,6 +123,8 @@ def bind(
 def _are_few(params: PyTree) -> bool:
     """Tell whether there are so few params that the program is a small one."""
     leaves = jax.tree.leaves(getattr(params, "params", params))
+    if len(leaves) > _FEW_LEAVES:
+        return False
     return 0 < sum(np.size(leaf) for leaf in leaves) <= _FEW_ENTRIES
 
 
