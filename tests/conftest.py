@@ -8,6 +8,8 @@ import hypothesis
 import jax
 import pytest
 
+from tests.flags import quick
+
 # Options of this process alone: what a test starts has the flags that a user has.
 jax.config.update("jax_platforms", jax.config.jax_platforms or "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -16,8 +18,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Nearly all of the time of these tests is XLA's. What it compiles once is kept for the
-# run, between runs too where the folder stays, and it writes kernels the quick way, as
-# phihat has it do for small programs. It reads its flags when it is first used.
+# run, between runs too where the folder stays. It reads its flags when it is first used.
 jax.config.update(
     "jax_compilation_cache_dir",
     str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"),
@@ -25,8 +26,7 @@ jax.config.update(
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 with pytest.MonkeyPatch.context() as patch:
-    flags = os.environ.get("XLA_FLAGS", "")
-    patch.setenv("XLA_FLAGS", f"{flags} --xla_cpu_use_fusion_emitters=false".strip())
+    patch.setenv("XLA_FLAGS", quick())
     jax.devices()
 
 hypothesis.settings.register_profile("phihat", derandomize=True, deadline=None)

@@ -2,7 +2,8 @@
 
 The blocks of a page share one namespace, in order. A block of `>>>` lines is compared
 as a doctest; where a `text` block follows a `python` block, it must be what that block
-prints (`...` stands for anything).
+prints (`...` stands for anything). Numbers with a point or an exponent may differ by
+a thousandth, or be noise below 1e-5: other machines round otherwise.
 
 Usage: python run_document.py PAGE
 """
@@ -18,6 +19,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d*(?:e[-+]?\d+)?|e[-+]?\d+)", re.IGNORECASE)
+
+
+class Checker(doctest.OutputChecker):
+    """Compare as a doctest does, but numbers to a thousandth."""
+
+    def check_output(self, want: str, got: str, optionflags: int) -> bool:
+        if super().check_output(want, got, optionflags):
+            return True
+        wanted, found = NUMBER.findall(want), NUMBER.findall(got)
+        if len(wanted) != len(found) or not all(map(is_near, wanted, found)):
+            return False
+        # What is padded to a width has other spaces where a number has another sign.
+        masked = [re.sub(r"\s+", "", NUMBER.sub("#", text)) for text in (want, got)]
+        return super().check_output(*masked, optionflags)
+
+
+def is_near(one: str, other: str) -> bool:
+    a, b = float(one), float(other)
+    return abs(a - b) <= max(1e-3 * max(abs(a), abs(b)), 1e-5)
 
 
 class Block(NamedTuple):
@@ -50,7 +73,7 @@ def run_block(block: Block, path: Path, names: dict[str, Any]) -> None:
         test = doctest.DocTestParser().get_doctest(
             block.code, names, path.name, str(path), block.line - 1
         )
-        runner = doctest.DocTestRunner(optionflags=FLAGS)
+        runner = doctest.DocTestRunner(Checker(), optionflags=FLAGS)
         if runner.run(test, clear_globs=False).failed:
             sys.exit(f"{where}: the output differs.")
         names.update(test.globs)
@@ -60,7 +83,7 @@ def run_block(block: Block, path: Path, names: dict[str, Any]) -> None:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(code, names)
-    if block.output is not None and not doctest.OutputChecker().check_output(
+    if block.output is not None and not Checker().check_output(
         block.output, printed.getvalue(), FLAGS
     ):
         sys.exit(f"{where}: expected\n{block.output}\nbut got\n{printed.getvalue()}")

@@ -16,6 +16,7 @@ from typing import TypeGuard
 import pytest
 
 import phihat
+from tests.flags import QUICK
 from tests.run_document import blocks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,13 +94,16 @@ def import_module(module: str):
 
 
 def run_as_user(*arguments: object, cwd: Path = ROOT, **variables: str) -> None:
-    """Run this Python in a process of its own, free of the flags of the tests."""
+    """Run this Python in a process of its own, with the flags that a user has.
+
+    But for those by which XLA compiles quickly.
+    """
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("JAX_", "PYTEST_")) and name != "XLA_FLAGS"
     }
-    environment |= variables
+    environment |= {"XLA_FLAGS": QUICK, **variables}
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,
@@ -133,7 +137,7 @@ DOCTESTS = (
     *("-m", "pytest", "--doctest-modules", "-q", "--tb=short"),
     *("-c", os.devnull, "--rootdir", ROOT, "-p", "no:cacheprovider"),
     *("-o", "filterwarnings=error:::phihat"),
-    *("-o", "doctest_optionflags=ELLIPSIS NORMALIZE_WHITESPACE"),
+    *("-o", "doctest_optionflags=ELLIPSIS NORMALIZE_WHITESPACE NUMBER"),
 )
 
 
@@ -145,9 +149,7 @@ FIRST_PART = ("sweeps", "critical_points", "curves", "second_order", "checkpoint
 def test_doctests(is_first):
     parts = [PACKAGE / name for name in FIRST_PART]
     chosen = parts if is_first else [PACKAGE, *(f"--ignore={part}" for part in parts)]
-    # As in conftest.py: the kernels of examples are small.
-    quick = "--xla_cpu_use_fusion_emitters=false"
-    run_as_user(*DOCTESTS, *chosen, XLA_FLAGS=quick)
+    run_as_user(*DOCTESTS, *chosen)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,12 @@ def test_what_draws_is_recorded():
 @pytest.mark.parametrize("name", sorted(draw.sources()))
 def test_pictures_plot_what_is_recorded(name):
     """This runs the page or the example; it fails, too, where they do."""
-    run_as_user(ROOT / "docs" / "draw.py", "--check", name)
+    flags = {"XLA_FLAGS": ""} if name in CHAOTIC else {}
+    run_as_user(ROOT / "docs" / "draw.py", "--check", name, **flags)
+
+
+CHAOTIC = {"trainability"}
+"""What magnifies how XLA rounds, and is drawn as users compile it."""
 
 
 def test_a_changed_picture_is_noticed():

@@ -123,7 +123,8 @@ def shown(cell: Any) -> str:
         text = output.get("text") or data.get("text/plain") or ""
         parts.append("[picture]" if "image/png" in data else text)
     masked = re.sub(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "#", "\n".join(parts))
-    return re.sub(r"\s+", " ", masked).strip()
+    # Arrays are padded to the width of their widest number.
+    return re.sub(r"\s+(?=[\])])|(?<=[\[(])\s+", "", re.sub(r"\s+", " ", masked)).strip()
 
 
 if __name__ == "__main__":
