@@ -18,7 +18,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Nearly all of the time of these tests is XLA's. What it compiles once is kept for the
-# run, between runs too where the folder stays. It reads its flags when it is first used.
+# run, between runs too where the folder stays. XLA reads its flags when first used.
 jax.config.update(
     "jax_compilation_cache_dir",
     str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"),
@@ -39,7 +39,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(4, os.cpu_count() or 1)
 
 
-SLOW = ("test_doctests", "test_pyright", "test_kills", "test_document_runs")
+SLOW = (
+    "test_doctests",
+    "test_pyright",
+    "test_kills",
+    "test_site",
+    "test_pictures_plot",
+)
 """Tests of many seconds, which begin first, so that none of them ends last alone."""
 
 BUDGET = 45.0

@@ -7,7 +7,6 @@ import re
 import urllib.parse
 from pathlib import Path
 
-import pytest
 from sphinx.util.inventory import InventoryFile
 
 import phihat
@@ -16,13 +15,22 @@ from tests.test_gate import MODULES, ROOT, is_public, run_as_user
 DOCS = ROOT / "docs"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
-    """Build it: its pictures, outputs and notebooks are stored, so nothing is run."""
-    folder = tmp_path_factory.mktemp("site")
-    options = ("-W", "--keep-going", "-q", "-b", "html", "-d", folder / "doctrees")
-    run_as_user("-m", "sphinx", *options, DOCS, folder / "html")
-    return folder / "html"
+def test_site(tmp_path, subtests):
+    """Build it once: pictures, outputs and notebooks are stored, so nothing is run."""
+    options = ("-W", "--keep-going", "-q", "-b", "html", "-d", tmp_path / "doctrees")
+    site = tmp_path / "html"
+    run_as_user("-m", "sphinx", *options, DOCS, site)
+    pages = {path: _Page(path) for path in sorted(site.rglob("*.html"))}
+    for check in (
+        no_link_is_broken_and_no_picture_missing,
+        nothing_is_loaded_from_elsewhere,
+        every_public_name_has_an_entry,
+        search_knows_nesterov,
+        search_finds_the_right_page_first,
+        every_page_can_be_reached,
+    ):
+        with subtests.test(check.__name__):
+            check(site, pages)
 
 
 class _Page(html.parser.HTMLParser):
@@ -42,12 +50,7 @@ class _Page(html.parser.HTMLParser):
                 self.links.append(value)
 
 
-@pytest.fixture(scope="module")
-def pages(site) -> dict[Path, _Page]:
-    return {path: _Page(path) for path in sorted(site.rglob("*.html"))}
-
-
-def test_no_link_is_broken_and_no_picture_missing(pages):
+def no_link_is_broken_and_no_picture_missing(site, pages):
     broken = []
     for path, page in pages.items():
         for link in page.links:
@@ -67,7 +70,7 @@ def test_no_link_is_broken_and_no_picture_missing(pages):
     assert broken == []
 
 
-def test_nothing_is_loaded_from_elsewhere(site):
+def nothing_is_loaded_from_elsewhere(site, pages):
     """What a browser fetches by itself lies in the site."""
     fetched = re.compile(
         r"<(?:script|img|link|iframe|source)\b[^>]*(?:src|href)=\"(?:https?:)?//[^\"]*"
@@ -82,7 +85,7 @@ def test_nothing_is_loaded_from_elsewhere(site):
     assert found == {}
 
 
-def test_every_public_name_has_an_entry(site):
+def every_public_name_has_an_entry(site, pages):
     inventory = InventoryFile.load(
         (site / "objects.inv").open("rb"), "", urllib.parse.urljoin
     )
@@ -113,7 +116,6 @@ def test_one_page_has_every_daily_name():
     assert [name for name in phihat.__all__ if name not in named] == []
 
 
-@pytest.fixture(scope="module")
 def search_index(site):
     text = (site / "searchindex.js").read_text(encoding="utf-8")
     return json.loads(text[text.index("{") : text.rindex("}") + 1])
@@ -125,28 +127,26 @@ def pages_with(index, terms: str, word: str) -> set[str]:
     return {index["docnames"][number] for number in found}
 
 
-def test_search_knows_nesterov(search_index):
-    assert "api/optimizers" in pages_with(search_index, "terms", "nesterov")
+def search_knows_nesterov(site, pages):
+    assert "api/optimizers" in pages_with(search_index(site), "terms", "nesterov")
 
 
-@pytest.mark.parametrize(
-    ("words", "page"),
-    [
+def search_finds_the_right_page_first(site, pages):
+    """A word in a title counts most; the index holds the stems of words."""
+    index = search_index(site)
+    for words, page in (
         (("learn", "rate"), "learning-rate"),
         (("datafram",), "dataframes"),
         (("bound",), "bounds"),
         (("batchnorm",), "model-state"),
-    ],
-)
-def test_search_finds_the_right_page_first(search_index, words, page):
-    """A word in a title counts most; the index holds the stems of words."""
-    title = search_index["titles"][search_index["docnames"].index(page)].lower()
-    for word in words:
-        assert word in title
-        assert page in pages_with(search_index, "titleterms", word)
+    ):
+        title = index["titles"][index["docnames"].index(page)].lower()
+        for word in words:
+            assert word in title
+            assert page in pages_with(index, "titleterms", word)
 
 
-def test_every_page_can_be_reached(site, pages):
+def every_page_can_be_reached(site, pages):
     """From the first page, by links alone."""
     reached: set[Path] = set()
     ahead = [site / "index.html"]

@@ -124,7 +124,9 @@ def shown(cell: Any) -> str:
         parts.append("[picture]" if "image/png" in data else text)
     masked = re.sub(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "#", "\n".join(parts))
     # Arrays are padded to the width of their widest number.
-    return re.sub(r"\s+(?=[\])])|(?<=[\[(])\s+", "", re.sub(r"\s+", " ", masked)).strip()
+    return re.sub(
+        r"\s+(?=[\])])|(?<=[\[(])\s+", "", re.sub(r"\s+", " ", masked)
+    ).strip()
 
 
 if __name__ == "__main__":
