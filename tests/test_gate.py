@@ -131,6 +131,23 @@ def test_pyright():
     run_as_user("-m", "pyright", "--pythonpath", sys.executable)
 
 
+# -------------------------------------------------------------------- bits
+
+BITS = ("fitting", "engine", "training", "second_order")
+
+
+def test_bits_as_users_compile_them():
+    """The laws of bits once more, with kernels that are optimized.
+
+    Without it no multiplication is merged with an addition, and nothing can go wrong.
+    """
+    files = [ROOT / "tests" / f"test_{name}.py" for name in BITS]
+    options = ("-q", "-n", "0", "--tb=short", "-p", "no:cacheprovider")
+    chosen = ("-k", "bit or exact_wherever")
+    variables = {"PHIHAT_COMPILE": "fully", "XLA_FLAGS": ""}
+    run_as_user("-m", "pytest", *options, *chosen, *files, **variables)
+
+
 # -------------------------------------------------------------------- examples
 
 DOCTESTS = (
