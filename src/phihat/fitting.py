@@ -32,9 +32,10 @@ from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
 from phihat._engine import run as _run
 from phihat._engine import spec as _spec
 from phihat._engine.batches import BatchSource, make_source
+from phihat._engine.endings import measures_itself
 from phihat._engine.loop import LoopResult
 from phihat._engine.spec import FitSpec
-from phihat._engine.step import Step, measures_itself, project
+from phihat._engine.step import Step, project
 from phihat._engine.tolerance import Tolerance
 from phihat.optimizers import eval_params
 from phihat.results import FitResult, FitState, StepInfo

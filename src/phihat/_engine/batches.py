@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, PyTree
 from phihat import sampling
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, RandomKey
-from phihat._engine.step import subkey
+from phihat._engine.bound_loss import subkey
 
 __all__ = ["BatchSource", "make_source", "stream_source"]
 

@@ -27,6 +27,7 @@ from jaxtyping import Array, Bool, PyTree
 from phihat._core.types import Params
 from phihat._engine import pages as _pages
 from phihat._engine.batches import BatchSource
+from phihat._engine.endings import is_running
 from phihat._engine.loop_records import (
     AttemptFn,
     Carry,
@@ -38,7 +39,6 @@ from phihat._engine.loop_records import (
 )
 from phihat._engine.loop_step import first_steps, is_alive, take_step, try_first
 from phihat._engine.recorders import Recorder, blank
-from phihat._engine.step import is_running
 from phihat.results import FitState
 
 __all__ = ["LoopPlan", "LoopResult", "Measured", "begin_recorders", "run_loop"]

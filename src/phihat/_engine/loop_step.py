@@ -11,9 +11,10 @@ from jaxtyping import Array, PyTree
 from phihat._core import tree as _tree
 from phihat._engine import pages as _pages
 from phihat._engine.batches import BatchSource
+from phihat._engine.endings import is_running, measures_itself
 from phihat._engine.loop_records import Carry, Context, Measured, Steps
 from phihat._engine.recorders import Recorder, blank
-from phihat._engine.step import Attempt, is_running, measures_itself
+from phihat._engine.step import Attempt
 from phihat.results import FitState, StepInfo
 
 __all__ = ["first_steps", "is_alive", "take_step", "try_first"]

@@ -14,20 +14,11 @@ from phihat._core.programs import Mode
 from phihat._core.types import Batch, Params, Status
 from phihat._engine import recorders as _recorders
 from phihat._engine.batches import BatchSource
+from phihat._engine.bound_loss import bind_loss
+from phihat._engine.endings import diagnose, holds_status, measures_itself, status_of
 from phihat._engine.loop import LoopPlan, LoopResult, Measured, run_loop
 from phihat._engine.spec import FitSpec, check_optimizer
-from phihat._engine.step import (
-    Step,
-    apply_update,
-    attempt,
-    bind_loss,
-    diagnose,
-    holds_status,
-    measures_itself,
-    project,
-    status_of,
-    step_info,
-)
+from phihat._engine.step import Step, apply_update, attempt, project, step_info
 from phihat._engine.tolerance import is_converged, moving_leaves
 from phihat.optimizers import eval_params
 from phihat.results import FitState

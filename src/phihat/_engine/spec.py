@@ -16,7 +16,8 @@ from phihat._core import placement as _placement
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
 from phihat._engine import recorders as _recorders
-from phihat._engine.step import STATIC, Step, measures_itself
+from phihat._engine.endings import measures_itself
+from phihat._engine.step import STATIC, Step
 from phihat._engine.tolerance import Tolerance
 from phihat.optimizers import Optimizer
 from phihat.results import FitResult, FitState

@@ -12,10 +12,11 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from phihat import losses
-from phihat._core import checks as _checks
 from phihat._core import placement as _placement
 from phihat._core import tree as _tree
-from phihat._core.types import Batch, Box, Params, RandomKey, Status
+from phihat._core.types import Batch, Box, Params, Status
+from phihat._engine.bound_loss import UseBatch, bind_loss
+from phihat._engine.endings import diagnose, is_running, measures_itself, status_of
 from phihat._engine.tolerance import (
     Tolerance,
     is_converged,
@@ -31,22 +32,12 @@ __all__ = [
     "Step",
     "apply_update",
     "attempt",
-    "bind_loss",
-    "diagnose",
-    "holds_status",
-    "is_running",
-    "measures_itself",
     "project",
-    "status_of",
     "step_info",
-    "subkey",
 ]
 
 STATIC = {"static": True}
 """Metadata of a field that shapes the program."""
-
-UseBatch = Callable[[Callable[[Batch], Any]], Any]
-"""`fn -> fn(batch)`, with the batch of the step."""
 
 
 @jax.tree_util.register_dataclass
@@ -254,47 +245,6 @@ def _refusal(
     return total
 
 
-def diagnose(loss: Array, *trees: PyTree) -> tuple[Array, Array]:
-    """Return the status, and the first leaf that is not finite, gradients first."""
-    status = jnp.asarray(Status.RUNNING, jnp.int32)
-    leaf = jnp.asarray(-1, jnp.int32)
-    codes = (Status.NONFINITE_GRADIENT, Status.NONFINITE_PARAMS)
-    for tree, code in reversed(list(zip(trees, codes, strict=False))):
-        found = _tree.first_nonfinite(tree)
-        leaf = jnp.where(found >= 0, found, leaf)
-        status = jnp.where(found >= 0, jnp.asarray(code, jnp.int32), status)
-    failed = jnp.asarray(Status.NONFINITE_LOSS, jnp.int32)
-    is_lost = ~jnp.isfinite(loss)
-    nothing = jnp.asarray(-1, jnp.int32)
-    return jnp.where(is_lost, failed, status), jnp.where(is_lost, nothing, leaf)
-
-
-def measures_itself(opt_state: PyTree) -> bool:
-    """Tell whether an optimizer keeps loss, gradient and status of the params."""
-    return getattr(type(opt_state), "measures_itself", False)
-
-
-def status_of(opt_state: PyTree) -> Array:
-    """Return the status of an optimizer that has one, wherever it is wrapped."""
-    status = jnp.asarray(Status.RUNNING, jnp.int32)
-    for node in jax.tree.leaves(opt_state, is_leaf=measures_itself):
-        if measures_itself(node):
-            status = jnp.where(status == Status.RUNNING, node.status, status)
-    return status
-
-
-def holds_status(opt_state: PyTree) -> bool:
-    """Tell whether an optimizer that can end by itself is in a state, or wrapped."""
-    return any(
-        map(measures_itself, jax.tree.leaves(opt_state, is_leaf=measures_itself))
-    )
-
-
-def is_running(opt_state: PyTree) -> Array:
-    """Tell whether no optimizer in a state has come to its end."""
-    return status_of(opt_state) == Status.RUNNING
-
-
 # -------------------------------------------------------------------- its surroundings
 
 
@@ -442,126 +392,6 @@ def _full_box(projection: Any, params: Params) -> Box | None:
     )
 
 
-# --------------------------------------------------------------------------- the loss
-
-
-def bind_loss(
-    step: Step, state: FitState, use: UseBatch
-) -> Callable[[Params], tuple[Array, tuple[PyTree, PyTree]]]:
-    """Return `params -> (loss, (model_state, aux))`, checked where it is traced.
-
-    Where a placement is given, params, gradients and the batch lie as it says: the
-    transpose of keeping params in place keeps their gradients there.
-    """
-    placement = step.placement
-    keyed: dict[str, Any] = {}
-    if _checks.takes_argument(step.loss_fn, "key"):
-        if state.key is None:
-            raise ValueError(
-                f"{step.caller}: `loss_fn` takes a key, so `key` is needed: pass "
-                "`key=jax.random.key(0)`."
-            )
-        keyed["key"] = jax.random.fold_in(subkey(state.key, "loss"), state.step)
-
-    def evaluate(params: Params, batch: Batch) -> tuple[Array, tuple[PyTree, PyTree]]:
-        arguments = () if batch is None else (batch,)
-        if placement is not None:
-            arguments = tuple(
-                _placement.keep_rows(placement.data, one) for one in arguments
-            )
-            params = _placement.keep(placement.params, params)
-        if step.has_model_state:
-            arguments = (*arguments, state.model_state)
-        _check_signature(step, len(arguments), keyed)
-        output = step.loss_fn(params, *arguments, **keyed)
-        return _split_output(step, output, state.model_state)
-
-    return lambda params: use(lambda batch: evaluate(params, batch))
-
-
-def _check_signature(step: Step, num_arguments: int, extra: dict[str, Any]) -> None:
-    try:
-        signature = inspect.signature(step.loss_fn)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(*(None,) * (1 + num_arguments), **extra)
-    except TypeError as error:
-        num_batches = num_arguments - step.has_model_state
-        called = ["params"] + ["batch"] * num_batches
-        called += ["model_state"] * step.has_model_state
-        cure = (
-            "make one array or tuple of its data, bind the rest with "
-            "`jax.tree_util.Partial`, or pass `model_state=` where it takes one"
-            if num_batches
-            else "pass the data to the fit"
-        )
-        raise TypeError(
-            f"{step.caller}: `loss_fn` is called as ({', '.join(called)}), but its "
-            f"signature is {signature}; {cure}."
-        ) from error
-
-
-def _split_output(
-    step: Step, output: Any, model_state: PyTree
-) -> tuple[Array, tuple[PyTree, PyTree]]:
-    """Return the loss, the new model state and aux of what a loss returned."""
-    names = ["loss"] + ["model_state"] * step.has_model_state + ["aux"] * step.has_aux
-    loss, new_state, aux = output, model_state, None
-    if len(names) > 1:
-        if not (isinstance(output, tuple) and len(output) == len(names)):
-            flags = ["`model_state`"] * step.has_model_state
-            flags += ["`has_aux=True`"] * step.has_aux
-            raise TypeError(
-                f"{step.caller}: with {' and '.join(flags)}, `loss_fn` must return "
-                f"`({', '.join(names)})`, got {_checks.brief(output)}."
-            )
-        found = dict(zip(names, output, strict=True))
-        loss, aux = found["loss"], found.get("aux")
-        if step.has_model_state:
-            new_state = _same_model_state(
-                step.caller, found["model_state"], model_state
-            )
-    _check_scalar(step.caller, loss)
-    return jnp.asarray(loss), (new_state, aux)
-
-
-def _same_model_state(caller: str, after: PyTree, before: PyTree) -> PyTree:
-    old, new = jax.tree.structure(before), jax.tree.structure(after)
-    unlike = None if old != new else _tree.unlike_leaf(before, after)
-    if old != new or unlike is not None:
-        what = f"structure {new}" if unlike is None else f"shape {unlike[2]}{unlike[0]}"
-        was = f"{old}" if unlike is None else f"{unlike[1]}"
-        raise TypeError(
-            f"{caller}: `loss_fn` returns a model state of {what}, but was given "
-            f"{was}; a compiled loop carries one structure, such as all of "
-            "`batch_stats`."
-        )
-    return jax.tree.map(
-        lambda one, other: other if _tree.is_key(one) else _tree.cast(other, one.dtype),
-        before,
-        after,
-    )
-
-
-def _check_scalar(caller: str, loss: Any) -> None:
-    if isinstance(loss, (tuple, list, dict)) or loss is None:
-        raise TypeError(
-            f"{caller}: `loss_fn` must return a scalar, got a {type(loss).__name__}; "
-            "for `(loss, aux)` pass `has_aux=True`."
-        )
-    if jnp.ndim(loss) != 0:
-        raise ValueError(
-            f"{caller}: `loss_fn` must return a scalar, got shape "
-            f"{list(jnp.shape(loss))}; take its sum or mean."
-        )
-    if not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
-        raise TypeError(
-            f"{caller}: `loss_fn` must return a floating-point scalar, got "
-            f"{jnp.result_type(loss)}."
-        )
-
-
 def _bind_residuals(step: Step, use: UseBatch) -> Callable[[Params], PyTree]:
     residual_fn = losses.residual_fn(step.loss_fn)
     return lambda params: use(lambda batch: residual_fn(params, batch))
@@ -586,12 +416,3 @@ def _extras(
         with contextlib.suppress(ValueError):
             chosen["residual_fn"] = residual_fn()
     return chosen
-
-
-_STREAMS = {"sampling": 0, "loss": 1}
-"""The fit's key is split once, into one key for each use."""
-
-
-def subkey(key: RandomKey, stream: str) -> RandomKey:
-    """Return the fit's key for one of its uses."""
-    return jax.random.fold_in(key, _STREAMS[stream])

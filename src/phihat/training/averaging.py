@@ -23,8 +23,8 @@ from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Params
+from phihat._engine.endings import measures_itself
 from phihat._engine.spec import as_optimizer
-from phihat._engine.step import measures_itself
 from phihat.optimizers import Optimizer, eval_params
 
 __all__ = ["AveragedParamsState", "with_averaged_params"]

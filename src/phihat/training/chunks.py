@@ -27,9 +27,11 @@ from phihat._core.programs import Mode
 from phihat._core.types import Batch, Params, RandomKey, Status
 from phihat._engine import run as _run
 from phihat._engine.batches import BatchSource, stream_source
+from phihat._engine.bound_loss import bind_loss
+from phihat._engine.endings import is_running, measures_itself
 from phihat._engine.loop import begin_recorders
 from phihat._engine.spec import FitSpec
-from phihat._engine.step import bind_loss, is_running, measures_itself, project
+from phihat._engine.step import project
 from phihat.optimizers import eval_params
 from phihat.results import FitResult, FitState
 

@@ -30,9 +30,11 @@ from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, Status
+from phihat._engine.bound_loss import bind_loss, subkey
+from phihat._engine.endings import diagnose
 from phihat._engine.recorders import Recorder
 from phihat._engine.spec import check_opt_state, prepare
-from phihat._engine.step import Step, attempt, bind_loss, diagnose, subkey
+from phihat._engine.step import Step, attempt
 from phihat.results import FitResult, FitState, StepInfo
 
 __all__ = ["Replay", "flight_recorder", "replay"]
