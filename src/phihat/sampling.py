@@ -18,6 +18,7 @@ Example:
   [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -377,6 +378,8 @@ def _num_rounds(num_rows: int) -> int:
     return max(24, num_rows.bit_length() + 12)
 
 
+# A fit traces it several times; JAX remembers it, and `inline` leaves no call behind.
+@functools.partial(jax.jit, static_argnames="num_rows", inline=True)
 def _permute(
     key: RandomKey, positions: Int[Array, "..."], num_rows: int, epoch: Any
 ) -> Int[Array, "..."]:
