@@ -248,7 +248,7 @@ def permute(
     else:
         epoch = _checks.check_count("permute", "epoch", epoch, 0)
     _checks.check_range("permute", "positions", positions, 0, num_rows - 1)
-    return _permute(key, jnp.asarray(positions), num_rows, epoch)
+    return _permute(key, jnp.asarray(positions), num_rows, _num_rounds(num_rows), epoch)
 
 
 # --------------------------------------------------------------------------- samplers
@@ -285,7 +285,7 @@ def _minibatches(
                 "`key=jax.random.key(0)`, or `shuffle=False`."
             )
         epoch = jax.lax.div(step, np.int32(steps_per_epoch))
-        return _permute(key, positions, num_rows, epoch)
+        return _permute(key, positions, num_rows, _num_rounds(num_rows), epoch)
 
     def take_fn(rows: Int[Array, "..."]) -> Batch:
         return _take(data, rows, mode="promise_in_bounds")
@@ -379,12 +379,16 @@ def _num_rounds(num_rows: int) -> int:
 
 
 # A fit traces it several times; JAX remembers it, and `inline` leaves no call behind.
-@functools.partial(jax.jit, static_argnames="num_rows", inline=True)
+@functools.partial(jax.jit, static_argnames=("num_rows", "num_rounds"), inline=True)
 def _permute(
-    key: RandomKey, positions: Int[Array, "..."], num_rows: int, epoch: Any
+    key: RandomKey,
+    positions: Int[Array, "..."],
+    num_rows: int,
+    num_rounds: int,
+    epoch: Any,
 ) -> Int[Array, "..."]:
     n = np.uint32(num_rows)  # NumPy's constants trace faster than jax's
-    streams = np.arange(1, _num_rounds(num_rows) + 1, dtype=np.uint32)
+    streams = np.arange(1, num_rounds + 1, dtype=np.uint32)
     streams *= np.uint32(0x9E3779B9)  # 2^32 / golden ratio: a Weyl sequence
     seeds = _epoch_seeds(key, epoch)
     pivots = jax.lax.rem(_scramble(seeds[0] + streams), n)
