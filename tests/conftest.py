@@ -8,7 +8,7 @@ import hypothesis
 import jax
 import pytest
 
-from tests.flags import quick
+from tests import flags
 
 # Options of this process alone: what a test starts has the flags that a user has.
 jax.config.update("jax_platforms", jax.config.jax_platforms or "cpu")
@@ -26,7 +26,7 @@ jax.config.update(
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XLA_FLAGS", quick())
+    patch.setenv("XLA_FLAGS", flags.of_this_process())
     jax.devices()
 
 hypothesis.settings.register_profile("phihat", derandomize=True, deadline=None)
@@ -52,9 +52,16 @@ BUDGET = 45.0
 """Seconds of all tests of a file on a quiet machine; more is said at the end."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slow tests first; the others keep their order."""
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Put the slow tests first; leave those of bits to `test_bits` in test_gate.py."""
     items.sort(key=lambda item: not item.name.startswith(SLOW))
+    if flags.COMPILES_FULLY:
+        return
+    bits = [item for item in items if item.get_closest_marker("bits")]
+    items[:] = [item for item in items if item not in bits]
+    config.hook.pytest_deselected(items=bits)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,19 +2,18 @@
 
 import os
 
-__all__ = ["QUICK", "quick"]
+__all__ = ["COMPILES_FULLY", "QUICK", "of_this_process"]
 
 QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
-"""Kernels written in the older of two ways and hardly optimized: nearly all of the time
-of the tests is XLA's, and what they run is small."""
+"""Kernels written in the older of two ways and hardly optimized: most of the time of
+the tests is XLA's, and what they run is small."""
+
+COMPILES_FULLY = os.environ.get("PHIHAT_COMPILE") == "fully"
+"""XLA compiles here as it does for users. Tests marked `bits` run only so: what is
+hardly optimized rounds in other places."""
 
 
-def quick() -> str:
-    """Return `XLA_FLAGS` for this process: the user's own, and the quick ones.
-
-    With `PHIHAT_COMPILE=fully` in the environment XLA compiles as it does for users.
-    """
+def of_this_process() -> str:
+    """Return `XLA_FLAGS`: the user's own, and the quick ones."""
     own = os.environ.get("XLA_FLAGS", "")
-    if os.environ.get("PHIHAT_COMPILE") == "fully":
-        return own
-    return f"{own} {QUICK}".strip()
+    return own if COMPILES_FULLY else f"{own} {QUICK}".strip()

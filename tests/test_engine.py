@@ -33,6 +33,7 @@ def line_fit(optimizer=None, start=START, **options):
 # ------------------------------------------------------------------ the same everywhere
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("stride", [1, 7])
 @pytest.mark.parametrize("block", [3, 50, 100])
 def test_resumed_fits_are_the_same_to_the_bit(stride, block, monkeypatch):
@@ -286,6 +287,7 @@ class TestModelState:
         assert int(result.model_state["count"]) == 30
         assert abs(float(result.model_state["mean"]) - float(DATA[0].mean())) < 0.3
 
+    @pytest.mark.bits
     def test_it_is_resumed_to_the_bit(self):
         whole, part = self.fit(), self.fit(num_steps=12)
         options = {"num_steps": 18, "state": part.state, "model_state": None}

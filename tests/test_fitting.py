@@ -292,6 +292,7 @@ def slide(params, last):
     return jnp.where(height <= -last, jnp.inf, height)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("stride", [1, 3, 200])
 @pytest.mark.parametrize("width", [1, 64])
 def test_a_stop_is_exact_wherever_pages_and_blocks_end(stride, width, monkeypatch):
@@ -479,6 +480,7 @@ def test_going_on_with_another_optimizer_of_the_same_state():
     np.testing.assert_array_equal(second.params, third.params)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(("cut", "stride"), [(1, 1), (40, 1), (40, 2), (99, 3)])
 def test_resuming_anywhere_is_bit_equal(cut, stride):
     fit = functools.partial(
@@ -501,6 +503,7 @@ def test_resuming_anywhere_is_bit_equal(cut, stride):
         np.testing.assert_array_equal(joined, whole.history["loss"])
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(
     ("problem", "method"), [("linear_regression", "adam"), ("gabor", "momentum")]
 )

@@ -133,19 +133,17 @@ def test_pyright():
 
 # -------------------------------------------------------------------- bits
 
-BITS = ("fitting", "engine", "training", "second_order")
 
-
-def test_bits_as_users_compile_them():
-    """The laws of bits once more, with kernels that are optimized.
-
-    Without it no multiplication is merged with an addition, and nothing can go wrong.
-    """
-    files = [ROOT / "tests" / f"test_{name}.py" for name in BITS]
-    options = ("-q", "-n", "0", "--tb=short", "-p", "no:cacheprovider")
-    chosen = ("-k", "bit or exact_wherever")
+@pytest.mark.parametrize("is_first", [True, False])
+def test_bits(is_first):
+    """The tests marked `bits`, with kernels as users have them."""
+    files = sorted((ROOT / "tests").glob("test_*.py"))
+    mark = re.compile(r"^ *@pytest\.mark\.bits$", re.MULTILINE)
+    marked = [path for path in files if mark.search(path.read_text("utf-8"))]
+    part = [path for path in marked if (path.stem == "test_optimizers") == is_first]
+    options = ("-q", "-n", "0", "--tb=short", "-p", "no:cacheprovider", "-m", "bits")
     variables = {"PHIHAT_COMPILE": "fully", "XLA_FLAGS": ""}
-    run_as_user("-m", "pytest", *options, *chosen, *files, **variables)
+    run_as_user("-m", "pytest", *options, *part, **variables)
 
 
 # -------------------------------------------------------------------- examples

@@ -135,6 +135,7 @@ def test_sharded_equals_single(name):
     np.testing.assert_allclose(spread_out.params, alone.params, rtol=1e2 * EPS64)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("name", NAMES)
 def test_resuming_is_bit_equal(name):
     loss_fn, data = cases.gabor_problem()
@@ -162,6 +163,7 @@ def _raw(state):
     return state._replace(key=jax.random.key_data(state.key))
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("name", NAMES)
 def test_one_step_at_a_time_is_bit_equal(name):
     loss_fn, data = cases.gabor_problem()

@@ -495,6 +495,7 @@ def test_bounds_that_are_active(make, name):
     assert ((params == box.low) | (params == box.high)).any()
 
 
+@pytest.mark.bits
 def test_mapped_boxes_hold_to_the_last_bit():
     ends = jnp.asarray([0.5, 1.1, 1.7, 3.0, 1.2])
     highs = ends.at[4].set(1.2)

@@ -364,6 +364,7 @@ def num_chunks(max_bytes, axes, num_devices=1):
     return memory.plan_chunks("sweep", need, lanes, num_devices, max_bytes)
 
 
+@pytest.mark.bits
 def test_results_do_not_depend_on_chunks_or_devices():
     axes = {name: jnp.asarray(values) for name, values in MANY.items()}
     whole = phihat.sweep(params_of, axes).values

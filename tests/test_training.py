@@ -68,6 +68,7 @@ FITS = {
 }
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("name", FITS)
 def test_train_is_fit_to_the_bit(name):
     settings = FITS[name]
@@ -97,6 +98,7 @@ def test_a_fit_that_fails_stops_where_fit_does():
 # -------------------------------------------------------------- between the chunks
 
 
+@pytest.mark.bits
 def test_what_happens_between_chunks_changes_no_number(tmp_path, capfd):
     settings = FITS["minibatches, all on record"]
     optimizer = phihat.adam(0.1)
@@ -181,6 +183,7 @@ def test_a_callback_may_stop_the_fit():
     assert "STOPPED after 30 steps" in repr(result)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_ends_with_a_complete_result(name, tmp_path):
     before = signal.getsignal(getattr(signal, name))
