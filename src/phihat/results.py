@@ -348,6 +348,11 @@ class FitError(RuntimeError):
             f"{advice}"
         )
 
+    def __reduce__(self) -> Any:
+        """Pickle the parts, so that the error survives a pool of processes."""
+        parts = (self.step, self.quantity, self.path, self.advice)
+        return type(self), parts, vars(self) | {"args": self.args}
+
 
 def with_parts(result: FitResult, **changed: Any) -> FitResult:
     """Return a result with other parts; unlike `replace`, it looks at none of them."""

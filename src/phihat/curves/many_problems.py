@@ -41,7 +41,7 @@ class ManyProblems:
     """Many curves of one model.
 
     Attributes:
-      model: `(params, x) -> prediction`.
+      model: `(params, x) -> prediction`; None where a pickle has lost it.
       layout: how the params of one curve lie in a vector.
       bounds: of all params, of every curve or of each.
       target: the structure of one y.
@@ -54,7 +54,7 @@ class ManyProblems:
       options: what else was asked.
     """
 
-    model: Partial
+    model: Any
     layout: Layout
     bounds: Bounds
     target: Target

@@ -26,7 +26,7 @@ from phihat.curves.param_names import Layout, describe
 from phihat.curves.residuals import Inputs, Target, each_model
 from phihat.curves.weights import as_weights
 
-__all__ = ["Problem", "prepare"]
+__all__ = ["Problem", "prepare", "with_model"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Problem:
     """One curve, its arrays in NumPy.
 
     Attributes:
-      model: `(params, x) -> prediction`.
+      model: `(params, x) -> prediction`; None where a pickle has lost it.
       layout: how the params lie in a vector.
       bounds: of all params.
       target: the structure of y.
@@ -46,7 +46,7 @@ class Problem:
       options: what else was asked.
     """
 
-    model: Partial
+    model: Any
     layout: Layout
     bounds: Bounds
     target: Target
@@ -122,6 +122,14 @@ def prepare(
         )
     model_checks.check_model(call, model, layout, target, inputs, options.dtype)
     return problem
+
+
+def with_model(call: str, problem: Problem, model: Any) -> Problem:
+    """Return a problem with its model, which a pickle has lost."""
+    model = _as_model(call, model, problem.x, problem.y)
+    layout, target, dtype = problem.layout, problem.target, problem.options.dtype
+    model_checks.check_model(call, model, layout, target, problem.inputs, dtype)
+    return dataclasses.replace(problem, model=model)
 
 
 # ------------------------------------------------------------------------- private
