@@ -312,7 +312,7 @@ def test_what_merely_changed_is_named(folder):
     listed = json.loads(files.read_text())
     listed["about.json"] = folders.checksum(about)
     files.write_text(json.dumps(listed))
-    with pytest.warns(UserWarning, match="not all is as it was") as caught:
+    with pytest.warns(UserWarning, match="some settings changed") as caught:
         train(folder, optimizer=phihat.adam(0.2))
     (message,) = [str(warning.message) for warning in caught]
     assert "versions jax: 0.9 before" in message

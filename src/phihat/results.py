@@ -514,7 +514,18 @@ def _loss_lines(result: FitResult) -> list[str]:
     return [
         f"  loss       {start}{float(loss):.6g}",
         f"  gradient   norm {float(norm):.6g}",
+        *_validation_lines(result),
     ]
+
+
+def _validation_lines(result: FitResult) -> list[str]:
+    """Give the lowest held-out loss, if that is what chose the params."""
+    found = np.asarray(result.history.get("validation_loss", ()))
+    if "validation_metric" in result.history or not np.isfinite(found).any():
+        return []
+    best = int(np.nanargmin(found))
+    step = int(result.history["validation_step"][best])
+    return [f"  validation {found[best]:.6g} after {step} steps, the lowest"]
 
 
 _SHOWN_ENTRIES = 8

@@ -142,7 +142,7 @@ def check_choice(call: str, argument: str, value: Any, choices: Iterable[str]) -
     known = sorted(choices)
     if value in known:
         return
-    near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ValueError(
         f"{call}: `{argument}` must be one of {known}, got {brief(value)}{hint}"

@@ -77,6 +77,8 @@ def prepare(
     fixed: Any = None,
 ) -> Problem:
     """Check the arguments of `fit_curve` and return the problem that they make."""
+    if not isinstance(model, (dict, list, tuple)):
+        model_checks.check_signature(call, model)
     refuse_traces(call, "start", start)
     layout, values = describe(call, start)
     x, y = as_tree(call, "x", x), as_tree(call, "y", y, allows_complex=True)
@@ -145,7 +147,6 @@ def _cast(inputs: Inputs, dtype: Any) -> Inputs:
 def _as_model(call: str, model: Any, x: PyTree, y: PyTree) -> Partial:
     """Return the model, or one for each of several data sets, as one `Partial`."""
     if not isinstance(model, (dict, list, tuple)):
-        model_checks.check_signature(call, model)
         return _tree.as_partial(model, call, "model")
     models = dict(model) if isinstance(model, dict) else tuple(model)
     keys = list(models) if isinstance(models, dict) else range(len(models))

@@ -375,7 +375,7 @@ class CheckpointManager:
         if changes:
             told = " ".join(change.sentence for change in changes)
             _checks.warn(
-                f"train: going on from {folder}, although not all is as it was. {told}"
+                f"train: resuming from {folder}, although some settings changed. {told}"
             )
         return {change.part for change in changes}
 
