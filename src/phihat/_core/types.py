@@ -8,13 +8,13 @@ Example:
 
 import enum
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
@@ -31,11 +31,16 @@ __all__ = [
     "Status",
 ]
 
-Params = PyTree
-"""Any pytree whose leaves are floating-point arrays or Python floats."""
+if TYPE_CHECKING:  # strict checkers do not know the type of jaxtyping's PyTree
+    Params: TypeAlias = Any
+    Batch: TypeAlias = Any
+else:
+    Params = PyTree
+    """Any pytree whose leaves are floating-point arrays or Python floats."""
 
-Batch = PyTree
-"""`(x [I, ...], y [I, ...])` for the losses of phihat, else any pytree of arrays."""
+    Batch = PyTree
+    """`(x [I, ...], y [I, ...])` for phihat's losses, else any pytree of arrays."""
+
 
 ModelFn = Callable[..., Any]
 """`(params, x) -> prediction`, a pure function."""
@@ -43,7 +48,7 @@ ModelFn = Callable[..., Any]
 LossFn = Callable[..., Any]
 """`(params, batch) -> []`, or `(params) -> []` where there are no data."""
 
-Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
+Schedule = Callable[..., Any]
 """`step -> rate`, a pure function of the number of updates made so far."""
 
 RandomKey = Key[Array, ""]

@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import PyTree
 
 from phihat._core import checks as _checks
