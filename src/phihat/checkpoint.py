@@ -33,7 +33,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from phihat._core import array_files as _array_files
 from phihat._core import calls as _calls
@@ -42,6 +41,7 @@ from phihat._core import folders as _folders
 from phihat._core import manifest as _manifest
 from phihat._core import serialization as _serialization
 from phihat._core import tree as _tree
+from phihat._core.types import PyTree
 
 __all__ = ["Checkpoints", "restore", "save"]
 

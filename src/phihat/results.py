@@ -21,13 +21,13 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
 from phihat._core import calls as _calls
 from phihat._core import pictures as _pictures
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
-from phihat._core.types import Params, RandomKey, Status
+from phihat._core.types import Params, PyTree, RandomKey, Status
 
 __all__ = ["FitError", "FitResult", "FitState", "StepInfo", "raise_for_status"]
 

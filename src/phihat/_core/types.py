@@ -14,7 +14,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Key
 
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
@@ -26,21 +26,22 @@ __all__ = [
     "LossFn",
     "ModelFn",
     "Params",
+    "PyTree",
     "RandomKey",
     "Schedule",
     "Status",
 ]
 
-if TYPE_CHECKING:  # strict checkers do not know the type of jaxtyping's PyTree
-    Params: TypeAlias = Any
-    Batch: TypeAlias = Any
+if TYPE_CHECKING:  # to strict checkers jaxtyping's PyTree is an unknown type
+    PyTree: TypeAlias = Any
 else:
-    Params = PyTree
-    """Any pytree whose leaves are floating-point arrays or Python floats."""
+    from jaxtyping import PyTree
 
-    Batch = PyTree
-    """`(x [I, ...], y [I, ...])` for phihat's losses, else any pytree of arrays."""
+Params: TypeAlias = PyTree
+"""Any pytree whose leaves are floating-point arrays or Python floats."""
 
+Batch: TypeAlias = PyTree
+"""`(x [I, ...], y [I, ...])` for the losses of phihat, else any pytree of arrays."""
 
 ModelFn = Callable[..., Any]
 """`(params, x) -> prediction`, a pure function."""

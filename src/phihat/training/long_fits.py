@@ -22,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
-from jaxtyping import PyTree
 
 from phihat import fitting
 from phihat._core import calls as _calls
@@ -30,7 +29,7 @@ from phihat._core import checks as _checks
 from phihat._core import placement as _placement
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
-from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
+from phihat._core.types import Batch, Box, LossFn, Params, PyTree, RandomKey, Status
 from phihat._engine.endings import measures_itself
 from phihat._engine.spec import FitSpec, check_opt_state, prepare
 from phihat._engine.tolerance import Tolerance
