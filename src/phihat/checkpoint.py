@@ -330,11 +330,11 @@ class Checkpoints:
                 raise ValueError(
                     f"Checkpoints: `every` must be > 0 seconds, got {self.every}."
                 )
-        elif isinstance(self.every, float):
+        elif isinstance(self.every, (float, str)):
             raise TypeError(
                 "Checkpoints: `every` must be a whole number of steps or a "
-                f"`datetime.timedelta`, got {self.every}; for seconds, "
-                f"`datetime.timedelta(seconds={self.every})`."
+                f"`datetime.timedelta`, got {self.every!r}; for a time, "
+                "`datetime.timedelta(minutes=5)`."
             )
         else:
             _checks.check_count("Checkpoints", "every", self.every)

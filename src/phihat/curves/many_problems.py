@@ -279,7 +279,7 @@ def _pad(
     if not _has_lengths(x, lengths):
         raise ValueError(
             f"{call}: `y` has curves of {min(lengths)} to {max(lengths)} points, so "
-            "`x` must be a list with an x of the same length for each."
+            "`x` must be a list too, with one x of the same length for each."
         )
     longest = max(lengths)
     counts = np.arange(longest)[None] < np.array(lengths)[:, None]
