@@ -431,7 +431,7 @@ WRONG_BATCHES = {
     "text": (
         lambda x, y: (x, "y"),
         TypeError,
-        r"batch 5 of `data` holds 'y' at \[1\], which is no array",
+        r"batch 5 of `data` holds 'y' at \[1\], which is not an array",
     ),
     "an exception": (
         explode,
@@ -632,7 +632,7 @@ WRONG_CALLS = {
     "epochs of a generator": (
         {"data": iter(()), "num_epochs": 2, "num_steps": None},
         ValueError,
-        "`num_epochs` is 2, but `data` is an iterator, which can be read once",
+        "`num_epochs` is 2, but `data` is an iterator, which can be read only once",
     ),
 }
 

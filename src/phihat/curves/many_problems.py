@@ -190,7 +190,7 @@ def prepare_many(
     if target.size < num_free:
         raise ValueError(
             f"{call}: {target.size} points in each curve cannot fit {num_free} params "
-            f"({', '.join(layout.free_names)}); measure more, or hold some by `fixed=`."
+            f"({', '.join(layout.free_names)}); measure more, or fix some by `fixed=`."
         )
     model_checks.check_model(
         call, model, layout, target, many.one(0).inputs, options.dtype

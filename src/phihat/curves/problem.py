@@ -120,7 +120,7 @@ def prepare(
     if problem.num_points < num_free:
         raise ValueError(
             f"{call}: {problem.num_points} data points cannot fit {num_free} params "
-            f"({', '.join(layout.free_names)}); measure more, or hold some by `fixed=`."
+            f"({', '.join(layout.free_names)}); measure more, or fix some by `fixed=`."
         )
     model_checks.check_model(call, model, layout, target, inputs, options.dtype)
     return problem

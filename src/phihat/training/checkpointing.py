@@ -226,7 +226,7 @@ class CheckpointManager:
         _checks.warn(
             f"train: the checkpoint of step {step} could not be written to "
             f"{self._root} ({_array_files.brief_reason(error)}); {kept}, and the fit "
-            "goes on."
+            "continues."
         )
 
     def _write(self, step: int, text: str, arrays: dict[str, Any]) -> Path:

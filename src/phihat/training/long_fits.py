@@ -397,7 +397,7 @@ def _go_to(stream: Stream, restored: RestoredRun) -> None:
     if place.told is None and place.batches:
         _checks.warn(
             "train: `data` cannot tell where it was (it has no `get_state`, or one "
-            "that JSON cannot hold), so its pass begins anew: the first "
+            "that JSON cannot hold), so it is read again from the start: the first "
             f"{place.batches} batches are used again."
         )
 
