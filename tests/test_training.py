@@ -646,6 +646,15 @@ def test_wrong_calls(name):
     assert str(caught.value).startswith("train: ")
 
 
+def test_the_report_gives_the_best_held_out_loss():
+    validation = training.Validation(DATA, every=10)
+    result = phihat.train(
+        LOSS, START, phihat.adam(0.1), DATA, num_steps=30, validation=validation
+    )
+    lowest = float(result.history["validation_loss"].min())
+    assert f"  validation {lowest:.6g} after 30 steps, the lowest" in repr(result)
+
+
 def test_train_cannot_be_traced():
     fit = lambda start: phihat.train(LOSS, start, phihat.adam(0.1), DATA, num_steps=3)
     with pytest.raises(TypeError, match=r"driven from the host .* use `fit`"):
@@ -658,6 +667,11 @@ def test_wrong_parts():
         (lambda: training.Validation(DATA, 0), ValueError, "`every` must be >= 1"),
         (lambda: training.Validation(DATA, 1, 0), ValueError, "`patience` must be"),
         (lambda: training.flight_recorder(0), ValueError, "`num_states` must be >= 1"),
+        (
+            lambda: phihat.Checkpoints("folder", every="1h"),
+            TypeError,
+            "a whole number of steps or a `datetime.timedelta`, got '1h'",
+        ),
         (lambda: training.replay(3, LOSS), TypeError, "must be a FitResult"),
     ):
         with pytest.raises(error, match=message):
