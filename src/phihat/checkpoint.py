@@ -331,10 +331,15 @@ class Checkpoints:
                     f"Checkpoints: `every` must be > 0 seconds, got {self.every}."
                 )
         elif isinstance(self.every, (float, str)):
+            time = (
+                f"seconds={self.every}"
+                if isinstance(self.every, float)
+                else "minutes=5"
+            )
             raise TypeError(
                 "Checkpoints: `every` must be a whole number of steps or a "
                 f"`datetime.timedelta`, got {self.every!r}; for a time, "
-                "`datetime.timedelta(minutes=5)`."
+                f"`datetime.timedelta({time})`."
             )
         else:
             _checks.check_count("Checkpoints", "every", self.every)
