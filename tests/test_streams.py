@@ -174,7 +174,7 @@ BAD = {
     "a deleted array": (lambda: iter([deleted()]), "has been deleted"),
     "keys that cannot be sorted": (
         lambda: iter([{1: np.ones(2), "a": np.ones(2)}]),
-        "is no pytree of arrays",
+        "is not a pytree of arrays",
     ),
 }
 

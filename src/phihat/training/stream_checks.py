@@ -54,7 +54,9 @@ class BatchChecks:
         try:
             found, structure = jax.tree_util.tree_flatten_with_path(batch)
         except (TypeError, ValueError) as error:
-            raise _Wrong(TypeError, f"is not a pytree of arrays: {error}.") from error
+            raise _Wrong(
+                TypeError, f"is not a pytree of arrays: {str(error).rstrip('.')}."
+            ) from error
         if not found:
             raise _Wrong(ValueError, f"has no arrays in it: {_checks.brief(batch)}.")
         leaves, spec = [], []
