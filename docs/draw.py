@@ -85,7 +85,7 @@ def read_record() -> dict[str, Any]:
 def keep(name: str, folder: Path, drawn: dict[str, Any]) -> None:
     """Move the pictures of one source into place, and remove those it left off."""
     PICTURES.mkdir(exist_ok=True)
-    for stale in PICTURES.glob(f"{name}-*.png"):
+    for stale in PICTURES.glob(f"{name}-*.*"):
         if stale.name not in drawn["figures"]:
             stale.unlink()
     for picture in drawn["figures"]:
@@ -114,6 +114,8 @@ def run_inside(path: Path, folder: Path) -> None:
     """Run it here, and leave its pictures and `drawn.json` in a folder."""
     from matplotlib.figure import Figure
 
+    from phihat.plot import animations
+
     sys.path.insert(0, str(ROOT))
     from tests import run_document
 
@@ -125,7 +127,15 @@ def run_inside(path: Path, folder: Path) -> None:
         write_small(figure, folder / name)
         figures[name] = plotted(figure)
 
+    def animate(call: str, axes: Any, frames: Any, target: Any, speed: float) -> Path:
+        written = write_frames(call, axes, frames, target, speed)
+        name = f"{path.stem}-{Path(target).name}"
+        write_small_gif(written, folder / name)
+        figures[name] = plotted(axes.figure)
+        return written
+
     Figure.savefig = save
+    write_frames, animations._write = animations._write, animate
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         if path.suffix == ".py":
@@ -159,6 +169,32 @@ def write_small(figure: Any, path: Path) -> None:
         if path.stat().st_size <= 80_000:
             return
     raise ValueError(f"{path.name} is {path.stat().st_size} bytes; make it smaller.")
+
+
+def write_small_gif(source: Path, path: Path) -> None:
+    """Write an animation of at most 80 kB, which plays three times and then rests."""
+    from PIL import Image, ImageSequence
+
+    with Image.open(source) as opened:
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(opened)]
+        times = [frame.info["duration"] for frame in ImageSequence.Iterator(opened)]
+    frames = [
+        frame.resize((frame.width * 3 // 4, frame.height * 3 // 4)) for frame in frames
+    ]
+    for colors in (48, 32, 24, 16):
+        few = palette(frames[-1], colors)
+        first, *rest = (frame.quantize(palette=few, dither=0) for frame in frames)
+        first.save(
+            path,
+            save_all=True,
+            append_images=rest,
+            duration=times,
+            loop=2,
+            optimize=True,
+        )
+        if path.stat().st_size <= 80_000:
+            return
+    raise ValueError(f"{path.name} is {path.stat().st_size} bytes; draw fewer frames.")
 
 
 def palette(picture: Any, number: int) -> Any:

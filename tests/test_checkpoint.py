@@ -215,11 +215,11 @@ SPOILED = {
     ),
     "no list of files": (
         lambda path: (path / "files.json").unlink(),
-        "is no complete checkpoint",
+        "is not a complete checkpoint",
     ),
     "empty": (
         lambda path: [shutil.rmtree(path), path.mkdir()],
-        "is no complete checkpoint",
+        "is not a complete checkpoint",
     ),
     "another format": (
         lambda path: (path / "about.json").write_text('{"format": "other"}'),
@@ -251,7 +251,7 @@ def test_what_is_foreign_is_left_alone(folder, whole):
         assert_same(whole, train(folder))
     first, second = (str(warning.message) for warning in caught)
     assert "notes.txt is not a checkpoint of phihat" in first
-    assert "000000000099 is no complete checkpoint" in second
+    assert "000000000099 is not a complete checkpoint" in second
     assert (folder / "notes.txt").read_text() == "mine"
     assert (folder / "000000000099").is_dir()
 
@@ -312,7 +312,7 @@ def test_what_merely_changed_is_named(folder):
     listed = json.loads(files.read_text())
     listed["about.json"] = folders.checksum(about)
     files.write_text(json.dumps(listed))
-    with pytest.warns(UserWarning, match="not all is as it was") as caught:
+    with pytest.warns(UserWarning, match="some settings changed") as caught:
         train(folder, optimizer=phihat.adam(0.2))
     (message,) = [str(warning.message) for warning in caught]
     assert "versions jax: 0.9 before" in message
@@ -349,7 +349,7 @@ def test_a_full_disk_ends_nothing(tmp_path, whole, monkeypatch):
     first, second = (str(warning.message) for warning in caught)
     assert "checkpoint of step 40 could not be written" in first
     assert "No space left on device" in first
-    assert "that of step 20 is kept, and the fit goes on" in first
+    assert "that of step 20 is kept, and the fit continues" in first
     assert "checkpoint of step 60 could not" in second
     assert [entry.name for entry in tmp_path.iterdir()] == [f"{20:012d}"]
     monkeypatch.undo()
@@ -391,7 +391,7 @@ def test_a_log_that_fails_ends_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", lambda *a, **k: Full())
     with pytest.warns(
-        UserWarning, match=r"log .* cannot be written any more .* goes on"
+        UserWarning, match=r"log .* can no longer be written .* continues"
     ):
         result = phihat.train(
             LOSS, START, phihat.adam(0.1), DATA, num_steps=5, log_to=tmp_path / "log"

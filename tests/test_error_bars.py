@@ -496,7 +496,7 @@ def test_doubts_say_which_params_and_how_far():
     )
     told = doubts("at a bound").doubts
     assert told["bounds"].startswith("[0] ended at a bound")
-    assert told["beyond"] == "the interval of [1] extends beyond the bounds"
+    assert told["beyond"] == "part of the interval of [1] lies beyond the bounds"
     told = doubts("fewer points than params").doubts["data"]
     assert told.startswith("1 residuals cannot give errors of 2 params")
     assert "NONFINITE_LOSS" in doubts("a failed fit").doubts["status"]

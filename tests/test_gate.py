@@ -131,6 +131,11 @@ def test_pyright():
     run_as_user("-m", "pyright", "--pythonpath", sys.executable)
 
 
+def test_pyright_accepts_a_typed_program_of_a_user():
+    program = ROOT / "tests" / "typed_use.py"
+    run_as_user("-m", "pyright", "--pythonpath", sys.executable, program)
+
+
 # -------------------------------------------------------------------- bits
 
 

@@ -206,6 +206,11 @@ def test_min_delta_asks_for_more_than_a_trifle():
 def test_wrong_validations():
     for changed, error, message in (
         ({"metric": 3}, TypeError, "`metric` must be a function"),
+        (
+            {"metric": lambda params, data, state: 0.0},
+            TypeError,
+            "`metric` must be a function",
+        ),
         ({"mode": "most"}, ValueError, "`mode` must be one of"),
         ({"min_delta": -1.0}, ValueError, "`min_delta` must be >= 0"),
         ({"min_delta": "0"}, TypeError, "`min_delta` must be a real number"),

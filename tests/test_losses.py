@@ -602,7 +602,7 @@ def test_a_wrong_call_is_one_sentence(call, sentence):
             lambda: losses.multiclass_cross_entropy(identity)(
                 jnp.ones([12, 3]), (None, ROWS)
             ),
-            "y must hold integer class labels [I], got an array of float64[12].",
+            "y must hold integer class labels [I], got an array of float64[12]; ",
         ),
         (lambda: losses.least_squares(3), "least_squares: `model` must be a function"),
         (lambda: losses.with_l2(None, 1), "with_l2: `loss_fn` must be a function"),

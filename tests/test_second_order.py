@@ -971,7 +971,7 @@ def test_a_hessian_in_blocks_is_the_hessian():
             ValueError,
             lambda: solve(levenberg_marquardt(), saddle, jnp.ones(2)),
             "residual_fn: `loss_fn` must come from `least_squares`, perhaps in "
-            "`with_l2`, got saddle: it is no sum of squares of residuals.",
+            "`with_l2`, got saddle: it is not a sum of squared residuals.",
         ),
         (
             TypeError,

@@ -167,14 +167,14 @@ BAD = {
     "no rows": (lambda: iter([np.ones((0, 3))]), "has no rows"),
     "objects": (lambda: iter([np.array([1.0, "a"], object)]), "has dtype object"),
     "records": (lambda: iter([np.zeros(3, "f8,i4")]), "which is not numeric"),
-    "texts": (lambda: iter(["abc"]), "which is no array"),
+    "texts": (lambda: iter(["abc"]), "which is not an array"),
     "another structure": (lambda: iter([np.ones(2), (np.ones(2),)]), "structure"),
-    "an array that cannot be made": (lambda: Poisoned(), "which is no array"),
+    "an array that cannot be made": (lambda: Poisoned(), "which is not an array"),
     "None": (lambda: iter([None]), "has no arrays in it"),
     "a deleted array": (lambda: iter([deleted()]), "has been deleted"),
     "keys that cannot be sorted": (
         lambda: iter([{1: np.ones(2), "a": np.ones(2)}]),
-        "is no pytree of arrays",
+        "is not a pytree of arrays",
     ),
 }
 

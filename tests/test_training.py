@@ -434,7 +434,7 @@ WRONG_BATCHES = {
     "text": (
         lambda x, y: (x, "y"),
         TypeError,
-        r"batch 5 of `data` holds 'y' at \[1\], which is no array",
+        r"batch 5 of `data` holds 'y' at \[1\], which is not an array",
     ),
     "an exception": (
         explode,
@@ -635,7 +635,7 @@ WRONG_CALLS = {
     "epochs of a generator": (
         {"data": iter(()), "num_epochs": 2, "num_steps": None},
         ValueError,
-        "`num_epochs` is 2, but `data` is an iterator, which can be read once",
+        "`num_epochs` is 2, but `data` is an iterator, which can be read only once",
     ),
 }
 
@@ -647,6 +647,15 @@ def test_wrong_calls(name):
     with pytest.raises(error, match=message) as caught:
         phihat.train(LOSS, START, phihat.adam(0.1), **call)
     assert str(caught.value).startswith("train: ")
+
+
+def test_the_report_gives_the_best_held_out_loss():
+    validation = training.Validation(DATA, every=10)
+    result = phihat.train(
+        LOSS, START, phihat.adam(0.1), DATA, num_steps=30, validation=validation
+    )
+    lowest = float(result.history["validation_loss"].min())
+    assert f"  validation {lowest:.6g} after 30 steps, the lowest" in repr(result)
 
 
 def test_train_cannot_be_traced():
@@ -661,6 +670,11 @@ def test_wrong_parts():
         (lambda: training.Validation(DATA, 0), ValueError, "`every` must be >= 1"),
         (lambda: training.Validation(DATA, 1, 0), ValueError, "`patience` must be"),
         (lambda: training.flight_recorder(0), ValueError, "`num_states` must be >= 1"),
+        (
+            lambda: phihat.Checkpoints("folder", every="1h"),
+            TypeError,
+            "a whole number of steps or a `datetime.timedelta`, got '1h'",
+        ),
         (lambda: training.replay(3, LOSS), TypeError, "must be a FitResult"),
     ):
         with pytest.raises(error, match=message):

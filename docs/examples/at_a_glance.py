@@ -80,3 +80,4 @@ if len(sys.argv) > 1:
     plot.basins(basins, num_shown=4, axes=right)
     right.title.set_text("Which minimum 1,024 starts reach")
     left.figure.savefig(f"{sys.argv[1]}/picture.png")
+    plot.animate_descent(surface, paths, f"{sys.argv[1]}/descent.gif", num_frames=26)

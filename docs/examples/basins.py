@@ -1,6 +1,7 @@
 """Which minimum does each start reach? The basins of the Gabor model.
 
-A fit from every point of a grid, all in one program; a fit that has ended leaves it.
+One fit starts at each point of a grid. They all run in one program, which drops the
+fits that have ended.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """A perceptron on handwritten digits, with minibatches.
 
-An epoch is one pass over the data in an order drawn from the key. The whole of it, the
-shuffling too, is one compiled program.
+An epoch is one pass over the data, in an order that the key determines. The whole fit
+is one compiled program, including the shuffling.
 """
 
 import sys

@@ -2,7 +2,7 @@ r"""The edge of stability: sharpness grows until it is two over the learning rat
 
 Gradient descent on a quadratic diverges where an eigenvalue of the Hessian exceeds
 2 / rate. On a network the largest eigenvalue, the sharpness, rises to that value and
-stays about there, while the loss goes on falling. `record=("sharpness",)`
+stays there, while the loss continues to fall. `record=("sharpness",)`
 measures it inside the compiled loop.
 """
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import phihat
 
-# A file that stands for yours: time, counts and the standard deviation of the counts.
+# A sample file; use yours: time, counts, and the standard deviation of the counts.
 generator = np.random.default_rng(0)
 time = np.linspace(0.0, 10.0, 25)
 clean = 100.0 * np.exp(-time / 2.5) + 8.0

@@ -1,8 +1,8 @@
-"""Logistic regression with a proof of convexity, so that its minimum is the only one.
+"""Logistic regression, proved convex: its minimum is the only one.
 
-The proof is about the program of the loss, for all params; no point is sampled. Since
-the loss is convex, any point where the gradient vanishes is a global minimum. The
-smallest eigenvalue of the Hessian there says that no other point is as low.
+The proof reads the program of the loss and holds for all params; no point is sampled.
+Since the loss is convex, any point where the gradient vanishes is a global minimum. The
+smallest eigenvalue of the Hessian there is positive, so no other point is as low.
 """
 
 import sys

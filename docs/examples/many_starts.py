@@ -2,7 +2,7 @@
 
 A fit from one start finds one minimum. `phihat.multistart` runs many fits in one
 program and merges their ends; `phihat.find_critical_points` looks for saddles and
-maxima too, and checks by the winding number of the gradient that none is missing.
+maxima too, and compares their number with the winding number of the gradient.
 """
 
 import sys

@@ -1,7 +1,8 @@
-"""Write an optimizer of your own, and have it checked against its reference.
+"""Write an optimizer of your own, and check it against a reference.
 
-An optimizer is a pair of pure functions. Written as `Partial`s of module-level
-functions, its numbers are data: another rate compiles nothing, `jax.vmap` maps over it.
+An optimizer is a pair of pure functions. If they are `Partial`s of module-level
+functions, its numbers are data: a new rate does not recompile, and `jax.vmap` maps over
+rates.
 The example is Lion; its reference is optax's.
 """
 
@@ -55,7 +56,7 @@ ours, reference = (np.asarray(path.history["params"]) for path in paths)
 ulps = np.abs(ours - reference) / np.spacing(np.abs(reference).max(axis=0))
 print(f"farthest from optax.lion in 200 steps: {ulps.max():.0f} ulp")
 
-# What every optimizer of phihat can, this one can.
+# It can do all that phihat's own optimizers can.
 traced = []
 
 

@@ -1,6 +1,6 @@
-"""Which pairs of learning rates train a two-layer net? The map of their boundary.
+"""Which pairs of learning rates train a two-layer net? A map of their boundary.
 
-Each layer has a rate of its own; every pixel is a fit, all of them one program.
+Each layer has its own rate. Every pixel is a fit, and all fits run in one program.
 """
 
 import functools

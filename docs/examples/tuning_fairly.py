@@ -1,8 +1,8 @@
-"""Which optimizer is better? Tune each by as many trials, and judge on other seeds.
+"""Which optimizer is better? Tune each equally, and compare them on new seeds.
 
 A comparison in which one optimizer was tuned longer says little about the optimizers.
-`phihat.compare` draws as many trials for each from its space, picks the best, and
-judges that one on seeds that the tuning never saw.
+`phihat.compare` draws the same number of trials for each from its space, picks the best
+one, and measures it on seeds that the tuning never saw.
 """
 
 import sys

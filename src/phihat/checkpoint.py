@@ -33,7 +33,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from phihat._core import array_files as _array_files
 from phihat._core import calls as _calls
@@ -42,6 +41,7 @@ from phihat._core import folders as _folders
 from phihat._core import manifest as _manifest
 from phihat._core import serialization as _serialization
 from phihat._core import tree as _tree
+from phihat._core.types import PyTree
 
 __all__ = ["Checkpoints", "restore", "save"]
 
@@ -330,11 +330,16 @@ class Checkpoints:
                 raise ValueError(
                     f"Checkpoints: `every` must be > 0 seconds, got {self.every}."
                 )
-        elif isinstance(self.every, float):
+        elif isinstance(self.every, (float, str)):
+            time = (
+                f"seconds={self.every}"
+                if isinstance(self.every, float)
+                else "minutes=5"
+            )
             raise TypeError(
                 "Checkpoints: `every` must be a whole number of steps or a "
-                f"`datetime.timedelta`, got {self.every}; for seconds, "
-                f"`datetime.timedelta(seconds={self.every})`."
+                f"`datetime.timedelta`, got {self.every!r}; for a time, "
+                f"`datetime.timedelta({time})`."
             )
         else:
             _checks.check_count("Checkpoints", "every", self.every)

@@ -21,14 +21,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool
 
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.programs import Mode
-from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
+from phihat._core.types import Batch, Box, LossFn, Params, PyTree, RandomKey, Status
 from phihat._engine import run as _run
 from phihat._engine import spec as _spec
 from phihat._engine.batches import BatchSource, make_source

@@ -21,13 +21,13 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
 from phihat._core import calls as _calls
 from phihat._core import pictures as _pictures
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
-from phihat._core.types import Params, RandomKey, Status
+from phihat._core.types import Params, PyTree, RandomKey, Status
 
 __all__ = ["FitError", "FitResult", "FitState", "StepInfo", "raise_for_status"]
 
@@ -348,6 +348,11 @@ class FitError(RuntimeError):
             f"{advice}"
         )
 
+    def __reduce__(self) -> Any:
+        """Pickle the parts, so that the error survives a pool of processes."""
+        parts = (self.step, self.quantity, self.path, self.advice)
+        return type(self), parts, vars(self) | {"args": self.args}
+
 
 def with_parts(result: FitResult, **changed: Any) -> FitResult:
     """Return a result with other parts; unlike `replace`, it looks at none of them."""
@@ -509,7 +514,18 @@ def _loss_lines(result: FitResult) -> list[str]:
     return [
         f"  loss       {start}{float(loss):.6g}",
         f"  gradient   norm {float(norm):.6g}",
+        *_validation_lines(result),
     ]
+
+
+def _validation_lines(result: FitResult) -> list[str]:
+    """Give the lowest held-out loss, if that is what chose the params."""
+    found = np.asarray(result.history.get("validation_loss", ()))
+    if "validation_metric" in result.history or not np.isfinite(found).any():
+        return []
+    best = int(np.nanargmin(found))
+    step = int(result.history["validation_step"][best])
+    return [f"  validation {found[best]:.6g} after {step} steps, the lowest"]
 
 
 _SHOWN_ENTRIES = 8

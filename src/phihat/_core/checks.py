@@ -142,7 +142,7 @@ def check_choice(call: str, argument: str, value: Any, choices: Iterable[str]) -
     known = sorted(choices)
     if value in known:
         return
-    near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ValueError(
         f"{call}: `{argument}` must be one of {known}, got {brief(value)}{hint}"
@@ -435,7 +435,7 @@ def _warn_of_rounding(call: str, name: str, leaf: Any) -> None:
             return
         warn(
             f"{call}: {name} lies between {low[column]:.10g} and {high[column]:.10g}, "
-            f"where float32 knows steps of {2 * rounding[column]:.2g} only, and is "
+            f"where float32 resolves steps of {2 * rounding[column]:.2g} only, and is "
             "rounded to them; subtract an offset first, or set "
             '`jax.config.update("jax_enable_x64", True)`.',
         )

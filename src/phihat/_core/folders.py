@@ -245,7 +245,9 @@ def files_in(folder: Path) -> Iterator[Path]:
         elif stat.S_ISREG(mode):
             yield entry
         else:
-            raise ValueError(f"{entry.name} is no file, but a link, a pipe or a device")
+            raise ValueError(
+                f"{entry.name} is not a file but a link, a pipe or a device"
+            )
 
 
 def read_file(file: Path) -> bytes:

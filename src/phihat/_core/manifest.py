@@ -63,7 +63,7 @@ def read_about(path: Path) -> dict[str, Any]:
         _array_files.check_kinds(about.get("leaves"))
     except FileNotFoundError as error:
         raise Damaged(
-            f"restore: {path} is no complete checkpoint of phihat: it lacks its file "
+            f"restore: {path} is not a complete checkpoint of phihat: it lacks "
             f"{Path(str(error.filename)).name}."
         ) from error
     except OSError as error:
@@ -75,7 +75,7 @@ def read_about(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         said = str(error).split("\n")[0]
         raise Damaged(
-            f"restore: {path} is no complete checkpoint of phihat: {said}."
+            f"restore: {path} is not a complete checkpoint of phihat: {said}."
         ) from error
     return about
 
@@ -95,7 +95,9 @@ def _read_list_of_files(path: Path) -> dict[str, list[int]]:
             and all(type(number) is int for number in wanted)
         )
         if not is_inside or "\0" in name or not is_pair:
-            raise ValueError(f"{FILES} lists {_checks.brief(name)}, which is no file")
+            raise ValueError(
+                f"{FILES} lists {_checks.brief(name)}, which is not a file"
+            )
     return files
 
 
@@ -105,7 +107,7 @@ def _check_files(path: Path, files: dict[str, list[int]]) -> None:
     found = {ABOUT}
     if os.path.lexists(arrays):
         if arrays.is_symlink() or not arrays.is_dir():
-            raise ValueError(f"{ARRAYS} is no folder, but a file or a link")
+            raise ValueError(f"{ARRAYS} is not a folder but a file or a link")
         inside = _folders.files_in(arrays)
         found |= {file.relative_to(path).as_posix() for file in inside}
     for name, wanted in files.items():

@@ -8,13 +8,13 @@ Example:
 
 import enum
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Key
 
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
@@ -26,15 +26,21 @@ __all__ = [
     "LossFn",
     "ModelFn",
     "Params",
+    "PyTree",
     "RandomKey",
     "Schedule",
     "Status",
 ]
 
-Params = PyTree
+if TYPE_CHECKING:  # to strict checkers jaxtyping's PyTree is an unknown type
+    PyTree: TypeAlias = Any
+else:
+    from jaxtyping import PyTree
+
+Params: TypeAlias = PyTree
 """Any pytree whose leaves are floating-point arrays or Python floats."""
 
-Batch = PyTree
+Batch: TypeAlias = PyTree
 """`(x [I, ...], y [I, ...])` for the losses of phihat, else any pytree of arrays."""
 
 ModelFn = Callable[..., Any]
@@ -43,7 +49,7 @@ ModelFn = Callable[..., Any]
 LossFn = Callable[..., Any]
 """`(params, batch) -> []`, or `(params) -> []` where there are no data."""
 
-Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
+Schedule = Callable[..., Any]
 """`step -> rate`, a pure function of the number of updates made so far."""
 
 RandomKey = Key[Array, ""]

@@ -377,8 +377,8 @@ def check_optimizer(spec: FitSpec, opt_state: PyTree, *, is_fixed: bool) -> None
     ):
         _checks.warn(
             f"{step.caller}: `projection` is applied after this optimizer's steps, "
-            "whose line search and memory know nothing of it, so the fit may end at a "
-            "wrong point or not at all. For bounds use `newton()`, `newton_cg()` or "
+            "whose line search and memory do not know about it, so the fit may end at "
+            "a wrong point or not at all. For bounds use `newton()`, `newton_cg()` or "
             "`levenberg_marquardt()`, which keep a Box inside their steps."
         )
     if any(getattr(kind, "measures_itself", False) for kind in kinds):

@@ -163,7 +163,7 @@ def _cure(value: Any, array: np.ndarray, name: str) -> str:
         )
     if array.dtype.kind == "O":
         return (
-            "an array of objects hides text: convert it with `.astype(float)` or "
+            "it holds objects, such as text: convert it with `.astype(float)` or "
             "`pandas.to_numeric`"
         )
     return "convert it with `np.asarray(..., float)`"

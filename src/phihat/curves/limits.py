@@ -91,7 +91,7 @@ def as_free(call: str, layout: Layout, fixed: Any, bounds: Bounds) -> Layout:
         name = layout.names[int(np.flatnonzero(some)[0])]
         raise ValueError(
             f"{call}: the `bounds` of {name!r} agree in some curves, which fixes it, "
-            "and not in others; fit those curves apart."
+            "and not in others; fit those curves separately."
         )
     if held.all():
         raise ValueError(

@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import PyTree
 
 from phihat._core import checks as _checks
@@ -41,7 +40,7 @@ class ManyProblems:
     """Many curves of one model.
 
     Attributes:
-      model: `(params, x) -> prediction`.
+      model: `(params, x) -> prediction`; None where a pickle has lost it.
       layout: how the params of one curve lie in a vector.
       bounds: of all params, of every curve or of each.
       target: the structure of one y.
@@ -54,7 +53,7 @@ class ManyProblems:
       options: what else was asked.
     """
 
-    model: Partial
+    model: Any
     layout: Layout
     bounds: Bounds
     target: Target
@@ -191,7 +190,7 @@ def prepare_many(
     if target.size < num_free:
         raise ValueError(
             f"{call}: {target.size} points in each curve cannot fit {num_free} params "
-            f"({', '.join(layout.free_names)}); measure more, or hold some by `fixed=`."
+            f"({', '.join(layout.free_names)}); measure more, or fix some by `fixed=`."
         )
     model_checks.check_model(
         call, model, layout, target, many.one(0).inputs, options.dtype
@@ -280,7 +279,7 @@ def _pad(
     if not _has_lengths(x, lengths):
         raise ValueError(
             f"{call}: `y` has curves of {min(lengths)} to {max(lengths)} points, so "
-            "`x` must be a list with an x of the same length for each."
+            "`x` must be a list too, with one x of the same length for each."
         )
     longest = max(lengths)
     counts = np.arange(longest)[None] < np.array(lengths)[:, None]

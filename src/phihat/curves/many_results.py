@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from phihat._core import tables as _tables
+from phihat._core import tree as _tree
 from phihat._core.types import Status
-from phihat.curves import statistics
+from phihat.curves import copying, model_checks, statistics
 from phihat.curves.many_problems import ManyProblems
 from phihat.curves.report import status_words
 from phihat.curves.result import CurveFit
@@ -31,8 +32,11 @@ _QUARTILES = (0.25, 0.5, 0.75)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class CurveFits:
+class CurveFits(copying.Copied):
     """Many fitted curves; `fits[k]` is the `CurveFit` of one, with its report.
+
+    It can be pickled and copied. A pickle holds a model only if pickle can find it by
+    its name; `with_model` gives a lambda back.
 
     Attributes:
       params: a tree like `start`, every leaf with a leading axis N.
@@ -84,6 +88,10 @@ class CurveFits:
     def __getitem__(self, curve: Any) -> CurveFit:
         """Return one curve by its number, or by its label."""
         k = self._place(curve)
+        if self._many.model is None:
+            raise ValueError(
+                copying.missing_model(f"fits[{curve!r}]", "`fits.with_model(model)`")
+            )
         problem = self._many.one(k)
         free = self.values[k][problem.layout.free_places]
         result = ended(
@@ -99,6 +107,43 @@ class CurveFits:
     def success(self) -> np.ndarray:
         """Which curves converged, bools [N]."""
         return self.status == Status.CONVERGED
+
+    def with_model(self, model: Any) -> "CurveFits":
+        """Return these fits with their model, for fits unpickled without it.
+
+        Args:
+          model: the model of the fits.
+
+        Returns:
+          The same numbers, of which `fits[k]` can make a `CurveFit` again.
+
+        Raises:
+          TypeError: the model is not a function `(params, x)`.
+          ValueError: it does not suit the params and the data of the fits.
+
+        Example:
+          >>> import pickle
+          >>> from phihat import fit_curves
+          >>> line = lambda p, x: p["slope"] * x
+          >>> fits = fit_curves(line, [1, 2, 3], [[1, 2, 3], [2, 4, 7]], {"slope": 1})
+          >>> again = pickle.loads(pickle.dumps(fits))
+          >>> print(f"{again.with_model(line)[1].predict(2.0).value:.4f}")
+          4.4286
+        """
+        call, many = "CurveFits.with_model", self._many
+        model_checks.check_signature(call, model)
+        model = _tree.as_partial(model, call, "model")
+        one, dtype = many.one(0), many.options.dtype
+        model_checks.check_model(
+            call, model, many.layout, many.target, one.inputs, dtype
+        )
+        return dataclasses.replace(self, _many=dataclasses.replace(many, model=model))
+
+    def __reduce__(self) -> Any:
+        """Pickle the numbers and the data, and the model if possible."""
+        bare = dataclasses.replace(self._many, model=None)
+        packed = copying.pack(self._many.model)
+        return _unpickle, (copying.public_fields(self), bare, packed)
 
     def to_pandas(self) -> Any:
         """Return a table with a row for each curve: params, errors, quality, status."""
@@ -225,3 +270,11 @@ _QUALITY = (
     "num_points",
     "num_steps",
 )
+
+
+def _unpickle(
+    fields: dict[str, Any], many: ManyProblems, packed: bytes | None
+) -> CurveFits:
+    """Return fits that were pickled, with their model where this process has it."""
+    many = dataclasses.replace(many, model=copying.unpack(packed))
+    return CurveFits(**fields, _many=many)

@@ -60,8 +60,8 @@ def check_signature(call: str, model: Any) -> None:
         "`scipy.optimize.curve_fit`; write `lambda p, x: model(x, p['a'], p['b'])` "
         "and name the params in `start`."
         if is_scipy
-        else f"{call}: models are (params, x), got ({shown}); bind other arguments by "
-        "`functools.partial`."
+        else f"{call}: models are (params, x), got ({shown}): put all params into the "
+        "first argument, and bind other arguments by `functools.partial`."
     )
 
 
@@ -102,8 +102,8 @@ def check_model(
             ) from error
         except KeyError as error:
             raise ValueError(
-                f"{call}: the model asks for {error}, which is none of the params "
-                f"{list(layout.names)} of `start`."
+                f"{call}: the model asks for {error}, but `start` has the params "
+                f"{list(layout.names)}."
             ) from error
         except Exception as error:
             if _works(lambda: trace(swaps=True)):

@@ -172,7 +172,7 @@ def entries_of(call: str, argument: str, layout: Layout, name: Any) -> list[int]
     near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ValueError(
-        f"{call}: `{argument}` names {wanted!r}, which is none of the params "
+        f"{call}: `{argument}` names {wanted!r}, but the params are "
         f"{list(layout.names)}{hint}"
     )
 

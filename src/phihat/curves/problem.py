@@ -26,7 +26,7 @@ from phihat.curves.param_names import Layout, describe
 from phihat.curves.residuals import Inputs, Target, each_model
 from phihat.curves.weights import as_weights
 
-__all__ = ["Problem", "prepare"]
+__all__ = ["Problem", "prepare", "with_model"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Problem:
     """One curve, its arrays in NumPy.
 
     Attributes:
-      model: `(params, x) -> prediction`.
+      model: `(params, x) -> prediction`; None where a pickle has lost it.
       layout: how the params lie in a vector.
       bounds: of all params.
       target: the structure of y.
@@ -46,7 +46,7 @@ class Problem:
       options: what else was asked.
     """
 
-    model: Partial
+    model: Any
     layout: Layout
     bounds: Bounds
     target: Target
@@ -77,6 +77,8 @@ def prepare(
     fixed: Any = None,
 ) -> Problem:
     """Check the arguments of `fit_curve` and return the problem that they make."""
+    if not isinstance(model, (dict, list, tuple)):
+        model_checks.check_signature(call, model)
     refuse_traces(call, "start", start)
     layout, values = describe(call, start)
     x, y = as_tree(call, "x", x), as_tree(call, "y", y, allows_complex=True)
@@ -118,10 +120,18 @@ def prepare(
     if problem.num_points < num_free:
         raise ValueError(
             f"{call}: {problem.num_points} data points cannot fit {num_free} params "
-            f"({', '.join(layout.free_names)}); measure more, or hold some by `fixed=`."
+            f"({', '.join(layout.free_names)}); measure more, or fix some by `fixed=`."
         )
     model_checks.check_model(call, model, layout, target, inputs, options.dtype)
     return problem
+
+
+def with_model(call: str, problem: Problem, model: Any) -> Problem:
+    """Return a problem with its model, which a pickle has lost."""
+    model = _as_model(call, model, problem.x, problem.y)
+    layout, target, dtype = problem.layout, problem.target, problem.options.dtype
+    model_checks.check_model(call, model, layout, target, problem.inputs, dtype)
+    return dataclasses.replace(problem, model=model)
 
 
 # ------------------------------------------------------------------------- private
@@ -137,7 +147,6 @@ def _cast(inputs: Inputs, dtype: Any) -> Inputs:
 def _as_model(call: str, model: Any, x: PyTree, y: PyTree) -> Partial:
     """Return the model, or one for each of several data sets, as one `Partial`."""
     if not isinstance(model, (dict, list, tuple)):
-        model_checks.check_signature(call, model)
         return _tree.as_partial(model, call, "model")
     models = dict(model) if isinstance(model, dict) else tuple(model)
     keys = list(models) if isinstance(models, dict) else range(len(models))

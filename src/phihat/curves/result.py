@@ -22,10 +22,10 @@ import numpy as np
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
-from phihat.curves import picture, report, saving, statistics
+from phihat.curves import copying, picture, report, saving, statistics
 from phihat.curves.arrays import as_array, as_tree
 from phihat.curves.model_checks import in_floats
-from phihat.curves.problem import Problem
+from phihat.curves.problem import Problem, with_model
 from phihat.curves.residuals import Prediction, predictions
 
 __all__ = ["Bands", "CurveFit", "predict_at"]
@@ -53,8 +53,11 @@ class Bands(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class CurveFit:
+class CurveFit(copying.Copied):
     """A fitted curve. Print it for the report.
+
+    It can be pickled and copied. A pickle holds a model only if pickle can find it by
+    its name; `with_model` gives a lambda back.
 
     Attributes:
       params: the fitted params, as the tree that `start` was, in its order.
@@ -143,7 +146,7 @@ class CurveFit:
           ValueError: the model is not there, since the fit was loaded without it.
         """
         if self._find_intervals is None:
-            raise ValueError(_needs_model("intervals"))
+            raise ValueError(self._needs_model("intervals"))
         return self._find_intervals(level, method)
 
     def predict(
@@ -169,9 +172,7 @@ class CurveFit:
         Raises:
           ValueError: a level outside (0, 1); no model.
         """
-        problem = self._problem
-        if problem is None:
-            raise ValueError(_needs_model("predict"))
+        problem = self._problem_with_model("predict")
         _check_level("predict", level)
         given = problem.x if x is None else as_tree("predict", "x", x)
         found = predict_at(problem, self.values, given)
@@ -205,9 +206,7 @@ class CurveFit:
           ImportError: matplotlib is missing.
           ValueError: no model, or data that are no curve over one x.
         """
-        if self._problem is None:
-            raise ValueError(_needs_model("plot"))
-        return picture.draw(self, self._problem, axes, level)
+        return picture.draw(self, self._problem_with_model("plot"), axes, level)
 
     def to_pandas(self) -> Any:
         """Return a table with a row for each param: value, error, percent, remark."""
@@ -246,6 +245,36 @@ class CurveFit:
 
         return rebuild(saving.load(path), model)
 
+    def with_model(self, model: Any) -> "CurveFit":
+        """Return this fit with its model, for a fit that was unpickled without it.
+
+        Args:
+          model: the model of the fit.
+
+        Returns:
+          The same numbers, with predictions, intervals and plots.
+
+        Raises:
+          TypeError: the model is not a function `(params, x)`.
+          ValueError: it does not suit the params and the data of the fit; or the fit
+            was loaded from a file, which `CurveFit.load(path, model)` reads.
+
+        Example:
+          >>> import pickle
+          >>> from phihat import fit_curve
+          >>> line = lambda p, x: p["slope"] * x
+          >>> fit = fit_curve(line, [1, 2, 3], [2.1, 3.9, 6.2], {"slope": 1})
+          >>> again = pickle.loads(pickle.dumps(fit))
+          >>> print(f"{again.with_model(line).predict(2.0).value:.4f}")
+          4.0714
+        """
+        from phihat.curves.single import restore
+
+        if self._problem is None:
+            raise ValueError(self._needs_model("with_model"))
+        problem = with_model("CurveFit.with_model", self._problem, model)
+        return restore(copying.public_fields(self), self.doubts, problem)
+
     def rows(self) -> list[report.Row]:
         """Return what the report says of each param."""
         errors = statistics.errors_of(self.covariance)
@@ -263,6 +292,30 @@ class CurveFit:
     def _repr_html_(self) -> str:
         """Report as a table in a notebook."""
         return report.as_html(self)
+
+    def __reduce__(self) -> Any:
+        """Pickle the numbers, the data and the report, and the model if possible."""
+        from phihat.curves.single import unpickle
+
+        problem, packed = self._problem, None
+        if problem is not None:
+            packed = copying.pack(problem.model)
+            problem = dataclasses.replace(problem, model=None)
+        return unpickle, (copying.public_fields(self), self.doubts, problem, packed)
+
+    def _problem_with_model(self, what: str) -> Problem:
+        if self._problem is None or self._problem.model is None:
+            raise ValueError(self._needs_model(what))
+        return self._problem
+
+    def _needs_model(self, what: str) -> str:
+        if self._problem is not None:
+            cure = f"`fit.with_model(model).{what}(...)`"
+            return copying.missing_model(f"CurveFit.{what}", cure)
+        return (
+            f"CurveFit.{what}: this fit was loaded without its model; pass it, as in "
+            "`CurveFit.load(path, model)`."
+        )
 
     def _noise(self, like: Any, is_fitted_x: bool, sigma: Any) -> Any:
         """Return the standard deviation of a new measurement, like a prediction."""
@@ -336,13 +389,6 @@ def _add_squares(error: np.ndarray, noise: np.ndarray) -> np.ndarray:
 def _check_level(call: str, level: Any) -> None:
     _checks.check_range(
         call, "level", float(level), 0.0, 1.0, include_low=False, include_high=False
-    )
-
-
-def _needs_model(what: str) -> str:
-    return (
-        f"CurveFit.{what}: this fit was loaded without its model; pass it, as in "
-        "`CurveFit.load(path, model)`."
     )
 
 

@@ -18,7 +18,7 @@ from phihat import error_bars
 from phihat._core import calls as _calls
 from phihat._core import tree as _tree
 from phihat._core.types import Box, ModelFn, Params, Status
-from phihat.curves import robust, statistics
+from phihat.curves import copying, robust, statistics
 from phihat.curves.arrays import is_one_array
 from phihat.curves.model_checks import in_floats
 from phihat.curves.options import check_options
@@ -30,7 +30,7 @@ from phihat.fitting import fit
 from phihat.results import FitResult
 from phihat.second_order import levenberg_marquardt
 
-__all__ = ["conclude", "ended", "fit_curve", "rebuild"]
+__all__ = ["conclude", "ended", "fit_curve", "rebuild", "restore", "unpickle"]
 
 
 @_calls.public
@@ -161,6 +161,8 @@ def conclude(problem: Problem, result: FitResult) -> CurveFit:
     )
     left_out = 0.0 if mask is None else np.where(mask, 0.0, np.nan)
     status, num_steps = int(result.status), int(result.num_steps)
+    # In NumPy, since copies of float64 arrays of jax would be float32 outside.
+    end = ended(np.asarray(result.params), np.asarray(result.loss), status, num_steps)
     return CurveFit(
         params=layout.as_tree(values),
         errors=layout.as_tree(statistics.errors_of(full)),
@@ -184,8 +186,8 @@ def conclude(problem: Problem, result: FitResult) -> CurveFit:
         fixed=tuple(not entry for entry in layout.free),
         values=values,
         _problem=problem,
-        _find_doubts=functools.partial(_doubts, problem, result),
-        _find_intervals=functools.partial(_intervals, problem, result),
+        _find_doubts=functools.partial(_doubts, problem, end),
+        _find_intervals=functools.partial(_intervals, problem, end),
     )
 
 
@@ -218,16 +220,43 @@ def rebuild(fields: dict[str, Any], model: Any) -> CurveFit:
         options = check_options(call, has_sigma=data["sigma"] is not None, **arguments)
         problem = prepare(call, model, start=loaded.params, options=options, **data)
         free = problem.start[problem.layout.free_places].astype(problem.options.dtype)
-        status = Status.CONVERGED if loaded.success else Status.COMPLETED
-        found = conclude(
-            problem, ended(free, loaded.chi_square, status, loaded.num_steps)
-        )
+        found = conclude(problem, _end_of(loaded, free))
         return dataclasses.replace(found, status=loaded.status)
-    object.__setattr__(loaded, "_find_doubts", lambda: doubts)
-    return loaded
+    return dataclasses.replace(loaded, _find_doubts=functools.partial(dict, doubts))
+
+
+def unpickle(
+    fields: dict[str, Any],
+    doubts: dict[str, str],
+    problem: Problem | None,
+    packed: bytes | None,
+) -> CurveFit:
+    """Return a fit that was pickled, with its model where this process has it."""
+    if problem is not None:
+        problem = dataclasses.replace(problem, model=copying.unpack(packed))
+    return restore(fields, doubts, problem)
+
+
+def restore(
+    fields: dict[str, Any], doubts: dict[str, str], problem: Problem | None
+) -> CurveFit:
+    """Return the fit of these numbers, which computes what needs the model, if any."""
+    found = CurveFit(
+        **fields, _problem=problem, _find_doubts=functools.partial(dict, doubts)
+    )
+    if problem is None or problem.model is None:
+        return found
+    free = found.values[problem.layout.free_places].astype(problem.options.dtype)
+    intervals = functools.partial(_intervals, problem, _end_of(found, free))
+    return dataclasses.replace(found, _find_intervals=intervals)
 
 
 # ------------------------------------------------------------------------- private
+
+
+def _end_of(found: CurveFit, free: np.ndarray) -> FitResult:
+    status = Status.CONVERGED if found.success else Status.COMPLETED
+    return ended(free, found.chi_square, status, found.num_steps)
 
 
 def _starts(start: Any) -> list[Any]:

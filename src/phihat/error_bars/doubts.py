@@ -187,31 +187,30 @@ SENTENCES: dict[str, str] = {
     "them",
     "penalty": "the penalty pulls the params: the intervals are not those of a fit "
     "without it",
-    "weights": "{number:.0f} residuals have the weight zero and still count as data: "
-    "leave them out",
+    "weights": "{number:.0f} residuals have zero weight but still count as data: leave "
+    "them out",
     "exact": "the residuals are zero to rounding: errors cannot be estimated from them",
-    "condition": "rounding can change the standard errors by a share of {number:.2g}: "
-    "scale the params, or fit in float64",
+    "condition": "rounding can change the standard errors by a fraction of "
+    "{number:.2g}: scale the params, or fit in float64",
     "gradient": "{entries} are more than 0.02 standard errors away from the minimum, "
     "by up to {distance:.2g}: let the fit converge first",
     "correlation": "{entries} are correlated beyond 0.999: the data determine a "
-    "combination of them, but hardly each one",
-    "bounds": "{entries} ended at a bound, so an interval on both sides of it means "
-    "little",
-    "beyond": "the interval of {entries} extends beyond the bounds",
+    "combination of them, but hardly any of them separately",
+    "bounds": "{entries} ended at a bound, so a symmetric interval says little",
+    "beyond": "part of the {intervals} of {entries} lies beyond the bounds",
     "freedom": "with {number:.0f} degrees of freedom the scatter itself is known only "
     "to {scatter:.0%}",
     "chi square high": "the sum of squares is {number:.3g} times the degrees of "
     "freedom: sigmas are too small, or the model is wrong",
     "chi square low": "the sum of squares is {number:.3g} times the degrees of "
     "freedom: sigmas are too large",
-    "parabola": "the loss is not a parabola along the interval of {entries}, so its "
-    'ends may be wrong: use intervals with method="profile"',
-    "open": "the profile of {entries} never rises to the level: the data set no limit "
+    "parabola": "the loss is not a parabola over the {intervals} of {entries}, so the "
+    '{intervals} may be wrong: compute intervals with method="profile"',
+    "open": "the profile of {entries} never reaches the level: the data set no limit "
     "on that side",
     "profile": "profile and covariance differ by more than a tenth in {entries}: use "
     "the ends from the profile, not the standard errors",
-    "lower": "profiling found a lower loss, by {number:.2g} of the level: the fit is "
+    "lower": "the profile found a lower loss, by {number:.2g} of the level: the fit is "
     "not at the best minimum",
 }
 """What each reason means; a test holds that `find_doubts` gives no other."""
@@ -226,12 +225,17 @@ def explain(
     shown = entries if len(entries) <= 6 else [*entries[:5], f"{len(entries) - 5} more"]
     return SENTENCES[reason].format(
         number=number,
-        entries=" and ".join(shown),
+        entries=_listed(shown),
+        intervals="intervals" if len(entries) > 1 else "interval",
         size=len(names),
         status=Status(int(evidence.status)).name,
         distance=np.max(evidence.distances, initial=0.0),
         scatter=1.0 / np.sqrt(2.0 * number) if number > 0 else np.nan,
     )
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _entries(mask: Any) -> list[int]:

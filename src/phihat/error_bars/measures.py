@@ -62,7 +62,10 @@ def measure(
     whole, unflatten = products.flatten(params)
     indices = places.indices
     point = whole[indices]
-    complete = lambda free: unflatten(whole.at[indices].set(free))  # noqa: E731
+    # Data may be wider than params; a scatter must not mix dtypes.
+    complete = lambda free: unflatten(  # noqa: E731
+        whole.at[indices].set(free.astype(whole.dtype))
+    )
     wide = jax.tree.map(
         lambda leaf: jnp.asarray(leaf).astype(_tree.accumulator_dtype(leaf)), params
     )

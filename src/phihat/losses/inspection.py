@@ -69,7 +69,7 @@ def residual_fn(loss_fn: LossFn) -> Callable[..., Float[Array, " N"]]:
         name = "a loss whose model takes a `key`"
     raise ValueError(
         "residual_fn: `loss_fn` must come from `least_squares`, perhaps in `with_l2`, "
-        f"got {name}: it is no sum of squares of residuals."
+        f"got {name}: it is not a sum of squared residuals."
     )
 
 

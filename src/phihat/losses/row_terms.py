@@ -75,7 +75,8 @@ def multiclass_cross_entropies(
     logits = _widen(call, prediction)
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise TypeError(
-            f"{call}: y must hold integer class labels [I], got {_checks.brief(y)}."
+            f"{call}: y must hold integer class labels [I], got {_checks.brief(y)}; "
+            "convert them with `y.astype(int)`."
         )
     if logits.shape[:-1] != y.shape or logits.ndim == 0:
         raise ValueError(

@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import PyTree
 
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
+from phihat._core.types import PyTree
 from phihat.sweeps import memory
 from phihat.sweeps.axes import Axis, Group, as_axes
 from phihat.sweeps.execution import LaneProgram, lane_program

@@ -240,7 +240,7 @@ def _scores(loss: np.ndarray, is_noisy: bool) -> tuple[np.ndarray, str]:
     # Beyond this step the best rates have arrived, and rounding would choose.
     open_steps = np.flatnonzero(loss.min(axis=0) - lowest > floor)
     step = int(open_steps[-1]) if open_steps.size else loss.shape[1] - 1
-    return loss[:, step], f"the smallest loss before step {step}"
+    return loss[:, step], f"the smallest loss after {step} steps"
 
 
 def _between(

@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
 
 from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
-from phihat._core.types import Status
+from phihat._core.types import PyTree, Status
 from phihat.results import FitResult
 from phihat.sweeps.axes import Axis
 

@@ -35,8 +35,8 @@ def check_stream(data: Any, num_epochs: Any, batch_size: Any, sampler: Any) -> N
     if num_epochs not in (None, 1) and iter(data) is data:
         raise ValueError(
             f"train: `num_epochs` is {num_epochs}, but `data` is an iterator, which "
-            "can be read once; pass an object whose `iter` begins anew, such as a "
-            "loader, or give `num_steps`."
+            "can be read only once; pass an object that can be iterated again, such as "
+            "a loader, or give `num_steps`."
         )
 
 

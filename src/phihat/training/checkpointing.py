@@ -226,7 +226,7 @@ class CheckpointManager:
         _checks.warn(
             f"train: the checkpoint of step {step} could not be written to "
             f"{self._root} ({_array_files.brief_reason(error)}); {kept}, and the fit "
-            "goes on."
+            "continues."
         )
 
     def _write(self, step: int, text: str, arrays: dict[str, Any]) -> Path:
@@ -375,7 +375,7 @@ class CheckpointManager:
         if changes:
             told = " ".join(change.sentence for change in changes)
             _checks.warn(
-                f"train: going on from {folder}, although not all is as it was. {told}"
+                f"train: resuming from {folder}, although some settings changed. {told}"
             )
         return {change.part for change in changes}
 

@@ -238,4 +238,5 @@ def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, str]]:
         else:
             was, now = old.get(key, "absent"), new.get(key, "absent")
             whose = key if name == "options" else part
+            key = re.sub(r"\.\w+\[<flat index \d+>\]", "", key)  # of a Partial
             yield whose, f"{name} {key}: {was} before, {now} now."

@@ -113,8 +113,7 @@ class FolderLock:
     def _go_without(self, reason: str) -> bool:
         _checks.warn(
             f"train: the folder {self._path.parent} cannot be locked ({reason}), so "
-            "nothing tells whether another fit uses it; every checkpoint is whole all "
-            "the same."
+            "another fit may use it unnoticed; each checkpoint is complete in any case."
         )
         return False
 

@@ -157,8 +157,8 @@ class Log:
         except OSError as error:
             self.close()
             _checks.warn(
-                f"train: the log {self._path} cannot be written any more "
-                f"({error.strerror or error}); the fit goes on without it."
+                f"train: the log {self._path} can no longer be written "
+                f"({error.strerror or error}); the fit continues without it."
             )
 
     def _reopen_if_gone(self) -> None:

@@ -22,7 +22,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
-from jaxtyping import PyTree
 
 from phihat import fitting
 from phihat._core import calls as _calls
@@ -30,7 +29,7 @@ from phihat._core import checks as _checks
 from phihat._core import placement as _placement
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
-from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
+from phihat._core.types import Batch, Box, LossFn, Params, PyTree, RandomKey, Status
 from phihat._engine.endings import measures_itself
 from phihat._engine.spec import FitSpec, check_opt_state, prepare
 from phihat._engine.tolerance import Tolerance
@@ -398,7 +397,7 @@ def _go_to(stream: Stream, restored: RestoredRun) -> None:
     if place.told is None and place.batches:
         _checks.warn(
             "train: `data` cannot tell where it was (it has no `get_state`, or one "
-            "that JSON cannot hold), so its pass begins anew: the first "
+            "that JSON cannot hold), so it is read again from the start: the first "
             f"{place.batches} batches are used again."
         )
 

@@ -54,7 +54,9 @@ class BatchChecks:
         try:
             found, structure = jax.tree_util.tree_flatten_with_path(batch)
         except (TypeError, ValueError) as error:
-            raise _Wrong(TypeError, f"is no pytree of arrays: {error}.") from error
+            raise _Wrong(
+                TypeError, f"is not a pytree of arrays: {str(error).rstrip('.')}."
+            ) from error
         if not found:
             raise _Wrong(ValueError, f"has no arrays in it: {_checks.brief(batch)}.")
         leaves, spec = [], []
@@ -141,12 +143,14 @@ def _as_array(leaf: Any, at: str) -> Any:
             f"holds a masked array{at}; fill it, for example with `.filled(0.0)`.",
         )
     if isinstance(leaf, (str, bytes)) or hasattr(leaf, "columns"):
-        raise _Wrong(TypeError, f"holds {_checks.brief(leaf)}{at}, which is no array.")
+        raise _Wrong(
+            TypeError, f"holds {_checks.brief(leaf)}{at}, which is not an array."
+        )
     try:
         array = np.asarray(leaf)
     except Exception as error:
         raise _Wrong(
-            TypeError, f"holds {_checks.brief(leaf)}{at}, which is no array."
+            TypeError, f"holds {_checks.brief(leaf)}{at}, which is not an array."
         ) from error
     if not _tree.is_number(array) or array.dtype.names is not None:
         raise _Wrong(

@@ -7,6 +7,7 @@ Example:
 """
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -78,7 +79,7 @@ class Validation:
         _checks.check_count("Validation", "every", self.every)
         if self.patience is not None:
             _checks.check_count("Validation", "patience", self.patience)
-        if self.metric is not None and not callable(self.metric):
+        if self.metric is not None and not _takes_two(self.metric):
             raise TypeError(
                 "Validation: `metric` must be a function `(params, data) -> number`, "
                 f"got {_checks.brief(self.metric)}."
@@ -86,6 +87,19 @@ class Validation:
         _checks.check_choice("Validation", "mode", self.mode, ("min", "max"))
         delta = _tree.as_scalar(self.min_delta, "Validation", "min_delta")
         _checks.check_range("Validation", "min_delta", delta, 0.0)
+
+
+def _takes_two(metric: Any) -> bool:
+    """Tell whether it can be called as `metric(params, data)`, as far as it tells."""
+    if not callable(metric):
+        return False
+    try:
+        inspect.signature(metric).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # functions of C that do not tell
+        return True
+    return True
 
 
 class Validator:

@@ -348,7 +348,8 @@ class _Flattener:
             key = (atom, inputs)
             if key not in self.known:
                 self.assumptions[
-                    f"`{atom}` stands for the ideal function, not for jax's body of it"
+                    f"`{atom}` is the exact function; "
+                    "jax's code for it was not examined"
                 ] = None
                 names = ("slogdet_sign", atom) if atom == "slogdet" else (atom,)
                 self.known[key] = tuple(
