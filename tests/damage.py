@@ -198,6 +198,8 @@ def judge(root: Path, path: Path, kind: str) -> str:
         is_there = newest.is_dir()
         try:
             checkpoint.restore(newest)
+            if newest.is_symlink():  # whoever names a link means what it leads to
+                return ""
             return "restored as if it were whole"
         except (ValueError, OSError) as error:
             text = str(error)

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
+    "MOST",
     "as_floats",
     "brief",
     "check_arrays",
@@ -64,12 +65,18 @@ def as_floats(call: str, argument: str, value: Any) -> np.ndarray:
         ) from None
 
 
-def check_count(call: str, argument: str, value: Any, minimum: int = 1) -> int:
-    """Return `value` as an int of at least `minimum`.
+MOST = 2_000_000_000
+"""The largest count: steps, rows and lanes are counted in 32 bits."""
+
+
+def check_count(
+    call: str, argument: str, value: Any, minimum: int = 1, maximum: int = MOST
+) -> int:
+    """Return `value` as an int of at least `minimum` and at most `maximum`.
 
     Raises:
       TypeError: not a whole number, or known only inside a trace.
-      ValueError: below `minimum`.
+      ValueError: below `minimum` or above `maximum`.
     """
     if isinstance(value, jax.core.Tracer):
         raise TypeError(
@@ -86,6 +93,9 @@ def check_count(call: str, argument: str, value: Any, minimum: int = 1) -> int:
     count = int(value)
     if count < minimum:
         raise ValueError(f"{call}: `{argument}` must be >= {minimum}, got {count}.")
+    if count > maximum:
+        given = brief(count)  # which may have thousands of digits
+        raise ValueError(f"{call}: `{argument}` must be <= {maximum:,}, got {given}.")
     return count
 
 
