@@ -428,6 +428,34 @@ def test_a_history_larger_than_the_memory_is_refused(call, monkeypatch):
         assert call(*arguments, **settings, **sparing).status == Status.CONVERGED
 
 
+def deleted():
+    array = jnp.ones(10)
+    array.delete()
+    return array
+
+
+ODD_DATA = {
+    "a deleted array": (deleted, "it has been deleted"),
+    "a matrix": (lambda: np.ones((10, 1)).view(np.matrix), "with `np.asarray`"),
+    "longdouble": (lambda: X.astype(np.longdouble), "is not numeric|`.astype"),
+    "bytes of no kind": (lambda: np.zeros(10, "V4"), "is not numeric"),
+    "a huge integer": (lambda: 2**70, "too large for an integer"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_DATA)
+def test_odd_arrays_are_refused_by_a_sentence(kind):
+    make, message = ODD_DATA[kind]
+    with pytest.raises(TypeError, match=f"^fit: `data` must be .*({message})"):
+        fit(data=(make(), Y))
+
+
+@pytest.mark.parametrize("leaf", [deleted(), np.longdouble(1.0)], ids=["deleted", "g"])
+def test_odd_params_are_refused_by_a_sentence(leaf):
+    with pytest.raises(TypeError, match=r"^fit: `params` must have .* at \['w'\]; "):
+        fit(params={"w": leaf, "b": 0.0})
+
+
 def test_epochs_of_too_many_steps_are_refused():
     with pytest.raises(ValueError, match="`num_epochs` must make at most 2,000,000,0"):
         fit(num_steps=None, num_epochs=10**9, batch_size=2, key=KEY, record=())

@@ -37,6 +37,7 @@ __all__ = [
     "check_key",
     "check_range",
     "check_rows",
+    "is_deleted",
     "is_numeric",
     "takes_argument",
     "warn",
@@ -59,7 +60,7 @@ def as_floats(call: str, argument: str, value: Any) -> np.ndarray:
     """
     try:
         return np.asarray(value, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # the last if it was deleted
         raise TypeError(
             f"{call}: `{argument}` must be an array of numbers, got {brief(value)}."
         ) from None
@@ -209,16 +210,26 @@ def check_float_leaves(call: str, argument: str, tree: Any) -> None:
         )
 
 
+_CURE_FOR_DELETED = (
+    "it has been deleted, by `.delete()` or by a call that was given its memory: pass "
+    "a copy"
+)
+
+
 def _is_floating(leaf: Any) -> bool:
     if type(leaf) is float:
         return True
     dtype = getattr(leaf, "dtype", None)
+    if is_deleted(leaf) or getattr(dtype, "char", None) == "g":
+        return False
     return dtype is not None and (
         getattr(dtype, "kind", None) == "f" or jnp.issubdtype(dtype, jnp.floating)
     )
 
 
 def _cure_for_leaf(leaf: Any) -> str:
+    if is_deleted(leaf):
+        return _CURE_FOR_DELETED
     dtype = getattr(leaf, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         return "keep keys out of the params and pass `key=` to the fit"
@@ -345,8 +356,22 @@ def is_numeric(leaf: Any) -> bool:
     """Tell whether a leaf is a number or a plain array of numbers."""
     if isinstance(leaf, (np.ndarray, np.generic)):
         is_plain = leaf.dtype.kind in "biufcV" and leaf.dtype.names is None
-        return is_plain and not isinstance(leaf, np.ma.MaskedArray)
-    return isinstance(leaf, (jax.Array, float, int, complex))
+        is_known = leaf.dtype.char not in "gG" and leaf.dtype.type is not np.void
+        return is_plain and is_known and not isinstance(leaf, _ODD_ARRAYS)
+    if isinstance(leaf, jax.Array):
+        return not is_deleted(leaf)
+    if isinstance(leaf, int):
+        return abs(leaf) < 2 ** (63 if jax.config.read("jax_enable_x64") else 31)
+    return isinstance(leaf, (float, complex))
+
+
+_ODD_ARRAYS = (np.ma.MaskedArray, np.matrix)
+
+
+def is_deleted(leaf: Any) -> bool:
+    """Tell whether an array of jax has been given away, or deleted."""
+    is_array = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+    return is_array and leaf.is_deleted()
 
 
 def _is_list_of_batches(data: Any) -> bool:
@@ -357,6 +382,12 @@ def _is_list_of_batches(data: Any) -> bool:
 
 
 def _cure_for_data(leaf: Any) -> str:
+    if is_deleted(leaf):
+        return _CURE_FOR_DELETED
+    if isinstance(leaf, np.matrix):
+        return "convert it with `np.asarray`"
+    if isinstance(leaf, int):
+        return "it is too large for an integer of the device: write it as a float"
     if isinstance(leaf, np.ma.MaskedArray):
         return (
             "the device knows no masks: leave the masked rows out with "
