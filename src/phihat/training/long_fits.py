@@ -31,8 +31,8 @@ from phihat._core import placement as _placement
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
-from phihat._engine.endings import measures_itself
 from phihat._engine import run as _run
+from phihat._engine.endings import measures_itself
 from phihat._engine.spec import FitSpec, check_opt_state, prepare
 from phihat._engine.tolerance import Tolerance
 from phihat.checkpoint import Checkpoints
