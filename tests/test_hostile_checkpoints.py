@@ -292,6 +292,17 @@ def test_rows_of_the_users_class_go_on(tmp_path):
     assert rows.loss.tolist() == [1.0, 0.25, 0.0625, 0.015625]
 
 
+def test_what_is_no_array_any_more_is_not_saved(tmp_path):
+    gone, kept = jnp.ones(2), []
+    gone.delete()
+    jax.jit(lambda x: kept.append(x) or x)(jnp.ones(2))
+    for leaf in (gone, *kept):
+        with pytest.raises(TypeError, match=r"save: the leaf at .* must be an array"):
+            checkpoint.save(tmp_path / "a", {"a": leaf})
+    with pytest.raises(ValueError, match="cannot be written in UTF-8"):
+        checkpoint.save(tmp_path / "a\udcff", {"a": 1.0})
+
+
 # ------------------------------------------------------------------------ the old ones
 
 

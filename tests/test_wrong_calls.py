@@ -9,7 +9,8 @@ import optax
 import pytest
 
 import phihat
-from phihat import Box, fitting
+from phihat import Box, Status, fitting
+from phihat._core import placement
 from phihat.fitting import Tolerance
 
 X, Y = np.linspace(0.0, 1.0, 10), np.linspace(1.0, 2.0, 10)
@@ -398,6 +399,66 @@ def test_wrong_call(name):
     sentence = message.split("\n----")[0]
     assert "\n" not in sentence
     assert len(sentence) < 420
+
+
+COUNTS = {
+    "num_steps": {"record": ()},
+    "num_epochs": {"num_steps": None, "record": ()},
+    "record_every": {},
+}
+
+
+@pytest.mark.parametrize("call", [phihat.fit, phihat.train])
+@pytest.mark.parametrize("number", [2**31 - 1, 2**40, 2**70])
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_without_bound_are_refused(name, number, call):
+    options = {"num_steps": 3} | COUNTS[name] | {name: number}
+    with pytest.raises(ValueError, match=f"^{call.__name__}: `{name}` must be <= 2,0"):
+        call(loss_fn, START, phihat.adam(0.1), (X, Y), **options)
+
+
+@pytest.mark.parametrize("call", [phihat.fit, phihat.train])
+def test_a_history_larger_than_the_memory_is_refused(call, monkeypatch):
+    monkeypatch.setattr(placement, "machine_memory", lambda: 10**6)
+    settings = {"num_steps": 10**6, "tolerance": 1e-3}
+    arguments = (lambda p: p**2, 1.0, phihat.adam(0.1))
+    with pytest.raises(ValueError, match=r"asks for 1,000,000 rows .* `record=\(\)`"):
+        call(*arguments, **settings)
+    for sparing in ({"record": ()}, {"record_every": 1000}):
+        assert call(*arguments, **settings, **sparing).status == Status.CONVERGED
+
+
+def deleted():
+    array = jnp.ones(10)
+    array.delete()
+    return array
+
+
+ODD_DATA = {
+    "a deleted array": (deleted, "it has been deleted"),
+    "a matrix": (lambda: np.ones((10, 1)).view(np.matrix), "with `np.asarray`"),
+    "longdouble": (lambda: X.astype(np.longdouble), "is not numeric|`.astype"),
+    "bytes of no kind": (lambda: np.zeros(10, "V4"), "is not numeric"),
+    "a huge integer": (lambda: 2**70, "too large for an integer"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_DATA)
+def test_odd_arrays_are_refused_by_a_sentence(kind):
+    make, message = ODD_DATA[kind]
+    with pytest.raises(TypeError, match=f"^fit: `data` must be .*({message})"):
+        fit(data=(make(), Y))
+
+
+@pytest.mark.parametrize("leaf", [deleted(), np.longdouble(1.0)], ids=["deleted", "g"])
+def test_odd_params_are_refused_by_a_sentence(leaf):
+    with pytest.raises(TypeError, match=r"^fit: `params` must have .* at \['w'\]; "):
+        fit(params={"w": leaf, "b": 0.0})
+
+
+def test_epochs_of_too_many_steps_are_refused():
+    with pytest.raises(ValueError, match="`num_epochs` must make at most 2,000,000,0"):
+        fit(num_steps=None, num_epochs=10**9, batch_size=2, key=KEY, record=())
 
 
 @pytest.mark.parametrize(

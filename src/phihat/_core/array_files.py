@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -55,7 +56,9 @@ def pack(
     """
     kinds, arrays = [], {}
     for number, (leaf, path) in enumerate(zip(leaves, paths, strict=True)):
-        if not isinstance(leaf, _LEAVES) or not _tree.is_number(np_or_jax(leaf)):
+        is_held = not (_checks.is_deleted(leaf) or isinstance(leaf, jax.core.Tracer))
+        is_known = isinstance(leaf, _LEAVES) and is_held
+        if not is_known or not _tree.is_number(np_or_jax(leaf)):
             raise TypeError(
                 f"save: the leaf at {path or 'the root'} must be an array or a number, "
                 f"got {_checks.brief(leaf)}."

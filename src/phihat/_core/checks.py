@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
+    "MOST",
     "as_floats",
     "brief",
     "check_arrays",
@@ -36,6 +37,7 @@ __all__ = [
     "check_key",
     "check_range",
     "check_rows",
+    "is_deleted",
     "is_numeric",
     "takes_argument",
     "warn",
@@ -58,18 +60,24 @@ def as_floats(call: str, argument: str, value: Any) -> np.ndarray:
     """
     try:
         return np.asarray(value, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # the last if it was deleted
         raise TypeError(
             f"{call}: `{argument}` must be an array of numbers, got {brief(value)}."
         ) from None
 
 
-def check_count(call: str, argument: str, value: Any, minimum: int = 1) -> int:
-    """Return `value` as an int of at least `minimum`.
+MOST = 2_000_000_000
+"""The largest count: steps, rows and lanes are counted in 32 bits."""
+
+
+def check_count(
+    call: str, argument: str, value: Any, minimum: int = 1, maximum: int = MOST
+) -> int:
+    """Return `value` as an int of at least `minimum` and at most `maximum`.
 
     Raises:
       TypeError: not a whole number, or known only inside a trace.
-      ValueError: below `minimum`.
+      ValueError: below `minimum` or above `maximum`.
     """
     if isinstance(value, jax.core.Tracer):
         raise TypeError(
@@ -86,6 +94,9 @@ def check_count(call: str, argument: str, value: Any, minimum: int = 1) -> int:
     count = int(value)
     if count < minimum:
         raise ValueError(f"{call}: `{argument}` must be >= {minimum}, got {count}.")
+    if count > maximum:
+        given = brief(count)  # which may have thousands of digits
+        raise ValueError(f"{call}: `{argument}` must be <= {maximum:,}, got {given}.")
     return count
 
 
@@ -199,16 +210,26 @@ def check_float_leaves(call: str, argument: str, tree: Any) -> None:
         )
 
 
+_CURE_FOR_DELETED = (
+    "it has been deleted, by `.delete()` or by a call that was given its memory: pass "
+    "a copy"
+)
+
+
 def _is_floating(leaf: Any) -> bool:
     if type(leaf) is float:
         return True
     dtype = getattr(leaf, "dtype", None)
+    if is_deleted(leaf) or getattr(dtype, "char", None) == "g":
+        return False
     return dtype is not None and (
         getattr(dtype, "kind", None) == "f" or jnp.issubdtype(dtype, jnp.floating)
     )
 
 
 def _cure_for_leaf(leaf: Any) -> str:
+    if is_deleted(leaf):
+        return _CURE_FOR_DELETED
     dtype = getattr(leaf, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         return "keep keys out of the params and pass `key=` to the fit"
@@ -335,8 +356,22 @@ def is_numeric(leaf: Any) -> bool:
     """Tell whether a leaf is a number or a plain array of numbers."""
     if isinstance(leaf, (np.ndarray, np.generic)):
         is_plain = leaf.dtype.kind in "biufcV" and leaf.dtype.names is None
-        return is_plain and not isinstance(leaf, np.ma.MaskedArray)
-    return isinstance(leaf, (jax.Array, float, int, complex))
+        is_known = leaf.dtype.char not in "gG" and leaf.dtype.type is not np.void
+        return is_plain and is_known and not isinstance(leaf, _ODD_ARRAYS)
+    if isinstance(leaf, jax.Array):
+        return not is_deleted(leaf)
+    if isinstance(leaf, int):
+        return abs(leaf) < 2 ** (63 if jax.config.read("jax_enable_x64") else 31)
+    return isinstance(leaf, (float, complex))
+
+
+_ODD_ARRAYS = (np.ma.MaskedArray, np.matrix)
+
+
+def is_deleted(leaf: Any) -> bool:
+    """Tell whether an array of jax has been given away, or deleted."""
+    is_array = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+    return is_array and leaf.is_deleted()
 
 
 def _is_list_of_batches(data: Any) -> bool:
@@ -347,6 +382,12 @@ def _is_list_of_batches(data: Any) -> bool:
 
 
 def _cure_for_data(leaf: Any) -> str:
+    if is_deleted(leaf):
+        return _CURE_FOR_DELETED
+    if isinstance(leaf, np.matrix):
+        return "convert it with `np.asarray`"
+    if isinstance(leaf, int):
+        return "it is too large for an integer of the device: write it as a float"
     if isinstance(leaf, np.ma.MaskedArray):
         return (
             "the device knows no masks: leave the masked rows out with "

@@ -63,7 +63,7 @@ def as_path(call: str, argument: str, value: Any) -> Path:
 
     Raises:
       TypeError: it is no path.
-      ValueError: it is empty, or has a zero byte in it.
+      ValueError: it is empty, has a zero byte in it, or is no Unicode.
     """
     if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
         raise TypeError(f"{call}: `{argument}` must be a path, got {value!r}.")
@@ -72,6 +72,8 @@ def as_path(call: str, argument: str, value: Any) -> Path:
         raise ValueError(f"{call}: `{argument}` must be a path, got an empty one.")
     if "\0" in text:
         raise ValueError(f"{call}: `{argument}` has a zero byte in it: {text!r}.")
+    if not text.isprintable() and text != text.encode("utf-8", "ignore").decode():
+        raise ValueError(f"{call}: `{argument}` cannot be written in UTF-8: {text!r}.")
     return Path(os.path.abspath(text))
 
 

@@ -14,6 +14,7 @@ Example:
 
 import functools
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ __all__ = [
     "keep",
     "keep_like",
     "keep_rows",
+    "machine_memory",
     "placement_of",
     "settle",
     "to_host",
@@ -181,6 +183,11 @@ def _row_axes(sharding: NamedSharding) -> tuple[Any, ...]:
 def _divides(sharding: NamedSharding, leaf: Any) -> bool:
     parts = math.prod(sharding.mesh.shape[axis] for axis in _row_axes(sharding))
     return leaf.ndim >= len(sharding.spec) and leaf.shape[0] % parts == 0
+
+
+def machine_memory() -> int:
+    """Return the bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _refuse(call: str, named: dict[str, PyTree]) -> None:

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Int, PyTree
 
+from phihat._core import checks as _checks
+from phihat._core import placement as _placement
 from phihat._core import tree as _tree
 from phihat._core.programs import Mode
 from phihat._core.types import Batch, Params, Status
@@ -25,6 +27,7 @@ from phihat.results import FitState
 
 __all__ = [
     "Ending",
+    "check_history",
     "conclude",
     "final_values",
     "num_steps_of",
@@ -106,7 +109,7 @@ def run_spec(
         stops_early=not is_single
         and (stops or is_wrapped or is_part or spec.tolerance is not None),
         num_measurements=num_measurements,
-        keeps_last=measures,
+        keeps_last=measures and not is_part,
         measures_end=measures and not is_part,
         is_single=is_single,
         remat=spec.remat,
@@ -145,10 +148,37 @@ def run_spec(
 
 
 def num_steps_of(spec: FitSpec, source: BatchSource) -> int:
-    """Return the budget in steps."""
-    if spec.num_steps is not None:
-        return spec.num_steps
-    return (spec.num_epochs or 0) * source.steps_per_epoch
+    """Return the budget in steps.
+
+    Raises:
+      ValueError: they cannot be counted, or their history is more than the memory.
+    """
+    num_steps = spec.num_steps
+    if num_steps is None:
+        num_steps = (spec.num_epochs or 0) * source.steps_per_epoch
+    if num_steps > _checks.MOST:
+        raise ValueError(
+            f"{spec.caller}: `num_epochs` must make at most {_checks.MOST:,} steps, "
+            f"got {num_steps:,}."
+        )
+    check_history(spec, num_steps)
+    return num_steps
+
+
+def check_history(spec: FitSpec, num_steps: int) -> None:
+    """Refuse a history that no machine like this one holds, before it is asked for.
+
+    Raises:
+      ValueError: with four bytes for each entry it is larger than the memory.
+    """
+    num_rows = -(-num_steps // spec.record_every)
+    size = 4 * num_rows * (len(spec.record) + 1)
+    if spec.record and size > _placement.machine_memory():
+        raise ValueError(
+            f"{spec.caller}: `record` asks for {num_rows:,} rows of the history, "
+            f"{size / 1e9:.1f} GB or more, which this machine cannot hold; give a "
+            "larger `record_every`, or `record=()`."
+        )
 
 
 def resolve(spec: FitSpec) -> dict[str, _recorders.Recorder]:

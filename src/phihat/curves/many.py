@@ -102,7 +102,7 @@ def fit_curves(
             f"{call}: `progress` must be True or False, got {_checks.brief(progress)}."
         )
     if max_bytes is not None:
-        _checks.check_count(call, "max_bytes", max_bytes)
+        _checks.check_count(call, "max_bytes", max_bytes, 1, 2**62)
     options = check_options(
         call,
         has_sigma=sigma is not None,

@@ -91,7 +91,7 @@ def sweep(
     function = _tree.as_partial(function, call, "function")
     _check_names(call, function, [name for axis in parsed for name in axis.names])
     if max_bytes is not None:
-        max_bytes = _checks.check_count(call, "max_bytes", max_bytes)
+        max_bytes = _checks.check_count(call, "max_bytes", max_bytes, 1, 2**62)
     mesh = as_mesh(call, mesh)
     parts = [
         _part(call, function, parsed, groups)

@@ -9,13 +9,13 @@ Example:
   2048
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from phihat._core import placement as _placement
 from phihat._core.jaxprs import scan_counts
 
 __all__ = ["Bytes", "Plan", "bytes_per_lane", "default_max_bytes", "plan_chunks"]
@@ -101,7 +101,7 @@ def default_max_bytes() -> int:
     stats = device.memory_stats() or {}
     total = stats.get("bytes_limit")
     if not total:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        total = _placement.machine_memory()
     return int(total) // 4
 
 

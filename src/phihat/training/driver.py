@@ -35,6 +35,10 @@ __all__ = [
 _CHUNK_SECONDS = 0.2
 """How long a chunk should last: host work of a millisecond is then below 1 %."""
 
+_SECONDS_PER_BYTE, _MOST_SECONDS = 2e-8, 2.0
+"""On the CPU a chunk copies its carry, for a step that must be undone; a new page of
+memory takes a nanosecond a byte. Twenty times that hides it, up to so many seconds."""
+
 _FEW_ROWS, _MANY_ROWS = 2**10, 2**18
 """Two sizes of the buffer for rows, hence two programs at most."""
 
@@ -148,6 +152,7 @@ class Run:
         self._pending: list[_Pending] = []
         self._programs: dict[Any, Callable[..., Any]] = {}
         self._room = options.num_rows
+        self._chunk_seconds = _length_of_chunks(carry, stream)
         self._stride = spec.record_every
 
     # ------------------------------------------------------------------- one chunk
@@ -192,8 +197,8 @@ class Run:
             return 1
         if self.options.is_single:
             return 1
-        seconds = _CHUNK_SECONDS if self.stream is None else _STREAM_SECONDS
-        return max(1, min(int(seconds / self.step_seconds), self._longest * _GROWTH))
+        count = int(self._chunk_seconds / self.step_seconds)
+        return max(1, min(count, self._longest * _GROWTH))
 
     def go_on(self) -> None:
         """Run again where an earlier call was stopped from outside."""
@@ -404,6 +409,15 @@ class Run:
                 final,
             )
         return jax.tree.map(jnp.asarray, rows | {"step": step})
+
+
+def _length_of_chunks(carry: chunks.Carry, stream: Stream | None) -> float:
+    """Return how many seconds a chunk should last."""
+    seconds = _CHUNK_SECONDS if stream is None else _STREAM_SECONDS
+    if jax.default_backend() != "cpu":
+        return seconds
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(carry))
+    return min(max(seconds, size * _SECONDS_PER_BYTE), _MOST_SECONDS)
 
 
 def _is_ready(report: chunks.Report) -> bool:

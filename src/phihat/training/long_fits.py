@@ -30,6 +30,7 @@ from phihat._core import placement as _placement
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, PyTree, RandomKey, Status
+from phihat._engine import run as _run
 from phihat._engine.endings import measures_itself
 from phihat._engine.spec import FitSpec, check_opt_state, prepare
 from phihat._engine.tolerance import Tolerance
@@ -124,8 +125,8 @@ def train(
         its history has "validation_loss" and "validation_step" (and
         "validation_metric"), one entry per look.
       steps_per_chunk: steps between two calls of the callbacks, and between two lines
-        of the log; None lets a chunk last a fraction of a second, so that work on the
-        host takes less than one per cent.
+        of the log; None lets a chunk last a fraction of a second, and up to two where
+        the state is large, so that what a chunk costs of itself is small beside it.
 
     Returns:
       A `FitResult`, as `fit` returns it; its state is the last one.
@@ -191,6 +192,7 @@ def train(
     is_shared = multihost.spans(start, None if is_streamed else data)
     if is_streamed:
         check_devices(start)
+        _run.check_history(spec, spec.num_steps or 0)
     callbacks = check_rest(progress, checkpoint, callbacks, validation, steps_per_chunk)
 
     state = _begin(spec, params, key, state, model_state)
@@ -204,8 +206,8 @@ def train(
         options = options._replace(shardings=_shardings(carry))
     if not is_streamed:
         data = jax.tree.map(_on_device, data)
-        epoch = fitting.source_of(spec, data, state.key).steps_per_epoch
-        num_steps = spec.num_steps or epoch * (spec.num_epochs or 0)
+        source = fitting.source_of(spec, data, state.key)
+        num_steps = _run.num_steps_of(spec, source)
         if chunks.is_faster_alone(spec, state, data):
             options = options._replace(is_single=True)
 
