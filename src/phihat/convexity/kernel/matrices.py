@@ -122,7 +122,11 @@ def _lu(
     """A nonsingular matrix has factors, and places of pivots; not which is told."""
     (x,) = inputs
     size = shapes[1][0] if shapes[1] else 0
-    if x.point is None or tuple(x.shape) != (size, size) or not 0 < size <= MAX_FACTORED:
+    if (
+        x.point is None
+        or tuple(x.shape) != (size, size)
+        or not 0 < size <= MAX_FACTORED
+    ):
         raise Refused("factors of a matrix that is not known, or large")
     if not _is_regular([[Fraction(float(v)) for v in row] for row in x.point]):
         raise Refused("factors of a singular matrix")

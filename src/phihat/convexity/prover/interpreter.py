@@ -106,6 +106,8 @@ def _interpreted(problem: Problem, logged: frozenset[int]) -> Proof:
     numbers = [*problem.program.params, *problem.program.data]
     varied = [*problem.varied, *([False] * len(problem.data))]
     for number, interval, varies in zip(numbers, inputs, varied, strict=True):
+        if interval is None and number in problem.program.constants:
+            continue  # data some of which are NaN or infinite
         if interval is None:
             array = Array.of(TOP.replace(constant=True), problem.program.shapes[number])
         else:
