@@ -5,6 +5,7 @@ import pytest
 from phihat.convexity import Verdict, check_convexity, prove_convexity, replay
 from tests.everyday_objectives import NOT_DECIDED, OBJECTIVES, RIGHT
 
+
 @pytest.mark.parametrize("delta", [0.1, 0.7, 1.345])
 def test_pieces_that_miss_by_an_ulp_are_told_with_a_cure(delta):
     with jax.enable_x64(False):

@@ -60,8 +60,8 @@ _ATOMS = {
 }
 
 
-_OWN = {"row", "stack", "select_n"}
-"""What the trace writes itself: the atoms that it recognised, and unrolled loops."""
+_OWN = {"fft", "row", "stack", "select_n"}
+"""What the trace writes itself: unrolled loops, and transforms of real parts."""
 
 
 def integers_fit(problem: Problem) -> bool:

@@ -116,6 +116,21 @@ def _log_determinant(
     return [Value(shapes[0], (normal(Known(concave=True)),))]
 
 
+def _fft(
+    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
+) -> list[Value]:
+    """Each part of a discrete Fourier transform is linear in the parts it is made of.
+
+    Its coefficients, cos and sin of 2 pi j k / n, are bounded, and not told.
+    """
+    knowns = [k for v in inputs for k in v.knowns]
+    if not all(k.affine and k.total for k in knowns):
+        raise Refused("a transform of what is not affine")
+    held = all(v.constant for v in inputs)
+    part = normal(Known(convex=True, concave=True, constant=held))
+    return [Value(shape, (part,)) for shape in shapes]
+
+
 def _lu(
     checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
 ) -> list[Value]:
@@ -249,6 +264,7 @@ def _window(largest: bool) -> Callable[..., list[Value]]:
 MATRIX_RULES: dict[str, Any] = {
     "cholesky": _cholesky,
     "eigh": _eigenvalues,
+    "fft": _fft,
     "lu": _lu,
     "reduce_window_max": _window(True),
     "reduce_window_min": _window(False),

@@ -5,11 +5,13 @@ Example:
   ['eq', 'is_finite', 'ne']
 """
 
+import contextlib
 from typing import Any
 
 import numpy as np
 
 from phihat.convexity.kernel.facts import Ask, Refused
+from phihat.convexity.kernel.moves import MOVES, moved
 from phihat.convexity.kernel.values import Value
 from phihat.convexity.program.form import Equation
 
@@ -42,10 +44,10 @@ def _nans(checker: Any, n: int, steps: int = 32) -> np.ndarray:
         which = checker.values[writer.inputs[0]]
         if which.constant and which.point is not None:
             return np.where(which.point == 0.0, inputs[1], inputs[2])
-    if name in ("reshape", "expand_dims", "squeeze"):
-        return inputs[0].reshape(value.shape)
-    if name == "transpose":
-        return inputs[0].transpose(params["permutation"])
+    if name in MOVES and len(writer.outputs) == 1:
+        masks = [Value(m.shape, exact=m) for m in inputs]
+        with contextlib.suppress(Refused):
+            return moved(writer, masks, [value.shape])[0].exact
     return none
 
 

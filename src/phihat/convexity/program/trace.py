@@ -23,6 +23,7 @@ that is neither) gets a name that no rule has, and so ends a proof by that name.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ import numpy as np
 
 from phihat._core.jaxprs import branch_of_platform, primitive_name, scan_counts
 from phihat.convexity.numbers import dtypes
-from phihat.convexity.program import atoms
+from phihat.convexity.program import atoms, complexes
 from phihat.convexity.program.folding import folded
 from phihat.convexity.program.form import Equation, Program, Source
 from phihat.convexity.program.jaxprs import (
@@ -147,6 +148,8 @@ class _Flattener:
         self.dtypes: list[Any] = []
         self.constants: dict[int, np.ndarray] = {}
         self.keys: dict[int, Any] = {}
+        self.pairs: dict[int, tuple[int, int]] = {}
+        self.narrowed: dict[int, Any] = {}
         self.equations: list[Equation] = []
         self.writers: dict[int, Equation] = {}
         self.known: dict[Any, tuple[int, ...]] = {}
@@ -181,6 +184,8 @@ class _Flattener:
 
     def rounded(self, value: Any, dtype: Any) -> int:
         """Number a literal, rounded to its dtype, of which a Python number is not."""
+        if complexes.is_complex(dtype):
+            return complexes.constant(self, value)
         if not dtypes.is_readable(dtype):
             return self.constant(value)
         return self.constant(np.asarray(value).astype(dtype, copy=False))
@@ -198,6 +203,7 @@ class _Flattener:
             tuple(outputs),
             tuple(self.assumptions),
             tuple(self.rules_of_ad),
+            self.narrowed,
         )
 
     # ------------------------------------------------------------------- jaxprs
@@ -251,6 +257,11 @@ class _Flattener:
             return self.scan(eqn, inputs, source)
         if name == "while":
             return self.loop(eqn, inputs, source)
+        kinds = (self.dtypes[n] for n in inputs), (v.aval.dtype for v in eqn.outvars)
+        if any(map(complexes.is_complex, itertools.chain(*kinds))):
+            found = complexes.read(self, eqn, name, inputs, source)
+            if found is not None:
+                return found
         return self.emit(eqn, refused_name(name, eqn) or name, inputs, source)
 
     def emit(
@@ -305,9 +316,20 @@ class _Flattener:
         self, name: str, inputs: tuple[int, ...], aval: Any, source: Source, **params
     ) -> int:
         """Write an equation of our own (slices and stacks of unrolled scans)."""
-        number = self.new_value(aval)
-        self.append(Equation(name, params, inputs, (number,), source, None))
-        return number
+        return self.make_all(name, inputs, [aval], source, **params)[0]
+
+    def make_all(
+        self,
+        name: str,
+        inputs: tuple[int, ...],
+        avals: Sequence[Any],
+        source: Source,
+        **params: Any,
+    ) -> tuple[int, ...]:
+        """Write an equation of our own with several outputs."""
+        numbers = tuple(map(self.new_value, avals))
+        self.append(Equation(name, params, inputs, numbers, source, None))
+        return numbers
 
     def fold(self, eqn: Any, name: str, inputs: tuple[int, ...]) -> list[int] | None:
         """Compute what is exact; None where an input is not known, or it is not."""
@@ -334,6 +356,9 @@ class _Flattener:
         if not (dtypes.is_float(old) and dtypes.is_float(new)):
             return None
         if not dtypes.is_widening(old, new):
+            before = self.narrowed.get(number, new)
+            is_less = jnp.finfo(new).eps >= jnp.finfo(before).eps
+            self.narrowed[number] = new if is_less else before
             self.assumptions[
                 f"{source}: a cast from {old} to {new} is read without its rounding"
             ] = None
