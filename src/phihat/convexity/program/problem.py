@@ -106,9 +106,9 @@ class Problem:
             digest.update(np.ascontiguousarray(array).tobytes())
         for interval in (*self.domain, *self.data):
             if interval is not None:
-                ends = (interval.low,) if interval.is_point else tuple(interval)
+                ends = interval.stored
                 for end in ends:
-                    digest.update(repr((end.shape, len(ends))).encode())
+                    digest.update(repr((end.shape, end.dtype, len(ends))).encode())
                     digest.update(np.ascontiguousarray(end).data)
         return digest.hexdigest()
 
