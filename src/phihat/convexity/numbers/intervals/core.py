@@ -204,7 +204,7 @@ class NarrowPoints(Interval):
 
     high = low  # type: ignore[assignment]
 
-    is_point = property(lambda self: True)  # type: ignore[assignment]
+    is_point = True  # type: ignore[assignment]
     stored = property(lambda self: (self.values,))  # type: ignore[assignment]
     shape = property(lambda self: self.values.shape)  # type: ignore[assignment]
     ndim = property(lambda self: self.values.ndim)  # type: ignore[assignment]
