@@ -307,8 +307,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("program.trace", "name in _COMMUTATIVE and", "True and len(inputs) == 2 and"),
     Mutant("program.trace", "key = (name, ordered, hashable_params(eqn.params))", "key = (name, ordered, ())"),
     Mutant("program.trace", "if not (dtypes.is_float(old) and dtypes.is_float(new)):\n            return None", "pass"),
-    Mutant("program.trace", "for step in reversed(order) if params[\"reverse\"] else order:", "for step in order:"),
-    Mutant("program.trace", "if going not in self.constants:", "if going in self.constants:"),
+    Mutant("program.loops", "for step in reversed(order) if params[\"reverse\"] else order:", "for step in order:"),
+    Mutant("program.loops", "if going not in flattener.constants:", "if going in flattener.constants:"),
     Mutant("program.trace", "(which, *cases),", "(which, *cases[::-1]),"),
     # ---------------------------------------------------------------- the foundation
     Mutant("primitives.facts.matrices", "if not (is_factor or np.all((low > 0) | (high < 0))):", "if False:"),
