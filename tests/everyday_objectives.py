@@ -22,7 +22,7 @@ import phihat
 from phihat import Box
 from phihat.convexity import Verdict
 
-__all__ = ["NOT_DECIDED", "OBJECTIVES", "RIGHT", "Objective", "verdict_of"]
+__all__ = ["OBJECTIVES", "RIGHT", "Objective", "verdict_of"]
 
 
 class Objective(NamedTuple):
@@ -364,9 +364,6 @@ OBJECTIVES: dict[str, Objective] = {
     "Huber of products .1": Objective(_huber_of_products(0.1), _W),
     "Huber of products 1.345": Objective(_huber_of_products(1.345), _W),
 }
-
-NOT_DECIDED = {"absolute values of an fft", "fft", "norm of an fft"}
-"""Objectives that no rule reads yet."""
 
 
 def main() -> int:

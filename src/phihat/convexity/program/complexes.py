@@ -34,7 +34,9 @@ def is_complex(dtype: Any) -> bool:
 def constant(flattener: Any, value: Any) -> int:
     """Number a complex constant, with its parts."""
     array = np.asarray(value)
-    parts = tuple(flattener.constant(np.array(p)) for p in (array.real, array.imag))
+    parts = tuple(
+        flattener.constant(np.array(p)) for p in (np.real(array), np.imag(array))
+    )
     return _paired(flattener, array, parts)
 
 
