@@ -106,6 +106,31 @@ NOT_CONVEX = {
         lambda w: w @ jnp.linalg.solve(np.diag([1.0, -2.0, 3.0]), w),
         POINT,
     ),
+    "form of an indefinite full solve": (
+        lambda w: (
+            w
+            @ jnp.linalg.solve(
+                np.array([[1.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), w
+            )
+        ),
+        POINT,
+    ),
+    "form of a transposed solve": (
+        lambda w: (
+            w
+            @ linalg.solve_triangular(
+                np.array([[1.0, 0.0, 0.0], [9.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+                w,
+                trans=1,
+                lower=True,
+            )
+        ),
+        POINT,
+    ),
+    "not a conjugate": (
+        lambda w: jnp.real(lax.complex(w[0], w[1]) * lax.complex(w[2], -w[1])),
+        POINT,
+    ),
     "form of a rolled solve": (
         lambda w: w @ jnp.roll(jnp.linalg.solve(MATRIX, w), 1),
         POINT,
