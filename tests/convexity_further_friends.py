@@ -135,6 +135,15 @@ FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
         lambda v: special.gammaln(v[0] ** 2) + special.gammaln(v[1] ** 2)
         - special.gammaln(v[0] ** 2 + v[1] ** 2), _ONES, None, _ABOVE,
     ),
+    "beta of the smaller and another larger": (
+        lambda v: special.gammaln(jnp.minimum(v[0], v[1]))
+        + (
+            special.gammaln(jnp.maximum(v[0], 2.0 * v[1]))
+            - special.gammaln(
+                jnp.minimum(v[0], v[1]) + jnp.maximum(v[0], 2.0 * v[1])
+            )
+        ), _ONES, None, _ABOVE,
+    ),
     "beta of a part": (
         lambda v: jnp.sum(special.gammaln(v[:2])) - special.gammaln(jnp.sum(v)),
         _ONES, None, _ABOVE,

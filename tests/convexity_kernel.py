@@ -175,7 +175,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _a('expressions', 'return _weight(read, given[0]) + _weight(read, given[1])', 'return max(_weight(read, given[0]), _weight(read, given[1]))'),
     _a('expressions', '* (read.values[given[0]].size // v.size)', ''),
     _a('expressions', 'return factor * _weight(read, rest)', 'return _weight(read, rest)'),
-    _a('expressions', 'if parts != _terms(read, whole, False):', 'if False:'),
+    _a('expressions', 'if parts != _as_pairs(read, _terms(read, whole, False)):', 'if False:'),
     _a('expressions', 'if not all(k.affine and k.sign > 0 for v in values', 'if not all(k.sign > 0 for v in values'),
     _a('interpolation', 'outer[0] and all(t >= 0 for t in turns)', 'outer[0]'),
     _a('interpolation', 'outer = [k.affine or (k.convex and up) or (k.concave and down)]', 'outer = [True]'),
@@ -186,6 +186,13 @@ MUTANTS: tuple[Mutant, ...] = (
     _a('one_value', '(f.concave, f.convex) if is_turned else (f.convex, f.concave)', '(f.convex, f.concave)'),
     _a("matrices", "if any(entries[i, j] != entries[j, i] for j in range(size)):", "if False:"),
     _a("matrices", "if not is_semidefinite(rows):", "if False:"),
+    _a("expressions", "if sorted(read.of(m, \"max\")) == sorted(pair) and both:", "if both:"),
+    _a("linear_systems", "rest.append(_minus(b, factor, right))", "rest.append(b)"),
+    _a("linear_systems", "if params[\"transpose_a\"] else rows", "if False else rows"),
+    _a("linear_systems", "named != (factors, step, named[2], i)", "named[:2] != (factors, step)"),
+    _a("matrices", "if not all(k.affine and k.total for k in knowns):\n        raise Refused(\"a transform", "if False:\n        raise Refused(\"a transform"),
+    _a("not_a_number", "name == \"integer_pow\" and params[\"y\"] != 0", "name == \"integer_pow\""),
+    _a("not_a_number", "if not (nans | np.broadcast_to(numbers, x.shape)).all():", "if False:"),
 )  # fmt: skip
 
 

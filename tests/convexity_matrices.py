@@ -20,8 +20,17 @@ _GROUPS = np.array([0, 1, 1], np.int32)
 _X = _RNG.normal(size=(6, 3))
 
 
+_HOLES = np.array([0.5, np.nan, -1.0, 2.0, np.nan, 0.0])
+
+
 def _sym(m):
     return (m + m.T) / 2
+
+
+def _normal(w):
+    """x'A^-1 x by the factors of a Cholesky decomposition that is given."""
+    factor = np.array([[2.0, 0.0, 0.0], [0.5, 1.0, 0.0], [-1.0, 0.25, 1.5]])
+    return w @ linalg.cho_solve((factor, True), w)
 
 
 CONVEX = {
@@ -70,7 +79,112 @@ CONVEX = {
     ),
 }
 
+CONVEX |= {
+    "form of a solve": (lambda w: w @ jnp.linalg.solve(MATRIX, w), POINT),
+    "form of an inverse": (lambda w: w @ jnp.linalg.inv(MATRIX) @ w, POINT),
+    "form by cho_solve": (_normal, POINT),
+    "trace of a form": (lambda m: jnp.trace(m.T @ jnp.linalg.solve(MATRIX, m)), _M),
+    "power spectrum": (lambda w: jnp.sum(jnp.abs(jnp.fft.fft(w)) ** 2), POINT),
+    "norm of a spectrum": (lambda w: jnp.linalg.norm(jnp.fft.rfft(w)), POINT),
+    "filtered": (
+        lambda w: jnp.sum(
+            jnp.abs(jnp.fft.ifft(jnp.fft.fft(w) * (2.0 + 1.0j)) - 1.0j) ** 2
+        ),
+        POINT,
+    ),
+    "nanmean": (lambda w: jnp.nanmean((_HOLES - _X @ w) ** 2), POINT),
+    "where not NaN": (
+        lambda w: jnp.sum(
+            jnp.where(jnp.isfinite(_X @ w - _HOLES), (_X @ w - _HOLES) ** 2, 0.0)
+        ),
+        POINT,
+    ),
+}
+
 NOT_CONVEX = {
+    "form of an indefinite solve": (
+        lambda w: w @ jnp.linalg.solve(np.diag([1.0, -2.0, 3.0]), w),
+        POINT,
+    ),
+    "form of an indefinite full solve": (
+        lambda w: (
+            w
+            @ jnp.linalg.solve(
+                np.array([[1.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), w
+            )
+        ),
+        POINT,
+    ),
+    "form of a transposed solve": (
+        lambda w: (
+            w
+            @ linalg.solve_triangular(
+                np.array([[1.0, 0.0, 0.0], [9.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+                w,
+                trans=1,
+                lower=True,
+            )
+        ),
+        POINT,
+    ),
+    "not a conjugate": (
+        lambda w: jnp.real(lax.complex(w[0], w[1]) * lax.complex(w[2], -w[1])),
+        POINT,
+    ),
+    "form of a rolled solve": (
+        lambda w: w @ jnp.roll(jnp.linalg.solve(MATRIX, w), 1),
+        POINT,
+    ),
+    "form of half a solve": (
+        lambda w: w @ w[lax.linalg.lu(jnp.asarray(MATRIX[::-1]))[2]],
+        POINT,
+    ),
+    "columns exchanged": (
+        lambda m: jnp.trace(m.T[::-1] @ jnp.linalg.solve(MATRIX, m)),
+        _M,
+    ),
+    "transposed triangle": (
+        lambda w: (
+            w
+            @ linalg.solve_triangular(
+                np.array([[1.0, 0.0, 0.0], [9.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+                w,
+                lower=True,
+            )
+        ),
+        POINT,
+    ),
+    "square of a spectrum": (
+        lambda w: jnp.sum(jnp.real(jnp.fft.fft(w) ** 2)),
+        POINT,
+    ),
+    "spectra times each other": (
+        lambda w: jnp.sum(jnp.real(jnp.fft.fft(w) * jnp.conj(jnp.fft.fft(w[::-1])))),
+        POINT,
+    ),
+    "spectrum of a square": (
+        lambda w: jnp.sum(jnp.abs(jnp.fft.fft(w**3))),
+        POINT,
+    ),
+    "phase": (lambda w: jnp.sum(jnp.angle(jnp.fft.fft(w))), POINT),
+    "parts multiplied": (
+        lambda w: jnp.sum(jnp.real(jnp.fft.fft(w)) * jnp.imag(jnp.fft.fft(w))),
+        POINT,
+    ),
+    "concave where NaN": (
+        lambda w: jnp.sum(jnp.where(jnp.isnan(_HOLES - _X @ w), -(w[0] ** 2), 0.0)),
+        POINT,
+    ),
+    "concave where a root is NaN": (
+        lambda w: jnp.where(jnp.isnan(jnp.sqrt(w[0]) + _HOLES[0]), -(w[0] ** 2), 0.0),
+        POINT,
+    ),
+    "NaN to the power 0": (
+        lambda w: jnp.sum(
+            jnp.where(jnp.isnan((_HOLES - _X @ w) ** 0), 0.0, -(w[0] ** 2))
+        ),
+        POINT,
+    ),
     "solve, not affine": (lambda w: jnp.sum(jnp.linalg.solve(_A, w**3)), POINT),
     "solve for the matrix": (lambda m: jnp.sum(jnp.linalg.solve(m, POINT)), _M),
     "singular": (lambda w: jnp.sum(jnp.linalg.solve(_SINGULAR, w)), POINT),

@@ -53,7 +53,11 @@ Called = set[tuple[str, int]]
 """Modules and first lines of functions."""
 
 _RETRACED = {
-    *(f"program.{name}" for name in ("trace", "atoms", "folding", "structure")),
+    *(
+        f"program.{name}"
+        for name in ("trace", "atoms", "complexes", "folding", "loops")
+    ),
+    "program.structure",
     "program.problem",
     "program.jaxprs",
     "numbers.dtypes",

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.intervals import (
     Interval,
+    core,
     gamma,
     normal,
     rounding,
@@ -965,3 +966,21 @@ def test_steps_hold_their_members(pair):
     assert tuple(iv.round_half_away(0.5 - UNIT / 2)) == (0.0, 0.0)
     assert iv.round_half_away(np.array([2.5, -2.5])).low.tolist() == [3.0, -3.0]
     assert iv.round_half_even(np.array([2.5, -2.5])).low.tolist() == [2.0, -2.0]
+
+
+def test_many_narrow_points_are_widened_only_where_asked_for(monkeypatch):
+    values = np.linspace(-1.0, 1.0, 12, dtype=np.float32).reshape(4, 3)
+    plain = iv.from_array(values)
+    monkeypatch.setattr(core, "_MANY", 4)
+    narrow = iv.from_array(values)
+    assert isinstance(narrow, core.NarrowPoints)
+    assert narrow.is_point
+    assert narrow.stored[0] is values
+    assert (narrow.shape, narrow.ndim, narrow.size) == ((4, 3), 2, 12)
+    for one, other in zip(narrow, plain, strict=True):
+        assert one.dtype == np.float64
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal((narrow * 3.0).high, (plain * 3.0).high)
+    np.testing.assert_array_equal(narrow[1:].low, plain[1:].low)
+    infinite = np.array([1, np.inf, 2, 3], np.float32)
+    assert not isinstance(iv.from_array(infinite), core.NarrowPoints)

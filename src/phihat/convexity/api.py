@@ -92,9 +92,10 @@ def check_convexity(
     )
     if problem is None:
         return _timed(report, begin)
-    report = _proved(problem)
+    proof = prove(problem)
+    report = _proved(problem, proof)
     if report.verdict is Verdict.UNDECIDED and budget > 0.0:
-        report = _searched(problem, report, begin + budget)
+        report = _searched(problem, proof, report, begin + budget)
     report = chord_alarm.guarded(report, problem, loss_fn, data, budget / 10)
     if problem.program.rules_of_ad or (
         not report.is_convex and _has_kinks(problem.program)
@@ -145,7 +146,7 @@ def prove_convexity(
         "prove_convexity", loss_fn, params, data, domain=domain, wrt=wrt
     )
     if problem is not None:
-        report = _proved(problem)
+        report = _proved(problem, prove(problem))
         report = chord_alarm.guarded(report, problem, loss_fn, data, budget / 10)
     return _timed(report, begin)
 
@@ -199,7 +200,7 @@ def convex_blocks(
         if any(mask & larger == mask for larger in found):
             continue
         question = _restricted(problem, mask, held)
-        report = _proved(question)
+        report = _proved(question, prove(question))
         if chord_alarm.guarded(report, question, loss_fn, data, 0.1).is_convex:
             found.append(mask)
     return [
@@ -291,9 +292,8 @@ def _timed(report: ConvexityReport, begin: float) -> ConvexityReport:
     return dataclasses.replace(report, seconds=time.monotonic() - begin)
 
 
-def _proved(problem: Problem) -> ConvexityReport:
-    """Run the prover; a proof counts only where the loss is finite at params."""
-    proof = prove(problem)
+def _proved(problem: Problem, proof: Proof) -> ConvexityReport:
+    """Report a proof, which counts only where the loss is finite at params."""
     verdict, reason = _verdict(problem, proof)
     return ConvexityReport(
         verdict,
@@ -340,7 +340,7 @@ def _is_finite_at_start(problem: Problem) -> bool:
 
 
 def _searched(
-    problem: Problem, report: ConvexityReport, deadline: float
+    problem: Problem, proof: Proof, report: ConvexityReport, deadline: float
 ) -> ConvexityReport:
     """Look for a broken chord, then enclose the Hessian on a bounded box."""
     bounded = problem.is_box and all(
@@ -348,7 +348,7 @@ def _searched(
     )
     now = time.monotonic()
     search_until = now + (deadline - now) / 2 if bounded else deadline
-    witness = refutation.refute(problem, search_until)
+    witness = refutation.refute(problem, search_until, proof.jumps)
     if witness is not None:
         return dataclasses.replace(
             report,
@@ -357,8 +357,9 @@ def _searched(
             witness=witness,
         )
     if bounded:
-        summands = prove(problem).convex_summands
-        enclosed = certificates.certify(problem, deadline, convex_values=summands)
+        enclosed = certificates.certify(
+            problem, deadline, convex_values=proof.convex_summands
+        )
         if enclosed.verdict is Verdict.CERTIFIED_ON_BOX:
             return enclosed
     return report

@@ -68,6 +68,6 @@ def _follows(report: ConvexityReport, problem: Problem, on_logs: bool) -> bool:
 
 _CONCLUSIONS: dict[Verdict, Callable[[Known], bool]] = {
     Verdict.PROVED_AFFINE: lambda known: known.affine,
-    Verdict.PROVED_CONVEX: lambda known: known.convex and not known.affine,
-    Verdict.PROVED_CONCAVE: lambda known: known.concave and not known.convex,
+    Verdict.PROVED_CONVEX: lambda known: known.convex,
+    Verdict.PROVED_CONCAVE: lambda known: known.concave,
 }

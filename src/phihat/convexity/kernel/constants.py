@@ -8,6 +8,7 @@ Example:
   True
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -86,7 +87,7 @@ def constant(
         and (discrete or name in _EXACT)
         and all(e is not None for e in exact)
     ):
-        results = equation.bind(*map(jnp.asarray, exact), **params)
+        results = equation.bind(*map(jnp.asarray, _alike(exact)), **params)
         results = results if isinstance(results, (list, tuple)) else [results]
         return [Value(r.shape, exact=np.asarray(r)) for r in results]
     if name == "convert_element_type" and exact[0] is not None:
@@ -129,11 +130,20 @@ def constant(
     return None
 
 
+def _alike(arrays: Sequence[Any]) -> list[Any]:
+    """Give floats the widest of their dtypes: casts between floats change no number."""
+    floats = [a.dtype for a in arrays if not is_discrete(a.dtype)]
+    wide = functools.reduce(jnp.promote_types, floats) if floats else None
+    return [a if is_discrete(a.dtype) else a.astype(wide) for a in arrays]
+
+
 def _is_exact(exact: np.ndarray, dtype: np.dtype) -> bool:
     """Whether a float dtype has all digits of these integers: others are rounded."""
-    limit = 2.0 ** (int(jnp.finfo(dtype).nmant) + 1)
-    return is_discrete(exact.dtype) and bool(
-        (np.abs(exact.astype(np.float64)) <= limit).all()
+    wide = exact.astype(np.float64)
+    return (
+        is_discrete(exact.dtype)
+        and bool((np.abs(wide) <= 2.0**53).all())
+        and np.array_equal(exact.astype(dtype).astype(np.float64), wide)
     )
 
 

@@ -357,18 +357,40 @@ def _terms(read: _Reader, n: int, of_gamma: bool) -> Counter[tuple[int, int]]:
     return Counter({(n, count): 1})
 
 
+def _as_pairs(read: _Reader, terms: Counter[tuple[int, int]]) -> Counter:
+    """Read min(a, b) and max(a, b), counted alike, as a and b: the sum is the same."""
+    result = Counter(terms)
+    for n, count in terms:
+        if count == 1 and read.name(n) == "min":
+            pair = read.of(n, "min")
+            for m, of_m in terms:
+                if of_m == 1 and read.name(m) == "max":
+                    both = min(result[n, 1], result[m, 1])
+                    if sorted(read.of(m, "max")) == sorted(pair) and both:
+                        result.subtract({(n, 1): both, (m, 1): both})
+                        result.update({(k, 1): both for k in set(pair)})
+                        if pair[0] == pair[1]:
+                            result.update({(pair[0], 1): both})
+    return +result
+
+
 def _log_beta(checker: Any, ask: Ask, equation: Equation) -> Value:
     """Sum lgamma(z) - lgamma(sum z) is a logarithm of an integral (Dirichlet).
 
     The integrand, prod t^(z - 1) on the simplex, is an exponential of an affine
-    function of z, so the logarithm of its integral is convex (Hoelder).
+    function of z, so the logarithm of its integral is convex (Hoelder). The last
+    summand of a sum may be the difference.
     """
     read = _Reader(checker, ask, equation)
     if tuple(read.shape) != ():
         raise Refused("a logarithm of many beta functions")
-    (whole,) = read.of(equation.inputs[1], "lgamma")
-    parts = _terms(read, equation.inputs[0], True)
-    if parts != _terms(read, whole, False):
+    (one, other), parts = equation.inputs, Counter()
+    if equation.primitive == "add":
+        parts = _terms(read, one, True)
+        one, other = read.of(other, "sub")
+    (whole,) = read.of(other, "lgamma")
+    parts = _as_pairs(read, parts + _terms(read, one, True))
+    if parts != _as_pairs(read, _terms(read, whole, False)):
         raise Refused("not the gamma functions of a sum and of its parts")
     values = [read.values[n] for n, _ in parts]
     if any(v.size != count for v, (_, count) in zip(values, parts, strict=True)):
@@ -387,6 +409,6 @@ EXPRESSIONS: dict[str, tuple[tuple[str, ...], Any]] = {
     "geometric mean": (("exp",), _geometric_mean),
     "harmonic mean": (("div", "integer_pow"), _harmonic_mean),
     "log(1 - sigmoid)": (("log1p", "xlog1py"), _log_of_complement),
-    "log-beta": (("sub",), _log_beta),
+    "log-beta": (("add", "sub"), _log_beta),
 }
 """By the name in certificates: the primitives at which each may stand, its check."""

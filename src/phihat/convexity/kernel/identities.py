@@ -2,7 +2,7 @@
 
 Example:
   >>> sorted(IDENTITIES)[-1]
-  'relative entropy'
+  'test for NaN'
 """
 
 import functools
@@ -11,6 +11,7 @@ from typing import Any
 from phihat.convexity.kernel.expressions import EXPRESSIONS
 from phihat.convexity.kernel.facts import ONE, Ask, Known, Refused, meet, normal
 from phihat.convexity.kernel.functions import x_log_x_over_y, z_log_z
+from phihat.convexity.kernel.not_a_number import TESTS
 from phihat.convexity.kernel.table import TABLE
 from phihat.convexity.kernel.values import Value, each
 from phihat.convexity.program.form import Equation
@@ -137,6 +138,7 @@ def _ordinal(checker: Any, ask: Ask, equation: Equation) -> Value:
 
 IDENTITIES: dict[str, tuple[tuple[str, ...], Any]] = {
     **EXPRESSIONS,
+    **TESTS,
     "1 - 1 / (1 + E)": (("sub",), _complement_of_ratio),
     "1 - sigmoid": (("sub",), _complement),
     "entropy": (("mul", "xlogy"), _entropy),

@@ -1,8 +1,8 @@
 # ruff: noqa: ARG001 - rules of one table share a signature
 """The kernel's theorems on matrices, windows and extremes that are scattered.
 
-What the LU factors of constants hold it does not compute: such a line is taken on
-trust, and listed in the report.
+What the LU factors of constants hold it does not compute, but that there are some; of
+matrices beyond 32 rows it takes that on trust, and the report lists it.
 
 Example:
   >>> sorted(MATRIX_RULES)[0]
@@ -23,6 +23,7 @@ from phihat.convexity.kernel.polynomials import entries_of, is_semidefinite
 from phihat.convexity.kernel.table import TABLE
 from phihat.convexity.kernel.values import Value, grouped
 from phihat.convexity.program.form import Equation
+from phihat.convexity.report import MAX_FACTORED
 
 __all__ = ["MATRIX_RULES"]
 
@@ -113,6 +114,40 @@ def _log_determinant(
     if equation.primitive == "slogdet_sign":
         return [Value(shapes[0], (ONE,))]
     return [Value(shapes[0], (normal(Known(concave=True)),))]
+
+
+def _fft(
+    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
+) -> list[Value]:
+    """Each part of a discrete Fourier transform is linear in the parts it is made of.
+
+    Its coefficients, cos and sin of 2 pi j k / n, are bounded, and not told.
+    """
+    knowns = [k for v in inputs for k in v.knowns]
+    if not all(k.affine and k.total for k in knowns):
+        raise Refused("a transform of what is not affine")
+    held = all(v.constant for v in inputs)
+    part = normal(Known(convex=True, concave=True, constant=held))
+    return [Value(shape, (part,)) for shape in shapes]
+
+
+def _lu(
+    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
+) -> list[Value]:
+    """A nonsingular matrix has factors, and places of pivots; not which is told."""
+    (x,) = inputs
+    size = shapes[1][0] if shapes[1] else 0
+    if (
+        x.point is None
+        or tuple(x.shape) != (size, size)
+        or not 0 < size <= MAX_FACTORED
+    ):
+        raise Refused("factors of a matrix that is not known, or large")
+    if not _is_regular([[Fraction(float(v)) for v in row] for row in x.point]):
+        raise Refused("factors of a singular matrix")
+    place = normal(Known(0.0, float(size - 1), constant=True))
+    factors = Value(shapes[0], (normal(Known(constant=True)),))
+    return [factors, Value(shapes[1], (place,)), Value(shapes[2], (place,))]
 
 
 def _is_regular(rows: list[list[Fraction]]) -> bool:
@@ -229,6 +264,8 @@ def _window(largest: bool) -> Callable[..., list[Value]]:
 MATRIX_RULES: dict[str, Any] = {
     "cholesky": _cholesky,
     "eigh": _eigenvalues,
+    "fft": _fft,
+    "lu": _lu,
     "reduce_window_max": _window(True),
     "reduce_window_min": _window(False),
     "scatter-max": _scatter_extreme("max"),

@@ -19,6 +19,7 @@ import numpy as np
 
 from phihat.convexity.kernel.arithmetic import add_up
 from phihat.convexity.kernel.facts import Known, Refused, normal
+from phihat.convexity.kernel.linear_systems import Pivots
 from phihat.convexity.kernel.moves import MOVES, moved
 from phihat.convexity.kernel.values import Value, is_discrete
 from phihat.convexity.program.form import Equation
@@ -134,6 +135,7 @@ class _Expansion:
         self.checker = checker
         self.known: dict[int, np.ndarray] = {}
         self.cost = 0
+        self.pivots = Pivots(checker)
 
     def value(self, n: int, equation: Equation | None = None) -> np.ndarray:
         if n not in self.known:
@@ -155,6 +157,10 @@ class _Expansion:
         if is_discrete(program.dtypes[n]):
             raise Refused("integers wrap")
         name, params = equation.primitive, equation.params
+        if name == "triangular_solve":
+            return self.pivots.solved(equation, self.value(equation.inputs[1]))
+        if name == "gather" and values[equation.inputs[1]].exact is None:
+            return self.pivots.permuted(equation, self.value(equation.inputs[0]))
         if name in MOVES:
             return self._moved(equation, n)
         if name == "select_n" and len(equation.inputs) == 3:

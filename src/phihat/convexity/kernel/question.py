@@ -35,7 +35,10 @@ def is_the_question(
     """
     low, high = (data.low, data.high) if isinstance(data, Box) else (data, data)
     for k, ends in enumerate(zip(*map(jax.tree.leaves, (low, high)), strict=True)):
+        given = problem.program.constants.get(problem.program.data[k])
         if not all(_holds(problem.data[k], end) for end in ends):
+            return False
+        if given is not None and not _is_given(given, ends[0]):
             return False
     leaves = jax.tree.leaves(problem.params)
     for k, (r, free) in enumerate(zip(problem.domain, problem.varied, strict=True)):
@@ -69,6 +72,14 @@ def _holds(r: Interval | None, end: Any) -> bool:
     return any(
         bool((r.low <= e.high).all() and (e.low <= r.high).all())
         for e in map(iv.from_array, (np.asarray(end), rounded))
+    )
+
+
+def _is_given(known: np.ndarray, leaf: Any) -> bool:
+    """Whether elements that are known, NaN among them, are those of a leaf."""
+    rounded = np.asarray(jnp.asarray(leaf))
+    return any(
+        np.array_equal(known, np.asarray(e), equal_nan=True) for e in (leaf, rounded)
     )
 
 

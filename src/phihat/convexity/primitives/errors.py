@@ -28,6 +28,7 @@ __all__ = [
     "dot_general",
     "even",
     "extreme",
+    "fourier_transform",
     "general_power",
     "is_finite",
     "largest",
@@ -325,6 +326,28 @@ def xlogy(e: Equation, unit: float, x: Ball, y: Ball) -> Ball:
 
 LOG = monotone(np.log, 64)
 SQRT = monotone(np.sqrt, 4)
+
+
+def fourier_transform(
+    e: Equation, unit: float, real: Ball, imaginary: Ball
+) -> list[Ball]:
+    """Each part adds up parts times numbers of at most 1, in log n steps."""
+    lengths = tuple(e.params["fft_lengths"])
+    axes = tuple(range(-len(lengths), 0))
+    count = math.prod(lengths)
+    name = e.params["fft_type"].name
+    function = getattr(np.fft, f"{name.lower()}n")
+    options = {"s": lengths} if name == "IRFFT" else {}
+    given = real.value if name == "RFFT" else real.value + 1j * imaginary.value
+    found = function(given, axes=axes, **options)
+    balls = (real, imaginary)
+    errors = [np.broadcast_to(b.error, b.value.shape) for b in balls]
+    moved = sum(2 * error.sum(axes, keepdims=True) for error in errors)
+    whole = sum(2 * ball.size.sum(axes, keepdims=True) for ball in balls)
+    steps = 16 * (1 + math.ceil(math.log2(max(count, 1))))
+    error = np.broadcast_to(moved + steps * unit * (whole + moved), found.shape)
+    parts = [found.real, found.imag][: len(e.outputs)]
+    return [Ball(part, error) for part in parts]
 
 
 def reciprocal_root(e: Equation, unit: float, x: Ball) -> Ball:

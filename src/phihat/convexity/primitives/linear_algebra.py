@@ -24,6 +24,9 @@ PAGE = {
         facts_of_arrays=products.dot_general,
     ),
     "eigh": Primitive(facts_of_arrays=matrices.eigenvalues),
+    "fft": Primitive(
+        error=errors.fourier_transform, facts_of_arrays=matrices.fourier_transform
+    ),
     "lu": Primitive(value=values.lu),
     "slogdet": Primitive(
         value=values.slogdet, facts_of_arrays=matrices.log_determinant

@@ -56,6 +56,8 @@ def _results(equation: Equation, inputs: list[Any]) -> Sequence[Any]:
     name, params = equation.primitive, equation.params
     if name in ATOMS:
         return [ATOMS[name](*inputs)]
+    if name == "fft":
+        return _transformed(equation, *inputs)
     if name == "row":
         return [inputs[0][params["row"]]]
     if name == "stack" and equation.bind is None:
@@ -106,3 +108,12 @@ def _wider(value: Any) -> Any:
     if is_dtype and dtypes.is_float(value):
         return np.dtype(np.float64)
     return value
+
+
+def _transformed(equation: Equation, real: Any, imaginary: Any) -> Sequence[Any]:
+    """Apply a Fourier transform to the parts of its input."""
+    kind, lengths = (equation.params[key] for key in ("fft_type", "fft_lengths"))
+    is_real = kind is jax.lax.FftType.RFFT
+    given = real if is_real else jax.lax.complex(real, imaginary)
+    result = jax.lax.fft(given, kind, lengths)
+    return [result.real, result.imag][: len(equation.outputs)]

@@ -68,6 +68,8 @@ class Program:
       outputs: the numbers of the results.
       assumptions: sentences about what was taken for granted while reading.
       rules_of_ad: the places where AD follows a rule and not the value.
+      narrowed: of values that are read through a cast to fewer digits, the narrowest
+        dtype.
       closed: the jaxpr as it was traced, derivative rules and all; None for a body.
     """
 
@@ -80,6 +82,7 @@ class Program:
     outputs: tuple[int, ...]
     assumptions: tuple[str, ...]
     rules_of_ad: tuple[str, ...]
+    narrowed: Mapping[int, Any] = dataclasses.field(default_factory=dict)
     closed: Any = None
 
     @property

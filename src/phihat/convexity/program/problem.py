@@ -106,9 +106,9 @@ class Problem:
             digest.update(np.ascontiguousarray(array).tobytes())
         for interval in (*self.domain, *self.data):
             if interval is not None:
-                ends = (interval.low,) if interval.is_point else tuple(interval)
+                ends = interval.stored
                 for end in ends:
-                    digest.update(repr((end.shape, len(ends))).encode())
+                    digest.update(repr((end.shape, end.dtype, len(ends))).encode())
                     digest.update(np.ascontiguousarray(end).data)
         return digest.hexdigest()
 
@@ -175,6 +175,13 @@ def pose(
     if low is not high:
         _check_no_wrap(call, low, zip(lows, highs, strict=True), data)
     data_ranges = tuple(map(_data_range, lows, highs))
+    gaps = {
+        number: leaf
+        for number, leaf, found in zip(program.data, lows, data_ranges, strict=True)
+        if low is high and found is None and dtypes.is_readable(_dtype(leaf))
+    }
+    if gaps:  # NaN and infinities are no range, but known
+        program = dataclasses.replace(program, constants={**program.constants, **gaps})
     return Problem(
         call=call,
         program=program,
@@ -208,6 +215,10 @@ def _loss(program: Program, data: Sequence[Any]) -> Callable[[Sequence[Any]], An
 
 def _as_float64(leaf: Any) -> np.ndarray:
     return np.asarray(leaf).astype(np.float64)  # jnp would round where x64 is off
+
+
+def _dtype(leaf: Any) -> Any:
+    return getattr(leaf, "dtype", np.float64)
 
 
 def _as_traced(leaf: Any, dtype: Any) -> Any:

@@ -10,19 +10,19 @@ derivative rules. So the trace takes the jaxpr of the loss and flattens it:
   its branch where the index is known and a select where it is not;
 - integers and booleans that depend on nothing are computed, since they are exact, and
   so are the random bits of a known key;
-- equal equations get one number (so two mentions of `x - y` are the same value);
+- equal equations get one number;
 - functions of jax that stand for an ideal function (`logaddexp`, ...) stay whole, if
   their bodies are those of the installed jax (`atoms.py`).
 
 The program is the user's own, traced once, under the user's own configuration: a loss
 that is float32 there is read in float32. Its floats then stand for reals, so a literal
 0.1 is the float32 nearest to 0.1, read exactly; its integers and booleans are machine
-integers of their own dtype. What has no rule by its nature (a primitive that is not
-jax's own, one that runs a program that no rule of its own reads, a value of a dtype
-that is neither) gets a name that no rule has, and so ends a proof by that name.
+integers of their own dtype. What no rule can read (a primitive that is not jax's, one
+that runs a program of its own, other dtypes) gets a name that no rule has.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,26 +30,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from phihat._core.jaxprs import branch_of_platform, primitive_name, scan_counts
+from phihat._core.jaxprs import branch_of_platform, primitive_name
 from phihat.convexity.numbers import dtypes
-from phihat.convexity.program import atoms
+from phihat.convexity.program import atoms, complexes, loops
 from phihat.convexity.program.folding import folded
 from phihat.convexity.program.form import Equation, Program, Source
 from phihat.convexity.program.jaxprs import (
     hashable_params,
     is_of_jax,
     live,
-    num_equations,
     opened,
     refused_name,
     source_of,
 )
+from phihat.convexity.program.loops import Untraceable
 from phihat.convexity.program.structure import STRUCTURAL
 
 __all__ = ["NoLoss", "Untraceable", "trace"]
-
-_MAX_EQUATIONS = 40_000
-"""A program longer than this is not unrolled further."""
 
 _CALLS = {
     "jit": "jaxpr",
@@ -73,10 +70,6 @@ _IDENTITIES = {
     "stop_gradient",
 }
 _COMMUTATIVE = {"add", "add_any", "mul", "max", "min", "eq", "ne", "and", "or"}
-
-
-class Untraceable(Exception):
-    """The program holds something that cannot be read; the sentence says what."""
 
 
 class NoLoss(Exception):
@@ -147,6 +140,8 @@ class _Flattener:
         self.dtypes: list[Any] = []
         self.constants: dict[int, np.ndarray] = {}
         self.keys: dict[int, Any] = {}
+        self.pairs: dict[int, tuple[int, int]] = {}
+        self.narrowed: dict[int, Any] = {}
         self.equations: list[Equation] = []
         self.writers: dict[int, Equation] = {}
         self.known: dict[Any, tuple[int, ...]] = {}
@@ -181,6 +176,8 @@ class _Flattener:
 
     def rounded(self, value: Any, dtype: Any) -> int:
         """Number a literal, rounded to its dtype, of which a Python number is not."""
+        if complexes.is_complex(dtype):
+            return complexes.constant(self, value)
         if not dtypes.is_readable(dtype):
             return self.constant(value)
         return self.constant(np.asarray(value).astype(dtype, copy=False))
@@ -198,6 +195,7 @@ class _Flattener:
             tuple(outputs),
             tuple(self.assumptions),
             tuple(self.rules_of_ad),
+            self.narrowed,
         )
 
     # ------------------------------------------------------------------- jaxprs
@@ -248,9 +246,14 @@ class _Flattener:
         if name == "cond":
             return self.cond(eqn, inputs, source)
         if name == "scan":
-            return self.scan(eqn, inputs, source)
+            return loops.scan(self, eqn, inputs, source)
         if name == "while":
-            return self.loop(eqn, inputs, source)
+            return loops.while_loop(self, eqn, inputs, source)
+        kinds = (self.dtypes[n] for n in inputs), (v.aval.dtype for v in eqn.outvars)
+        if any(map(complexes.is_complex, itertools.chain(*kinds))):
+            found = complexes.read(self, eqn, name, inputs, source)
+            if found is not None:
+                return found
         return self.emit(eqn, refused_name(name, eqn) or name, inputs, source)
 
     def emit(
@@ -293,9 +296,9 @@ class _Flattener:
         if strange:
             name = f"{equation.primitive} on {strange[0]}"
             equation = equation._replace(primitive=name)
-        if len(self.equations) >= _MAX_EQUATIONS:
+        if len(self.equations) >= loops.MAX_EQUATIONS:
             raise Untraceable(
-                f"{equation.source}: the program has more than {_MAX_EQUATIONS} "
+                f"{equation.source}: the program has more than {loops.MAX_EQUATIONS} "
                 "equations when loops are unrolled"
             )
         self.equations.append(equation)
@@ -305,9 +308,20 @@ class _Flattener:
         self, name: str, inputs: tuple[int, ...], aval: Any, source: Source, **params
     ) -> int:
         """Write an equation of our own (slices and stacks of unrolled scans)."""
-        number = self.new_value(aval)
-        self.append(Equation(name, params, inputs, (number,), source, None))
-        return number
+        return self.make_all(name, inputs, [aval], source, **params)[0]
+
+    def make_all(
+        self,
+        name: str,
+        inputs: tuple[int, ...],
+        avals: Sequence[Any],
+        source: Source,
+        **params: Any,
+    ) -> tuple[int, ...]:
+        """Write an equation of our own with several outputs."""
+        numbers = tuple(map(self.new_value, avals))
+        self.append(Equation(name, params, inputs, numbers, source, None))
+        return numbers
 
     def fold(self, eqn: Any, name: str, inputs: tuple[int, ...]) -> list[int] | None:
         """Compute what is exact; None where an input is not known, or it is not."""
@@ -334,6 +348,9 @@ class _Flattener:
         if not (dtypes.is_float(old) and dtypes.is_float(new)):
             return None
         if not dtypes.is_widening(old, new):
+            before = self.narrowed.get(number, new)
+            is_less = jnp.finfo(new).eps >= jnp.finfo(before).eps
+            self.narrowed[number] = new if is_less else before
             self.assumptions[
                 f"{source}: a cast from {old} to {new} is read without its rounding"
             ] = None
@@ -434,89 +451,3 @@ class _Flattener:
             )
             for variable, *cases in zip(eqn.outvars, *results, strict=True)
         ]
-
-    def scan(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
-        """Unroll a scan; one that is too long stays whole, with its body flat."""
-        params = eqn.params
-        length, (num_consts, num_carry) = params["length"], scan_counts(params)
-        body = params["jaxpr"]
-        cost = length * (num_equations(body) + 2 * len(inputs))
-        if cost > _MAX_EQUATIONS // 4:
-            return self.long_scan(eqn, inputs, source)
-        consts = inputs[:num_consts]
-        carry = list(inputs[num_consts : num_consts + num_carry])
-        xs = inputs[num_consts + num_carry :]
-        rows: list[list[int]] = [[] for _ in eqn.outvars[num_carry:]]
-        order = range(length)
-        for step in reversed(order) if params["reverse"] else order:
-            elements = [self.row(x, step, source) for x in xs]
-            results = self.inline(body, [*consts, *carry, *elements], source)
-            carry = results[:num_carry]
-            for row, value in zip(rows, results[num_carry:], strict=True):
-                row.append(value)
-        stacked = [
-            self.make(
-                "stack",
-                tuple(reversed(row) if params["reverse"] else row),
-                variable.aval,
-                source,
-                axis=0,
-            )
-            if row
-            else self.constant(np.zeros(variable.aval.shape, variable.aval.dtype))
-            for row, variable in zip(rows, eqn.outvars[num_carry:], strict=True)
-        ]
-        return [*carry, *stacked]
-
-    def row(self, number: int, step: int, source: Source) -> int:
-        """Write `x[step]`, computed at once where x is an exact constant."""
-        if number in self.constants:
-            return self.constant(self.constants[number][step])
-        key = ("row", number, step)
-        if key not in self.known:
-            shape, dtype = self.shapes[number], self.dtypes[number]
-            aval = jax.ShapeDtypeStruct(shape[1:], dtype)
-            self.known[key] = (self.make("row", (number,), aval, source, row=step),)
-        return self.known[key][0]
-
-    def long_scan(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
-        body = _Flattener()
-        body_inputs = [
-            body.new_value(v.aval) for v in opened(eqn.params["jaxpr"])[0].invars
-        ]
-        outputs = body.inline(eqn.params["jaxpr"], body_inputs, source)
-        self.assumptions.update(body.assumptions)
-        self.rules_of_ad.update(body.rules_of_ad)
-        numbers = [self.new_value(variable.aval) for variable in eqn.outvars]
-        params = {
-            "body": body.program(body_inputs, [], outputs),
-            **{key: eqn.params[key] for key in ("length", "reverse")},
-            **dict(
-                zip(("num_consts", "num_carry"), scan_counts(eqn.params), strict=True)
-            ),
-        }
-        self.append(Equation("scan", params, inputs, tuple(numbers), source, None))
-        return numbers
-
-    def loop(self, eqn: Any, inputs: tuple[int, ...], source: Source) -> list[int]:
-        """Run a while loop whose condition can be computed; others stay unread."""
-        params = eqn.params
-        split = params["cond_nconsts"]
-        cond_consts = inputs[:split]
-        body_consts = inputs[split : split + params["body_nconsts"]]
-        start = list(inputs[split + params["body_nconsts"] :])
-        carry, before = start, len(self.equations)
-        bodies = params["cond_jaxpr"], params["body_jaxpr"]
-        cost = max(sum(map(num_equations, bodies)), 1)
-        for _ in range(1 + _MAX_EQUATIONS // 8 // cost):
-            (going,) = self.inline(params["cond_jaxpr"], [*cond_consts, *carry], source)
-            if going not in self.constants:
-                del self.equations[before:]
-                self.known.clear()
-                numbers = [self.new_value(variable.aval) for variable in eqn.outvars]
-                self.append(Equation("while", {}, inputs, tuple(numbers), source, None))
-                return numbers
-            if not bool(self.constants[going]):
-                return carry
-            carry = self.inline(params["body_jaxpr"], [*body_consts, *carry], source)
-        raise Untraceable(f"{source}: a `while` of more rounds than can be unrolled")

@@ -1,24 +1,18 @@
-"""Identities that look further back: means, normal distributions, gamma functions.
+"""Identities that look further back: normal distributions, complements, units.
 
 - the normal distribution as jax writes it, by cases, is erfc(-w) / 2 throughout, and
   1 - erfc(w) / 2 = erfc(-w) / 2;
 - z or exp(z) - 1, by the sign of z, is convex;
-- 1 - exp(-z) is log-concave for a log-concave z > 0, concave for a concave one;
-- the reciprocal of a sum of reciprocals, a harmonic mean, is concave;
-- exp(sum a log z), a geometric mean, is concave for a >= 0 of a sum <= 1;
-- sum lgamma(z) - lgamma(sum z), the logarithm of a beta function, is convex.
+- 1 - exp(-z) is log-concave for a log-concave z > 0, concave for a concave one.
 
 Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat import Box
+  >>> import jax
   >>> from phihat.convexity import prove_convexity
-  >>> mean = lambda x: 1.0 / jnp.mean(1.0 / x)
-  >>> prove_convexity(mean, jnp.ones(2), domain=Box(0.5, 2.0)).verdict.name
-  'PROVED_CONCAVE'
+  >>> prove_convexity(jax.nn.elu, 0.0).verdict.name
+  'PROVED_CONVEX'
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -37,27 +31,21 @@ from phihat.convexity.primitives.facts.powers import logarithm
 from phihat.convexity.primitives.registry import record
 from phihat.convexity.program.form import Equation
 
-__all__ = ["FURTHER"]
-
-_MOVES = {
-    *("broadcast_in_dim", "concatenate", "expand_dims", "reshape", "rev", "row"),
-    *("slice", "squeeze", "stack", "transpose"),
-}
-"""What only moves elements, and makes none of its own."""
-
-_MAX_DEPTH = 32
+__all__ = ["EXPRESSIONS", "is_number", "met", "writer"]
 
 
-def _writer(interpreter: Any, number: int, *primitives: str) -> Equation | None:
+def writer(interpreter: Any, number: int, *primitives: str) -> Equation | None:
+    """Return the equation that writes a value, if it is of one of these primitives."""
     equation = interpreter.producers.get(number)
     return equation if equation and equation.primitive in primitives else None
 
 
-def _is_number(array: Array, value: float) -> bool:
+def is_number(array: Array, value: float) -> bool:
+    """Whether all elements of an array are one known number."""
     return all(f.constant and f.is_point and f.low == value for f in array.classes)
 
 
-def _met(
+def met(
     interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call, to: Array
 ) -> Array:
     """Return what both the rule and the identity know of the output."""
@@ -75,14 +63,14 @@ def _met(
 def _turned_erfc(interpreter: Any, number: int) -> int | None:
     """Return w where a value is erfc(-w), however it is written."""
     values = interpreter.values
-    one = _writer(interpreter, number, "add")
+    one = writer(interpreter, number, "add")
     if one is not None:  # 1 + erf(w)
         for first, rest in (one.inputs, one.inputs[::-1]):
-            source = _writer(interpreter, rest, "erf")
-            if source is not None and _is_number(values[first], 1.0):
+            source = writer(interpreter, rest, "erf")
+            if source is not None and is_number(values[first], 1.0):
                 return source.inputs[0]
         return None
-    choice = _writer(interpreter, number, "select_n")
+    choice = writer(interpreter, number, "select_n")
     if choice is None or len(choice.inputs) != 3:
         return None
     which, below, above = choice.inputs
@@ -90,20 +78,20 @@ def _turned_erfc(interpreter: Any, number: int) -> int | None:
     if found[0] is not None and found[0] == found[1]:
         return found[0]
     # erfc(|w|) where w <= 0 and 2 - erfc(|w|) where w > 0
-    test = _writer(interpreter, which, "gt")
-    two = _writer(interpreter, above, "sub")
-    low = _writer(interpreter, below, "erfc")
+    test = writer(interpreter, which, "gt")
+    two = writer(interpreter, above, "sub")
+    low = writer(interpreter, below, "erfc")
     if test is None or two is None or low is None:
         return None
-    high = _writer(interpreter, two.inputs[1], "erfc")
-    if high is None or not _is_number(values[two.inputs[0]], 2.0):
+    high = writer(interpreter, two.inputs[1], "erfc")
+    if high is None or not is_number(values[two.inputs[0]], 2.0):
         return None
-    sizes = [_writer(interpreter, side.inputs[0], "abs") for side in (low, high)]
+    sizes = [writer(interpreter, side.inputs[0], "abs") for side in (low, high)]
     w = test.inputs[0]
     if (
         sizes[0] is None
         or sizes[1] is None
-        or not _is_number(values[test.inputs[1]], 0.0)
+        or not is_number(values[test.inputs[1]], 0.0)
     ):
         return None
     return w if sizes[0].inputs[0] == sizes[1].inputs[0] == w else None
@@ -131,20 +119,20 @@ def _complement_of_normal(
     interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
 ) -> Array | None:
     """1 - erfc(-w) / 2 = erfc(w) / 2."""
-    half = _writer(interpreter, equation.inputs[1], "mul")
+    half = writer(interpreter, equation.inputs[1], "mul")
     shape, values = interpreter.shape(equation), interpreter.values
-    if half is None or not _is_number(inputs[0], 1.0):
+    if half is None or not is_number(inputs[0], 1.0):
         return None
     for c, rest in (half.inputs, half.inputs[::-1]):
         w = _turned_erfc(interpreter, rest)
-        if w is None or values[w].shape != shape or not _is_number(values[c], 0.5):
+        if w is None or values[w].shape != shape or not is_number(values[c], 0.5):
             continue
 
         def function(c: Facts, f: Facts) -> Facts:
             return multiply(call, c, complementary_error_function(call, f))
 
         other = elementwise(function, [values[c], values[w]], shape)
-        return _met(interpreter, equation, inputs, call, other)
+        return met(interpreter, equation, inputs, call, other)
     return None
 
 
@@ -153,10 +141,10 @@ def _complement_of_normal(
 
 def _complemented(interpreter: Any, number: int, call: Call) -> Array | None:
     """Return 1 - s where a value is -s, for s = sigmoid(z): it is sigmoid(-z)."""
-    turned = _writer(interpreter, number, "neg")
+    turned = writer(interpreter, number, "neg")
     if turned is None:
         return None
-    source = _writer(interpreter, turned.inputs[0], "logistic")
+    source = writer(interpreter, turned.inputs[0], "logistic")
     if source is None:
         return None
     z = interpreter.values[source.inputs[0]]
@@ -190,15 +178,15 @@ def _saturation(
     one. It is written so, or as -expm1(-z).
     """
     if equation.primitive == "sub":
-        source = _writer(interpreter, equation.inputs[1], "exp")
-        source = source if _is_number(inputs[0], 1.0) else None
+        source = writer(interpreter, equation.inputs[1], "exp")
+        source = source if is_number(inputs[0], 1.0) else None
     else:
-        source = _writer(interpreter, equation.inputs[0], "expm1")
+        source = writer(interpreter, equation.inputs[0], "expm1")
     if source is None:
         return None
     values, shape = interpreter.values, interpreter.shape(equation)
     exponent = values[source.inputs[0]]
-    turned = _writer(interpreter, source.inputs[0], "neg")
+    turned = writer(interpreter, source.inputs[0], "neg")
     if turned is None:
         z = elementwise(lambda f: negative(call, f), [exponent], exponent.shape)
     else:
@@ -218,7 +206,7 @@ def _saturation(
             )
         )
 
-    return _met(interpreter, equation, inputs, call, elementwise(function, [z], shape))
+    return met(interpreter, equation, inputs, call, elementwise(function, [z], shape))
 
 
 # ------------------------------------------------------------ exponential linear units
@@ -257,8 +245,8 @@ def _elu(
 
 def _compared_with_zero(interpreter: Any, number: int, *names: str) -> int | None:
     """Return z of max(z, 0), of min(z, 0) or of z > 0."""
-    equation = _writer(interpreter, number, *names)
-    if equation is None or not _is_number(interpreter.values[equation.inputs[1]], 0.0):
+    equation = writer(interpreter, number, *names)
+    if equation is None or not is_number(interpreter.values[equation.inputs[1]], 0.0):
         return None
     return equation.inputs[0]
 
@@ -272,7 +260,7 @@ def _below_zero(
     """
     values = interpreter.values
     factor, scale = np.ones(()), np.ones(())
-    multiple = _writer(interpreter, number, "mul")
+    multiple = writer(interpreter, number, "mul")
     if multiple is not None:
         c, number = multiple.inputs
         if not values[c].is_constant:
@@ -280,11 +268,11 @@ def _below_zero(
         if not values[c].is_constant or values[c].point is None:
             return False
         factor = np.asarray(values[c].point)
-    source = _writer(interpreter, number, "expm1")
+    source = writer(interpreter, number, "expm1")
     if source is None:
         return False
     (number,) = source.inputs
-    ratio = _writer(interpreter, number, "div")
+    ratio = writer(interpreter, number, "div")
     if ratio is not None and number != z:
         number, d = ratio.inputs
         if not values[d].is_constant or values[d].point is None:
@@ -296,211 +284,17 @@ def _below_zero(
         return True
     if which is None:
         return False
-    inner = _writer(interpreter, number, "select_n")
+    inner = writer(interpreter, number, "select_n")
     return number == z or (
         inner is not None
         and len(inner.inputs) == 3
         and inner.inputs[:2] == (which, z)
-        and _is_number(values[inner.inputs[2]], 0.0)
+        and is_number(values[inner.inputs[2]], 0.0)
     )
 
 
-# ------------------------------------------------------------------------------- means
-
-
-def _has_concave_reciprocal(interpreter: Any, number: int, depth: int = 0) -> bool:
-    """Whether all elements are > 0 and have reciprocals that are concave.
-
-    With f_i = 1 / z_i concave, 1 / sum z_i = (sum f_i^-1)^-1 is a power mean of the
-    exponent -1, concave and rising in each f_i.
-    """
-    values = interpreter.values
-    value = values[number]
-    if value.is_constant:
-        return all(f.positive and f.total for f in value.classes)
-    equation = interpreter.producers.get(number)
-    if equation is None or depth > _MAX_DEPTH or not value.size:
-        return False
-    name, given = equation.primitive, equation.inputs
-
-    def follow(n: int) -> bool:
-        return _has_concave_reciprocal(interpreter, n, depth + 1)
-
-    def is_above(n: int) -> bool:
-        array = values[n]
-        return array.is_constant and all(f.positive and f.total for f in array.classes)
-
-    if name == "div" and is_above(given[0]):
-        return all(f.positive and f.concave for f in values[given[1]].classes)
-    if name == "integer_pow" and equation.params["y"] == -1:
-        return all(f.positive and f.concave for f in values[given[0]].classes)
-    if name in ("add", "add_any") or name in _MOVES:
-        return all(map(follow, given))
-    if name == "reduce_sum":
-        return values[given[0]].size > 0 and follow(given[0])
-    if name == "div":
-        return is_above(given[1]) and follow(given[0])
-    if name == "mul":
-        return any(is_above(c) and follow(rest) for c, rest in (given, given[::-1]))
-    return False
-
-
-def _harmonic_mean(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
-) -> Array | None:
-    """C / sum(c / z) is concave for concave z > 0 and constants > 0."""
-    below = equation.inputs[-1]
-    if equation.primitive == "div":
-        if not inputs[0].is_constant or not all(
-            f.positive and f.total for f in inputs[0].classes
-        ):
-            return None
-    elif equation.params["y"] != -1:
-        return None
-    if inputs[-1].is_constant or not _has_concave_reciprocal(interpreter, below):
-        return None
-    total = inputs[-1].facts.total
-    known = closed(Facts(low=0.0, concave=True, positive=True, total=total))
-    other = Array.of(known, interpreter.shape(equation))
-    if equation.primitive == "div":
-        return _met(interpreter, equation, inputs, call, other)
-    return other
-
-
-def _weight_of_logs(interpreter: Any, number: int, depth: int = 0) -> Fraction | None:
-    """Return a bound of sum a / q where all elements are sum a log z + constant.
-
-    The a are >= 0, and q is that of z; None where an element is anything else.
-    """
-    values = interpreter.values
-    value = values[number]
-    if value.is_constant:
-        return Fraction(0) if all(f.total for f in value.classes) else None
-    equation = interpreter.producers.get(number)
-    if equation is None or depth > _MAX_DEPTH or not value.size:
-        return None
-    name, given = equation.primitive, equation.inputs
-
-    def follow(n: int) -> Fraction | None:
-        return _weight_of_logs(interpreter, n, depth + 1)
-
-    if name == "log":
-        return _largest_inverse(values[given[0]])
-    if name in ("add", "add_any"):
-        parts = [follow(n) for n in given]
-        return None if None in parts else sum(parts, Fraction(0))  # type: ignore
-    if name in _MOVES:
-        parts = [follow(n) for n in given]
-        return None if None in parts else max(parts)  # type: ignore
-    if name == "reduce_sum":
-        weight = follow(given[0])
-        count = values[given[0]].size // value.size
-        return None if weight is None else weight * count
-    if name in ("mul", "div"):
-        pairs = (given, given[::-1]) if name == "mul" else (given[::-1],)
-        for c, rest in pairs:
-            weight = follow(rest) if values[c].is_constant else None
-            factor = _largest_factor(values[c], inverse=name == "div")
-            if weight is not None and factor is not None:
-                return weight * factor
-    if name == "dot_general" and value.shape == ():
-        for c, rest in (given, given[::-1]):
-            point = values[c].point if values[c].is_constant else None
-            weight = None if point is None else follow(rest)
-            if weight is not None and (np.asarray(point) >= 0).all():
-                entries = np.asarray(point).reshape(-1)
-                return weight * sum(map(Fraction, map(float, entries)), Fraction(0))
-    return None
-
-
-def _largest_inverse(z: Array) -> Fraction | None:
-    found = Fraction(0)
-    for f in z.classes:
-        if f.q is None or f.q == 0:
-            return None
-        found = max(found, Fraction(0) if f.q == math.inf else 1 / Fraction(f.q))
-    return found
-
-
-def _largest_factor(c: Array, *, inverse: bool) -> Fraction | None:
-    """Return the largest of constants >= 0, or of the inverses of ones > 0."""
-    found = Fraction(0)
-    for f in c.classes:
-        end = f.low if inverse else f.high
-        if f.low < 0 or not f.total or not math.isfinite(end) or (inverse and end <= 0):
-            return None
-        found = max(found, 1 / Fraction(end) if inverse else Fraction(end))
-    return found
-
-
-def _geometric_mean(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
-) -> Array | None:
-    """exp(sum a log z) is the product of powers z^a: 1/q = sum a / q (Cauchy)."""
-    weight = _weight_of_logs(interpreter, equation.inputs[0])
-    if not weight:
-        return None
-    q = 1 / weight
-    known = closed(Facts(low=0.0, q=q, positive=True, total=inputs[0].facts.total))
-    other = Array.of(known, interpreter.shape(equation))
-    return _met(interpreter, equation, inputs, call, other)
-
-
-# --------------------------------------------------------------------- gamma functions
-
-
-def _summands(
-    interpreter: Any, number: int, within: str | None, times: int = 1
-) -> Iterator[tuple[int, int]]:
-    """Yield what a scalar adds up: the number of a value, and over how many elements.
-
-    `within` names a function; then what it is applied to is yielded.
-    """
-    equation = interpreter.producers.get(number)
-    name = equation.primitive if equation else ""
-    if equation and within is not None and name == within:
-        yield equation.inputs[0], times
-    elif equation and name in ("add", "add_any") and times == 1:
-        for n in equation.inputs:
-            yield from _summands(interpreter, n, within)
-    elif equation and name == "reduce_sum" and times == 1:
-        (n,) = equation.inputs
-        yield from _summands(interpreter, n, within, interpreter.values[n].size)
-    elif within is None:
-        yield number, times
-    else:
-        yield -1, times
-
-
-def _log_beta(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
-) -> Array | None:
-    """Sum lgamma(z) - lgamma(sum z) is convex for affine z > 0.
-
-    It is the logarithm of the integral of prod t^(z - 1) over the simplex (Dirichlet),
-    of exponentials of affine functions of z.
-    """
-    whole = _writer(interpreter, equation.inputs[1], "lgamma")
-    if whole is None or interpreter.shape(equation) != ():
-        return None
-    parts = sorted(_summands(interpreter, equation.inputs[0], "lgamma"))
-    if parts != sorted(_summands(interpreter, whole.inputs[0], None)) or not parts:
-        return None
-    arrays = [interpreter.values[n] for n, _ in parts]
-    if not all(f.affine and f.positive for z in arrays for f in z.classes):
-        return None
-    if any(z.size != times for z, (_, times) in zip(arrays, parts, strict=True)):
-        return None
-    total = all(z.facts.total for z in arrays)
-    other = Array.of(closed(Facts(convex=True, total=total)))
-    return _met(interpreter, equation, inputs, call, other)
-
-
-FURTHER: dict[str, tuple[tuple[str, Any], ...]] = {
+EXPRESSIONS: dict[str, tuple[tuple[str, Any], ...]] = {
     "add": (("exponential linear unit", _elu),),
-    "div": (("harmonic mean", _harmonic_mean),),
-    "exp": (("geometric mean", _geometric_mean),),
-    "integer_pow": (("harmonic mean", _harmonic_mean),),
     "log1p": (("log(1 - sigmoid)", _log_of_complement),),
     "neg": (("1 - exp(-z)", _saturation),),
     "select_n": (
@@ -510,7 +304,6 @@ FURTHER: dict[str, tuple[tuple[str, Any], ...]] = {
     "sub": (
         ("1 - erfc / 2", _complement_of_normal),
         ("1 - exp(-z)", _saturation),
-        ("log-beta", _log_beta),
     ),
     "xlog1py": (("log(1 - sigmoid)", _log_of_complement),),
 }

@@ -23,7 +23,9 @@ from phihat.convexity.primitives.facts.functions import (
 )
 from phihat.convexity.primitives.facts.powers import divide
 from phihat.convexity.program.form import Equation
-from phihat.convexity.prover.expressions import FURTHER
+from phihat.convexity.prover.expressions import EXPRESSIONS
+from phihat.convexity.prover.means import MEANS
+from phihat.convexity.prover.not_a_number import NOT_A_NUMBER_TESTS
 
 __all__ = ["identity"]
 
@@ -33,7 +35,7 @@ def identity(
 ) -> tuple[list[Array], str] | None:
     """Return the output by an identity that applies, and its name; else None."""
     primitive = equation.primitive
-    for name, find in (*_IDENTITIES.get(primitive, ()), *FURTHER.get(primitive, ())):
+    for name, find in _BY_PRIMITIVE.get(primitive, ()):
         mark = len(call.constraints)
         try:
             array = find(interpreter, equation, inputs, call)
@@ -218,5 +220,10 @@ _IDENTITIES: dict[str, tuple[tuple[str, Identity], ...]] = {
         ("1 - 1 / (1 + E)", _complement_of_ratio),
     ),
     "xlogy": (("entropy", _same_entropy),),
+}
+_TABLES = (_IDENTITIES, EXPRESSIONS, MEANS, NOT_A_NUMBER_TESTS)
+_BY_PRIMITIVE = {
+    name: tuple(entry for table in _TABLES for entry in table.get(name, ()))
+    for name in {name for table in _TABLES for name in table}
 }
 """The identities to try at each primitive, with the name that certificates give."""

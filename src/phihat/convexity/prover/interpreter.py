@@ -48,6 +48,7 @@ class Proof:
       stopped: the sentence that ended the proof early, or None.
       convex_summands: the values, proved convex, that the loss adds up, where the loss
         as a whole is not proved; nothing else reads them.
+      jumps: values of the program, and where the loss jumps in them by rounding.
     """
 
     facts: Facts
@@ -57,6 +58,7 @@ class Proof:
     blame: tuple[Blame, ...]
     stopped: Blame | None = None
     convex_summands: frozenset[int] = frozenset()
+    jumps: tuple[tuple[int, float], ...] = ()
 
 
 def prove(problem: Problem) -> Proof:
@@ -106,6 +108,8 @@ def _interpreted(problem: Problem, logged: frozenset[int]) -> Proof:
     numbers = [*problem.program.params, *problem.program.data]
     varied = [*problem.varied, *([False] * len(problem.data))]
     for number, interval, varies in zip(numbers, inputs, varied, strict=True):
+        if interval is None and number in problem.program.constants:
+            continue  # data some of which are NaN or infinite
         if interval is None:
             array = Array.of(TOP.replace(constant=True), problem.program.shapes[number])
         else:
@@ -134,6 +138,7 @@ def _interpreted(problem: Problem, logged: frozenset[int]) -> Proof:
         blame,
         stopped,
         summands,
+        tuple(interpreter.whole_expressions.places),
     )
 
 

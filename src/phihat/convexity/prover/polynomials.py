@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from phihat.convexity.program.structure import INDEXED, STRUCTURAL, Unknown, move
+from phihat.convexity.prover.linear_systems import LinearSystems, Row
 
 __all__ = [
     "EXPANDED",
@@ -191,6 +192,7 @@ class Expander:
         self.known: dict[int, np.ndarray | None] = {}
         self.cost = 0
         self.num_variables = 0
+        self.systems = LinearSystems(interpreter, add, scaled)
 
     def expand(self, number: int) -> np.ndarray | None:
         """Return an array of polynomials, or None where it is none, or too large."""
@@ -204,7 +206,7 @@ class Expander:
         if variables > _MAX_VARIABLES:
             return None
         try:
-            return self._value(number)
+            return _without_rows(self._value(number))
         except (TooLarge, Unknown):
             return None
 
@@ -243,9 +245,13 @@ class Expander:
             return self._moved(equation, number)
         if name == "select_n":
             return self._chosen(equation)
+        if name == "triangular_solve":
+            given = self._value(equation.inputs[1])
+            self._spend(given.size * len(given))
+            return self.systems.solved(equation, given)
         if name not in EXPANDED:
             raise TooLarge
-        inputs = [self._value(n) for n in equation.inputs]
+        inputs = [_without_rows(self._value(n)) for n in equation.inputs]
         if name in ("add", "add_any"):
             return _paired(add, *inputs)
         if name == "sub":
@@ -269,7 +275,7 @@ class Expander:
         taken = self.interpreter.values[which].point
         if taken is None or len(cases) != 2:
             raise TooLarge
-        no, yes = map(self._value, cases)
+        no, yes = (_without_rows(self._value(n)) for n in cases)
         return np.where(np.broadcast_to(taken != 0, no.shape), yes, no)
 
     def _moved(self, equation: Any, number: int) -> np.ndarray:
@@ -279,6 +285,8 @@ class Expander:
         for k, n in enumerate(equation.inputs):
             if k in indexed:
                 point = self.interpreter.values[n].point
+                if point is None and equation.primitive == "gather":
+                    return self.systems.permuted(equation, arrays[0])
                 if point is None:
                     raise TooLarge
                 arrays.append(point.astype(np.int64))
@@ -348,6 +356,13 @@ EXPANDED = {
     "sub",
 }
 """The primitives that keep polynomials, beside the structural ones."""
+
+
+def _without_rows(entries: np.ndarray) -> np.ndarray:
+    """Refuse elements that are not polynomials yet."""
+    if any(isinstance(entry, Row) for entry in entries.reshape(-1)):
+        raise TooLarge
+    return entries
 
 
 def _mapped(function: Any, array: np.ndarray) -> np.ndarray:

@@ -47,6 +47,7 @@ class WholeExpressions:
         self.interpreter = interpreter
         self.expander = polynomials.Expander(interpreter)
         self.jumps: dict[str, Blame] = {}
+        self.places: list[tuple[int, float]] = []
 
     def improve(
         self,
@@ -336,7 +337,7 @@ class WholeExpressions:
             if shape is None:
                 return None
             if not (shape.convex or shape.concave) and through is None:
-                self._note_jump(_piecewise(inside, root, number, constants))
+                self._note_jump(root, _piecewise(inside, root, number, constants))
             if through is not None:
                 facts = through.facts
             names.append(classes.setdefault(_composed(shape, facts), len(classes)))
@@ -345,7 +346,7 @@ class WholeExpressions:
         places = np.array(names, np.intp)[which.reshape(output.shape)]
         return Array(output.shape, tuple(classes), places)
 
-    def _note_jump(self, function: Piecewise) -> None:
+    def _note_jump(self, root: int, function: Piecewise) -> None:
         """Say where the pieces of a function miss each other by rounding alone."""
         jump = piecewise.small_jump(function)
         current = self.interpreter.current
@@ -356,6 +357,7 @@ class WholeExpressions:
             "so that it is not convex; write it with pieces that meet, as "
             "q (|r| - q / 2) with q = min(|r|, d), or by `optax.huber_loss`"
         )
+        self.places.append((root, jump[0]))
         where = str(current.source)
         self.jumps.setdefault(where, Blame(where, current.primitive, reason))
 

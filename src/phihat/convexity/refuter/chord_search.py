@@ -24,6 +24,7 @@ from phihat.convexity.primitives.evaluation import Undefined, Unreadable, evalua
 from phihat.convexity.program.floating import function_of
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.refuter import chords
+from phihat.convexity.refuter.jumps import across
 from phihat.convexity.report import Witness
 
 __all__ = ["ChordSearch", "data_sets"]
@@ -111,12 +112,16 @@ class ChordSearch:
     Args:
       problem: the question.
       deadline: when to stop, in the seconds of `time.monotonic()`.
+      jumps: values of the program, and where the loss jumps in them.
     """
 
-    def __init__(self, problem: Problem, deadline: float) -> None:
+    def __init__(
+        self, problem: Problem, deadline: float, jumps: Sequence[tuple[int, float]] = ()
+    ) -> None:
         """Lay out the space, and how many chords are evaluated at once."""
         self.problem = problem
         self.deadline = deadline
+        self.jumps = jumps
         self.num_chords = self.num_finite = 0
         self.failure = ""
         self.noise = 64 * _UNIT
@@ -214,6 +219,9 @@ class ChordSearch:
         rng = np.random.default_rng(0)
         size = int(np.clip(4 * self.batch, 32, _CHORDS_A_ROUND))
         best = self.measured(*chords.first(self.space, size))
+        if self.jumps:
+            given = (self.space.start, self.space.free)
+            best = best.joined(self.measured(*across(self.problem, self.jumps, *given)))
         refused: set[bytes] = set()
         enough = self.num_chords + _NUM_CHORDS
         for number in itertools.count():

@@ -9,7 +9,7 @@ floats, and derivatives most of all, only say where to look. Nothing found is no
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from phihat._core import calls as _calls
@@ -78,14 +78,21 @@ def refute_convexity(
     )
 
 
-def refute(problem: Problem, deadline: float) -> Witness | None:
+def refute(
+    problem: Problem, deadline: float, jumps: Sequence[tuple[int, float]] = ()
+) -> Witness | None:
     """Return a witness, or None if none was found before `time.monotonic()` says so."""
-    return search(problem, deadline)[0]
+    return search(problem, deadline, jumps)[0]
 
 
-def search(problem: Problem, deadline: float) -> tuple[Witness | None, str]:
-    """Return a witness or None, and a sentence that says what was found."""
-    hunt = ChordSearch(problem, deadline)
+def search(
+    problem: Problem, deadline: float, jumps: Sequence[tuple[int, float]] = ()
+) -> tuple[Witness | None, str]:
+    """Return a witness or None, and a sentence that says what was found.
+
+    `jumps` are where to look first: a value of the program, and where it jumps.
+    """
+    hunt = ChordSearch(problem, deadline, jumps)
     for name, data in data_sets(problem):
         found = hunt.run(data)
         if found is not None:

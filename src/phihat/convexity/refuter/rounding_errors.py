@@ -56,17 +56,34 @@ def value_and_error(
         if n not in values:
             if n not in constants:
                 raise Unbounded("a value that is not known")
-            values[n] = _exact(constants[n])
+            values[n] = _narrowed(_exact(constants[n]), program.narrowed.get(n))
         return values[n]
 
     with np.errstate(all="ignore"):
         for equation in program.equations:
             inputs = [read(n) for n in equation.inputs]
             outputs = _results(equation, inputs)
+            if any(map(_is_infinite, outputs)) and not any(map(_is_infinite, inputs)):
+                raise Unbounded("a value that overflows")
             for n, ball in zip(equation.outputs, outputs, strict=True):
+                ball = _narrowed(ball, program.narrowed.get(n))
                 values[n] = _checked(ball, program.dtypes[n])
         value, error = read(program.output)
     return float(value), float(error)
+
+
+def _is_infinite(ball: Ball) -> bool:
+    return not np.isfinite(ball.value).all()
+
+
+def _narrowed(ball: Ball, dtype: Any) -> Ball:
+    """Add the rounding of a cast that the program reads as the identity."""
+    if dtype is None:
+        return ball
+    kind = jnp.finfo(dtype)
+    if (ball.size > float(kind.max) / 2).any():
+        raise Unbounded("a value that overflows in a cast")
+    return Ball(ball.value, ball.error + float(kind.eps) * ball.size + float(kind.tiny))
 
 
 def _exact(leaf: Any) -> Ball:
@@ -107,7 +124,8 @@ def _results(equation: Equation, inputs: list[Ball]) -> list[Ball]:
     if rule is None:
         raise Unbounded(f"`{name}` has no bound")
     unit = float(jnp.finfo(dtype).eps) if dtypes.is_float(dtype) else 0.0
-    return [rule(equation, unit, *inputs)]
+    found = rule(equation, unit, *inputs)
+    return [found] if isinstance(found, Ball) else found
 
 
 def _moved(equation: Equation, inputs: list[Ball]) -> list[Ball]:

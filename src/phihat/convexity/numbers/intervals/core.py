@@ -13,6 +13,7 @@ from phihat.convexity.numbers.intervals import ends, rounding
 
 __all__ = [
     "Interval",
+    "NarrowPoints",
     "add",
     "as_interval",
     "blockwise",
@@ -84,6 +85,11 @@ class Interval:
     def is_point(self) -> bool:
         """Whether both ends are one array; equal ends in two arrays are not told."""
         return self.low is self.high
+
+    @property
+    def stored(self) -> tuple[np.ndarray, ...]:
+        """The numbers as they are kept: of a point one array, perhaps a narrow one."""
+        return (self.low,) if self.is_point else (self.low, self.high)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -171,6 +177,44 @@ class Interval:
         return div(other, self)
 
 
+class NarrowPoints(Interval):
+    """Many finite numbers in a narrow dtype; widened, without error, where asked for.
+
+    Args:
+      values: the numbers, float32 or float16.
+    """
+
+    __slots__ = ("values",)
+
+    values: np.ndarray
+
+    def __init__(self, values: np.ndarray) -> None:
+        """Keep the numbers."""
+        object.__setattr__(self, "values", values)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield one array twice."""
+        wide = self.low
+        return iter((wide, wide))
+
+    @property
+    def low(self) -> np.ndarray:  # type: ignore[override]
+        """The numbers in float64, widened anew."""
+        return self.values.astype(np.float64)
+
+    high = low  # type: ignore[assignment]
+
+    is_point = True  # type: ignore[assignment]
+    stored = property(lambda self: (self.values,))  # type: ignore[assignment]
+    shape = property(lambda self: self.values.shape)  # type: ignore[assignment]
+    ndim = property(lambda self: self.values.ndim)  # type: ignore[assignment]
+    size = property(lambda self: self.values.size)  # type: ignore[assignment]
+
+
+_MANY = 1 << 22
+"""Points that are fewer are widened at once."""
+
+
 def _is_sound(low: np.ndarray, high: np.ndarray) -> bool:
     """Tell whether each entry is a set of finite reals that is not empty; NaN is not.
 
@@ -252,6 +296,10 @@ def from_array(x: Any) -> Interval:
         raise TypeError(
             f"from_array: `x` must hold real numbers of at most 64 bits, got {dtype}."
         )
+    if array.size >= _MANY and dtype in (np.float32, np.float16):
+        blocks = (array[k : k + 4096] for k in range(0, len(array), 4096))
+        if all(np.isfinite(block).all() for block in blocks):
+            return NarrowPoints(array)
     values = array.astype(np.float64, copy=False)
     known = np.isfinite(values)
     if known.all():

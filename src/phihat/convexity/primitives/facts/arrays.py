@@ -176,8 +176,10 @@ class Array:
         """The values, where they are known exactly."""
         if self.interval is None:
             return None
-        low, high = self.interval.low, self.interval.high
-        return low if low is high or np.array_equal(low, high) else None
+        if self.interval.is_point:
+            return self.interval.low
+        low, high = self.interval
+        return low if np.array_equal(low, high) else None
 
     @property
     def numbers(self) -> np.ndarray:
@@ -275,7 +277,7 @@ def _classes_of(interval: Interval) -> tuple[tuple[Facts, ...], np.ndarray | Non
     """Tell constants apart: by value where they are few, else by sign."""
     if isinstance(interval, Extended):
         return _classes_of_marked(interval)
-    low, high = interval.low, interval.high
+    low, high = interval.stored[0], interval.stored[-1]
     if low.size == 1:
         return (constant(float(low.reshape(-1)[0]), float(high.reshape(-1)[0])),), None
     if low.size == 0:

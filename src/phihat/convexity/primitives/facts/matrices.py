@@ -22,6 +22,7 @@ from phihat.convexity.program.form import Equation
 __all__ = [
     "cholesky_factor",
     "eigenvalues",
+    "fourier_transform",
     "log_determinant",
     "singular_values",
     "triangular_solve",
@@ -52,6 +53,19 @@ def triangular_solve(
         raise Undecided("a system whose right-hand side is not affine")
     solution = closed(Facts(convex=True, concave=True, constant=facts.constant))
     return [Array.of(solution, interpreter.shape(equation))]
+
+
+def fourier_transform(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> list[Array]:
+    """Real and imaginary parts are sums of the inputs' parts times constants."""
+    facts = [f for x in inputs for f in x.classes]
+    if not all(f.affine and f.total for f in facts):
+        raise Undecided("a Fourier transform of what is not affine")
+    is_constant = all(f.constant for f in facts)
+    result = closed(Facts(convex=True, concave=True, constant=is_constant))
+    shapes = [interpreter.program.shapes[n] for n in equation.outputs]
+    return [Array.of(result, shape) for shape in shapes]
 
 
 def eigenvalues(
