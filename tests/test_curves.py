@@ -412,6 +412,21 @@ def test_zero_residuals_are_said_and_honest_noise_is_not():
     assert "weights" not in far.doubts
 
 
+def test_two_saddles_in_turn_are_left():
+    def model(p, x):
+        return p["a"] ** 2 * x + p["b"] ** 2
+
+    found = fit_curve(model, T, 2 * T + 1, {"a": 0.0, "b": 0.0})
+    assert found.success
+    np.testing.assert_allclose(np.square(found.values), [2.0, 1.0], rtol=1e-8)
+
+
+def test_float32_that_cannot_tell_x_apart_is_said():
+    line = lambda p, x: p["slope"] * (x - 1.7e9)
+    with pytest.warns(UserWarning, match="`x` lies between .* leave `dtype` out"):
+        fit_curve(line, 1.7e9 + T, T, {"slope": 1.0}, dtype="float32")
+
+
 # ------------------------------------------------------------------------ the report
 
 

@@ -49,7 +49,7 @@ def levenberg_marquardt(*, initial_radius: float | None = None) -> Optimizer:
     the last bit.
 
     Where a fit would end, one Hessian of the loss tells a saddle from a minimum; at a
-    saddle it goes on along the lowest curvature, at most three times. Under `jax.vmap`
+    saddle it goes on along the lowest curvature. Under `jax.vmap`
     nobody looks: `curvature_checked` in the state says so.
 
     Args:
