@@ -285,10 +285,8 @@ class _Work:
             if not many.bounds.are_open:
                 places = many.layout.free_places
                 box = many.bounds.of(lanes[full]).box(places, many.options.dtype)
-            if states is None:
-                state = self._start(lanes[full])
-            else:
-                state = _rows(states, full)
+            is_new = states is None
+            state = self._start(lanes[full]) if is_new else _rows(states, full)
             # Lanes without a curve end at once, for their start is not a number.
             state.params[num_lanes:] = np.nan
             return self.programs.advance(state, leaves, box)
