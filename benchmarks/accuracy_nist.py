@@ -7,6 +7,7 @@ exact derivatives and tolerances at rounding. Run from the root:
 """
 
 import sys
+import time
 import warnings
 
 import jax
@@ -89,22 +90,27 @@ def main(names):
     np.seterr(all="ignore")
     print("digits (steps) from both starts\n")
     print(" " * 10 + "".join(f"{name:>28}" for name in SOLVERS))
-    reached = dict.fromkeys(SOLVERS, 0)
+    reached, seconds = dict.fromkeys(SOLVERS, 0), dict.fromkeys(SOLVERS, 0.0)
     names = names or list(nist.PROBLEMS)
     for name in names:
         problem, line = nist.PROBLEMS[name], f"{name:10}"
         for solver, run in SOLVERS.items():
+            begin = time.perf_counter()
             found = [
                 (nist.num_digits(params, problem.certified), steps)
                 for params, steps in run(problem)
             ]
+            seconds[solver] += time.perf_counter() - begin
             reached[solver] += sum(digits >= 8 for digits, _ in found)
             line += "".join(
                 f"{digits:7.1f} {f'({steps})':>6}" for digits, steps in found
             )
         print(line, flush=True)
     for solver, number in reached.items():
-        print(f"{solver:20} {number} of {2 * len(names)} to 8 digits or more")
+        print(
+            f"{solver:20} {number} of {2 * len(names)} to 8 digits or more, "
+            f"{seconds[solver]:.0f} s with compiling"
+        )
 
 
 if __name__ == "__main__":

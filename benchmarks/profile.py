@@ -5,7 +5,8 @@ when the loss has fallen by all but a share of 1e-5 of what it could,
 $f \\le f^* + 10^{-5} (f_0 - f^*)$, with $f^*$ the known global minimum; its cost is the
 number of evaluations until then. An evaluation of the loss counts as one, with or
 without its gradient, and a Hessian of P params as P. Run from the root:
-`python -m benchmarks profile`, or `python -m benchmarks.profile [PROBLEM ...]`.
+`python -m benchmarks.profile [PROBLEM ...]`. What is measured is kept problem by
+problem, so that a run that was interrupted is finished by naming the problems left.
 
 References:
   Dolan and Moré, *Benchmarking optimization software with performance profiles*,
@@ -36,8 +37,6 @@ __all__ = ["SOLVERS", "measure", "profile"]
 NUM_STARTS = 4
 SHARE = 1e-5
 BUDGET = 1000
-SECONDS = 240.0
-"""After this no further problem is begun, and those left are told."""
 
 LEFT_OUT = ("monkey_saddle", "matyas", "parabola", "gabor", "brown_badly_scaled")
 """Without a minimum, another's twin, one param, or out of a float's reach."""
@@ -205,26 +204,32 @@ def profile(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def main(names: list[str]) -> None:
     jax.config.update("jax_enable_x64", True)
-    chosen = {
+    known = {
         name: problem
         for name, problem in problems.standard().items()
-        if (name in names) or (not names and name not in LEFT_OUT)
+        if name not in LEFT_OUT
     }
-    begin, runs = time.perf_counter(), {}
-    for name, problem in chosen.items():
-        if time.perf_counter() - begin > SECONDS:
-            break
-        runs[name] = measure(problem, SOLVERS)
-        print(f"{name:22}", *(f"{_short(cost):>19}" for cost in runs[name].values()))
-    seconds = time.perf_counter() - begin
-    late = [name for name in chosen if name not in runs]
-    document = {**pairs.here(), "seconds": seconds, "budget": BUDGET, "late": late}
-    document["runs"] = runs
     path = pairs.RESULTS / "profile.json"
+    runs, seconds = {}, 0.0
     if names:
-        print("A part: nothing is written.")
-        return
-    path.write_text(json.dumps(document, indent=1) + "\n")
+        before = json.loads(path.read_text())
+        runs, seconds = before["runs"], before["seconds"]
+    for name in names or known:
+        begin = time.perf_counter()
+        runs[name] = measure(known[name], SOLVERS)
+        seconds += time.perf_counter() - begin
+        print(f"{name:22}", *(f"{_short(cost):>19}" for cost in runs[name].values()))
+        document = {
+            **pairs.here(),
+            "seconds": seconds,
+            "budget": BUDGET,
+            "late": [name for name in known if name not in runs],
+            "runs": {name: runs[name] for name in known if name in runs},
+        }
+        path.write_text(json.dumps(document, indent=1) + "\n")
+    solvers, costs = costs_of(document)
+    for solver, share in zip(solvers, np.isfinite(costs).mean(1), strict=True):
+        print(f"{solver:40} {share:.1%} of {costs.shape[1]} runs solved")
     draw(document, path.with_suffix(".png"))
 
 

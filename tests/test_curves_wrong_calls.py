@@ -57,6 +57,26 @@ BOTH = {
         lambda fit: fit(model=lambda params: params["slope"]),
         ["models are (params, x)", "(params)"],
     ),
+    "squares too small": (
+        lambda fit: fit(y=1e-200 * (MANY if fit is many else Y)),
+        ["the square of which float64 cannot hold", "other units"],
+    ),
+    "a model of integers": (
+        lambda fit: fit(model=lambda p, x: jnp.round(line(p, x)).astype(int)),
+        ["returns int64", "no derivatives"],
+    ),
+    "a model of comparisons": (
+        lambda fit: fit(model=lambda p, x: line(p, x) > 0),
+        ["returns bool", "no derivatives"],
+    ),
+    "a model that rounds": (
+        lambda fit: fit(model=lambda p, x: line(p, x).astype(jnp.float32)),
+        ["returns float32", "drop the cast"],
+    ),
+    "a list of numbers": (
+        lambda fit: fit(model=lambda p, x: [line(p, entry) for entry in x]),
+        ["one array", "`jnp.stack`"],
+    ),
     "no function": (lambda fit: fit(model=3.0), ["`model` must be a function", "3.0"]),
     "NumPy in the model": (
         lambda fit: fit(model=with_numpy),

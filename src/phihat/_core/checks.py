@@ -41,6 +41,7 @@ __all__ = [
     "is_numeric",
     "takes_argument",
     "warn",
+    "warn_of_rounding",
 ]
 
 
@@ -332,7 +333,7 @@ def check_data(call: str, data: Any) -> None:
             name = f"`data{jax.tree_util.keystr(path)}`"
             _check_rows_exist(call, name, leaf)
             _check_integers(call, name, leaf)
-            _warn_of_rounding(call, name, leaf)
+            warn_of_rounding(call, name, leaf)
 
 
 def _refuse_leaf(call: str, data: Any) -> None:
@@ -459,7 +460,12 @@ def _check_integers(call: str, name: str, leaf: Any) -> None:
         )
 
 
-def _warn_of_rounding(call: str, name: str, leaf: Any) -> None:
+def warn_of_rounding(
+    call: str,
+    name: str,
+    leaf: Any,
+    cure: str = 'set `jax.config.update("jax_enable_x64", True)`',
+) -> None:
     """Say it where float32 cannot tell the numbers apart that float64 can."""
     is_wide = isinstance(leaf, np.ndarray) and leaf.dtype == np.float64
     if not is_wide or _is_wide() or leaf.ndim == 0:
@@ -477,8 +483,7 @@ def _warn_of_rounding(call: str, name: str, leaf: Any) -> None:
         warn(
             f"{call}: {name} lies between {low[column]:.10g} and {high[column]:.10g}, "
             f"where float32 resolves steps of {2 * rounding[column]:.2g} only, and is "
-            "rounded to them; subtract an offset first, or set "
-            '`jax.config.update("jax_enable_x64", True)`.',
+            f"rounded to them; subtract an offset first, or {cure}.",
         )
 
 

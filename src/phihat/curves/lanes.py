@@ -1,7 +1,8 @@
-"""Many fits in chunks of one program; lanes that have ended leave between chunks.
+"""Many fits in chunks of one program; lanes that have ended leave between calls.
 
 A mapped loop waits for its slowest lane. So a chunk runs for a few steps, and what has
-not ended then joins others that have not, in the next chunk of the same program.
+not ended then joins others that have not, in a later chunk of the same program. One
+call runs several chunks, one after the other.
 
 Example:
   >>> from phihat.curves import lanes
@@ -36,6 +37,9 @@ __all__ = ["Ends", "round_length", "run"]
 
 _CHUNK = 250
 """Lanes at once on a CPU: they stay in its cache, and few wait for the slowest."""
+
+_NUM_CHUNKS = 16
+"""Chunks of one call on a CPU: enough to make what a call costs small."""
 
 _MAX_CHUNK = 2**17
 _DEFAULT_BYTES = 2**31
@@ -78,14 +82,14 @@ def run(many: ManyProblems, *, max_bytes: int | None, progress: bool) -> Ends:
         gram=np.empty([num_curves, num_free, num_free]),
     )
     devices = jax.local_devices()
-    size = _chunk_size(many, num_free, max_bytes, devices)
+    chunk, size = _sizes(many, num_free, max_bytes, devices)
     mesh = None
     if len(devices) > 1 and num_curves > size:
         mesh = Mesh(np.array(devices), ("lanes",))
         size *= len(devices)
     # Two programs at once on a CPU may wait for each other's threads, without end.
     most = 1 if devices[0].platform == "cpu" else 2
-    work = _Work(many, size, _programs_of(many, mesh))
+    work = _Work(many, size, _programs_of(many, chunk, mesh))
     with _bar(progress, num_curves) as bar:
         _drive(work, ends, most, bar)
     return ends
@@ -104,11 +108,9 @@ def round_length(num_steps: int) -> int:
 # ------------------------------------------------------------------- what is compiled
 
 
-def _begin(
-    code: Any, options: Any, is_eager: bool, free: Array, leaves: Any
-) -> FitState:
-    del options, is_eager, leaves
-    return jax.vmap(lambda start: fitting.init(start, code))(free)
+def _begin(code: Any, options: Any, is_eager: bool, free: Array) -> FitState:
+    del options, is_eager
+    return fitting.init(free, code)
 
 
 def _advance(
@@ -119,10 +121,10 @@ def _advance(
     leaves: list[Array],
     box: Box | None,
 ) -> tuple[Any, ...]:
-    """Run some steps of every lane, and measure where each is."""
+    """Run some steps of every lane, and tell where each is."""
     del is_eager
     loss_fn, measure, optimizer, tolerance = code
-    structure, is_own, own_box, num_steps, mesh, _ = options
+    structure, is_own, own_box, num_steps, chunk, mesh, _ = options
 
     def one(state: FitState, leaves: list[Array], box: Box | None) -> tuple[Any, ...]:
         inputs = jax.tree.unflatten(structure.value, leaves)
@@ -137,11 +139,27 @@ def _advance(
             record=(),
             state=state,
         )
-        measured = measure(result.params, inputs)
-        return result.state, result.params, result.status, measured
+        # Without a robust loss the last measurement is all that the errors need.
+        at = result.state.opt_state
+        found = (at.value, at.value, at.value, at.half_hessian)
+        if measure is not None:
+            found = measure(result.params, inputs)
+        return result.state, result.params, result.status, found
 
-    axes = [0 if own else None for own in is_own]
-    advance = jax.vmap(one, in_axes=(0, axes, 0 if own_box else None))
+    def advance(state: FitState, leaves: list[Array], box: Box | None) -> Any:
+        def lane(own: Any) -> tuple[Any, ...]:
+            state, own_leaves, its_box = own
+            rest = iter(own_leaves)
+            merged = [
+                next(rest) if own else leaf
+                for leaf, own in zip(leaves, is_own, strict=True)
+            ]
+            return one(state, merged, its_box if own_box else box)
+
+        own_leaves = [leaf for leaf, own in zip(leaves, is_own, strict=True) if own]
+        lanes = (state, own_leaves, box if own_box else None)
+        return jax.lax.map(lane, lanes, batch_size=chunk)
+
     if mesh is None:
         return advance(state, leaves, box)
     # Each device loops over its own lanes, and none waits for another's.
@@ -184,16 +202,9 @@ def _measure(
         total = inputs.f_scale**2 * jnp.sum(robust.rho(loss.value, z, jnp))
         root = jnp.sqrt(robust.curvature(loss.value, z, jnp))
         columns = [column * root for column in columns]
-    # Sums of products, for under vmap a dot of few columns is slow on a CPU.
-    size = len(columns)
-    sums = {
-        (i, j): jnp.sum(columns[i] * columns[j])
-        for i in range(size)
-        for j in range(i + 1)
-    }
-    gram = [[sums[max(i, j), min(i, j)] for j in range(size)] for i in range(size)]
-    stacked = jnp.stack([jnp.stack(row) for row in gram])
-    return total, chi_square, jnp.sum(residual * residual), stacked
+    rows = jnp.stack(columns)
+    gram = jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
+    return total, chi_square, jnp.sum(residual * residual), gram
 
 
 class _Programs(NamedTuple):
@@ -202,7 +213,7 @@ class _Programs(NamedTuple):
     num_steps: int
 
 
-def _programs_of(many: ManyProblems, mesh: Mesh | None) -> _Programs:
+def _programs_of(many: ManyProblems, chunk: int, mesh: Mesh | None) -> _Programs:
     options, layout = many.options, many.layout
     static = _tree.Static
     parts = (many.model, static(layout), static(many.target), static(options.loss))
@@ -210,9 +221,10 @@ def _programs_of(many: ManyProblems, mesh: Mesh | None) -> _Programs:
     optimizer = levenberg_marquardt()
     num_steps = round_length(options.num_steps)
     structure = jax.tree.structure(many.inputs)
+    is_measured = options.loss != "linear" or many.inputs.scale is not None
     advance_code = (
         loss_fn,
-        Partial(_measure, *parts),
+        Partial(_measure, *parts) if is_measured else None,
         optimizer,
         options.tolerance,
     )
@@ -222,6 +234,7 @@ def _programs_of(many: ManyProblems, mesh: Mesh | None) -> _Programs:
         many.is_own,
         many.bounds.are_own,
         num_steps,
+        chunk,
         mesh,
         function,
     )
@@ -241,6 +254,7 @@ class _Work:
     def __init__(self, many: ManyProblems, size: int, programs: _Programs) -> None:
         self.many, self.size, self.programs = many, size, programs
         self.next = 0
+        self.first_state: FitState | None = None
         self.waiting: list[tuple[np.ndarray, Any]] = []
 
     def take(self, *, at_end: bool) -> tuple[np.ndarray, Any] | None:
@@ -263,20 +277,29 @@ class _Work:
     def begin(self, lanes: np.ndarray, states: Any) -> Any:
         """Set one chunk going; return what it will find."""
         many = self.many
-        full = np.resize(np.arange(len(lanes)), self.size)  # the last is filled up
+        num_lanes = len(lanes)
+        full = np.resize(np.arange(num_lanes), self.size)
         with in_floats(many.options.dtype):
             leaves = many.rows(lanes[full])
             box = None
             if not many.bounds.are_open:
                 places = many.layout.free_places
                 box = many.bounds.of(lanes[full]).box(places, many.options.dtype)
-            if states is None:
-                places = many.layout.free_places
-                free = many.start[lanes[full]][:, places].astype(many.options.dtype)
-                state = self.programs.begin(free, leaves)
-            else:
-                state = _rows(states, full)
+            is_new = states is None
+            state = self._start(lanes[full]) if is_new else _rows(states, full)
+            # Lanes without a curve end at once, for their start is not a number.
+            state.params[num_lanes:] = np.nan
             return self.programs.advance(state, leaves, box)
+
+    def _start(self, lanes: np.ndarray) -> Any:
+        """Return the state before the first step, which is one but for the params."""
+        many = self.many
+        free = many.start[lanes][:, many.layout.free_places]
+        free = free.astype(many.options.dtype)
+        if self.first_state is None:
+            self.first_state = jax.tree.map(np.asarray, self.programs.begin(free[0]))
+        repeat = lambda leaf: np.broadcast_to(leaf, (len(lanes), *leaf.shape))  # noqa: E731
+        return jax.tree.map(repeat, self.first_state)._replace(params=free)
 
     def put(self, ends: Ends, lanes: np.ndarray, found: Any) -> int:
         """Write what a chunk found; return how many lanes have ended."""
@@ -314,9 +337,10 @@ def _drive(work: _Work, ends: Ends, most: int, bar: Any) -> None:
         bar.update(work.put(ends, lanes, found))
 
 
-def _chunk_size(
+def _sizes(
     many: ManyProblems, num_free: int, max_bytes: int | None, devices: list[Any]
-) -> int:
+) -> tuple[int, int]:
+    """Return how many lanes a chunk has, and how many a call has on each device."""
     itemsize = np.dtype(many.options.dtype).itemsize
     per_lane = itemsize * (many.target.size * (num_free + 8) + 4 * num_free**2 + 64)
     limit = _DEFAULT_BYTES if max_bytes is None else max_bytes
@@ -325,8 +349,12 @@ def _chunk_size(
             f"fit_curves: `max_bytes` must hold one curve, about {per_lane:,} bytes, "
             f"got {limit:,}."
         )
-    most = _CHUNK if devices[0].platform == "cpu" else _MAX_CHUNK
-    return max(1, min(most, many.num_curves, limit // per_lane))
+    is_cpu = devices[0].platform == "cpu"
+    most = min(many.num_curves, limit // per_lane)
+    chunk = max(1, min(_CHUNK if is_cpu else _MAX_CHUNK, most))
+    num_chunks = max(1, min(_NUM_CHUNKS, -(-most // chunk))) if is_cpu else 1
+    chunk = min(chunk, -(-most // num_chunks)) if most else 1
+    return chunk, chunk * num_chunks
 
 
 def _bar(progress: bool, num_curves: int) -> Any:

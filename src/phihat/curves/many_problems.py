@@ -30,7 +30,7 @@ from phihat.curves.options import Options
 from phihat.curves.param_names import Layout, describe
 from phihat.curves.problem import Problem
 from phihat.curves.residuals import Inputs, Target
-from phihat.curves.weights import check_sigma
+from phihat.curves.weights import check_sigma, check_squares
 
 __all__ = ["ManyProblems", "prepare_many"]
 
@@ -156,6 +156,9 @@ def prepare_many(
         mask = np.concatenate([mask.reshape(num_curves, -1)] * repeat, axis=1)
         flat = np.where(mask, flat, 0.0)
     sigma, scale, scale_is_own = _scale(call, sigma, y, mask)
+    check_squares(call, flat, scale, options.dtype)
+    one_x = jax.tree.map(lambda leaf, own: leaf[0] if own else leaf, x, x_is_own)
+    model_checks.check_rounding(call, one_x, options.dtype)
     cast = lambda leaf: np.asarray(leaf).astype(options.dtype, copy=False)  # noqa: E731
     inputs = Inputs(
         x=jax.tree.map(cast, x),

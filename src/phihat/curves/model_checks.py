@@ -11,6 +11,7 @@ import inspect
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
@@ -18,7 +19,7 @@ from phihat._core import checks as _checks
 from phihat.curves.param_names import Layout
 from phihat.curves.residuals import Inputs, Target
 
-__all__ = ["check_model", "check_signature", "in_floats"]
+__all__ = ["check_model", "check_rounding", "check_signature", "in_floats"]
 
 
 def in_floats(dtype: Any) -> Any:
@@ -122,6 +123,8 @@ def check_model(
         cure = "."
         if isinstance(entries, dict) and structure.num_leaves == 1:
             cure = f"; pass one column of y, such as `y[{next(iter(entries))!r}]`."
+        elif isinstance(result, (list, tuple)) and structure.num_leaves > 1:
+            cure = "; join its entries by `jnp.stack`."
         raise ValueError(
             f"{call}: the model must return what y is, {_words(target.structure)}, "
             f"got {_words(structure)}{cure}"
@@ -147,6 +150,24 @@ def check_model(
                 f"{call}: the model returns {got} numbers, but y is {wanted}; give "
                 "both the same, for example by `jnp.abs`, `.real` or `.imag`."
             )
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise TypeError(
+                f"{call}: the model returns {leaf.dtype}, which has no derivatives by "
+                "the params; return floats."
+            )
+        if jnp.finfo(leaf.dtype).eps > np.finfo(dtype).eps:
+            raise TypeError(
+                f"{call}: the model returns {leaf.dtype}, but it is called with "
+                f"{np.dtype(dtype)}; drop the cast inside it."
+            )
+
+
+def check_rounding(call: str, x: Any, dtype: Any) -> None:
+    """Warn where the dtype asked for cannot tell the numbers in x apart."""
+    if np.dtype(dtype) == np.float32:
+        with in_floats(dtype):
+            for leaf in jax.tree.leaves(x):
+                _checks.warn_of_rounding(call, "`x`", leaf, "leave `dtype` out")
 
 
 def _shapes(name: str, tree: Any) -> str:

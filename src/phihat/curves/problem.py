@@ -24,7 +24,7 @@ from phihat.curves.limits import Bounds, as_bounds, as_free, check_start
 from phihat.curves.options import Options
 from phihat.curves.param_names import Layout, describe
 from phihat.curves.residuals import Inputs, Target, each_model
-from phihat.curves.weights import as_weights
+from phihat.curves.weights import as_weights, check_squares
 
 __all__ = ["Problem", "prepare", "with_model"]
 
@@ -95,6 +95,8 @@ def prepare(
     missing.check_rows(call, x, y)
     clean = missing.remove(call, x, y, options.nan_policy)
     weights = as_weights(call, sigma, y, target, clean.mask)
+    check_squares(call, clean.y, weights.scale, options.dtype)
+    model_checks.check_rounding(call, x, options.dtype)
     inputs = Inputs(
         x=clean.x,
         y=clean.y,

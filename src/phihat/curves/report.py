@@ -99,7 +99,8 @@ def status_words(status: int, num_steps: int) -> str:
         "gradient is not zero",
         Status.COMPLETED: f"not converged: the budget of {num_steps} step{plural} was "
         "used; raise `num_steps`",
-        Status.NONFINITE_LOSS: f"failed {after}: the model is not finite there",
+        Status.NONFINITE_LOSS: f"failed {after}: the sum of squares is not "
+        "finite there",
         Status.NONFINITE_GRADIENT: f"failed {after}: a derivative of the model is not "
         "finite there",
         Status.NONFINITE_PARAMS: f"failed {after}: a param became infinite or NaN",

@@ -19,7 +19,7 @@ from jaxtyping import PyTree
 from phihat.curves.arrays import as_tree
 from phihat.curves.residuals import Target
 
-__all__ = ["Weights", "as_weights", "check_sigma"]
+__all__ = ["Weights", "as_weights", "check_sigma", "check_squares"]
 
 
 class Weights(NamedTuple):
@@ -77,6 +77,20 @@ def check_sigma(call: str, sigma: np.ndarray, mask: np.ndarray | None) -> None:
                 f"{call}: `sigma` must be positive and finite, got {value:g}{at}; a "
                 "row that should not count is NaN in y, with nan_policy='omit'."
             )
+
+
+def check_squares(call: str, y: np.ndarray, scale: Any, dtype: Any) -> None:
+    """Refuse residuals whose squares are too small or too large for the dtype."""
+    largest = np.fmax(np.fmax.reduce(y, axis=None), -np.fmin.reduce(y, axis=None))
+    size = float(largest) * (1.0 if scale is None else float(np.max(scale)))
+    numbers = np.finfo(dtype)
+    low, high = float(numbers.tiny) ** 0.5 / float(numbers.eps), float(numbers.max)
+    if np.isfinite(size) and size > 0 and not low <= size <= 1e-3 * high**0.5:
+        over = "" if scale is None else " over sigma"
+        raise ValueError(
+            f"{call}: `y`{over} is {size:.3g} at most, the square of which {dtype} "
+            "cannot hold; give it in other units."
+        )
 
 
 # ------------------------------------------------------------------------- private

@@ -49,7 +49,7 @@ def levenberg_marquardt(*, initial_radius: float | None = None) -> Optimizer:
     the last bit.
 
     Where a fit would end, one Hessian of the loss tells a saddle from a minimum; at a
-    saddle it goes on along the lowest curvature, at most three times. Under `jax.vmap`
+    saddle it goes on along the lowest curvature. Under `jax.vmap`
     nobody looks: `curvature_checked` in the state says so.
 
     Args:
@@ -141,11 +141,7 @@ def _measure(
         pull = jax.linear_transpose(lambda tangent: flat(push(tangent), ()), point)
         jacobian = jax.vmap(pull)(jnp.eye(num_residuals, dtype=dtype))[0].T
     rows = jnp.concatenate([jacobian, vector[None, :]])
-    if size <= _small.UNROLLED:
-        # Sums of products stay in one piece under vmap, where small dots do not.
-        gram = jnp.sum(rows[:, None, :] * rows[None, :, :], axis=-1)
-    else:
-        gram = jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
+    gram = jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
     return Point(gram[size, size], gram[:size, size], gram[:size, :size]), eps
 
 

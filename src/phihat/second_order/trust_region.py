@@ -140,7 +140,8 @@ class Method(NamedTuple):
       roughness: `Model -> [P]`, what a relative change of one in each param does to the
         root of the loss.
       look: `(is_due, Model) -> Curvature`.
-      max_escapes: steps along negative curvature in one fit.
+      max_escapes: steps along negative curvature in one fit that are as short as can
+        be; longer ones are not limited.
       is_exact: whether `search` always finds the best step.
     """
 
@@ -246,7 +247,9 @@ def advance(
     is_minimum = curvature.rest <= eps * jnp.abs(here.value) + 16 * model.noise
     end = End(end.is_converged | (end.is_stuck & is_minimum), end.is_stuck)
     away = _negative_curvature.leave(space, model, curvature, radius, eps)
-    leaves = is_negative & (state.counts[2] < method.max_escapes)
+    # A trial that was refused for its length is tried again, and shorter.
+    leaves = (state.counts[2] < method.max_escapes) | (away.length <= radius)
+    leaves &= is_negative
     leaves &= away.fall > model.noise
     following = _tree.select(leaves, away, following)
 
