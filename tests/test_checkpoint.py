@@ -163,6 +163,7 @@ def test_wrong_checkpoints():
 # --------------------------------------------------------------------------- going on
 
 
+@pytest.mark.bits
 def test_the_same_call_goes_on(folder, whole):
     assert Checkpoints(folder).steps() == [20, 40]
     assert_same(whole, train(folder))
@@ -228,6 +229,7 @@ SPOILED = {
 }
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("name", SPOILED)
 def test_what_is_damaged_is_named_and_passed_over(name, folder, whole):
     spoil, message = SPOILED[name]
@@ -237,6 +239,7 @@ def test_what_is_damaged_is_named_and_passed_over(name, folder, whole):
     assert_same(whole, result)
 
 
+@pytest.mark.bits
 def test_where_all_are_damaged_the_fit_begins_anew(folder, whole):
     for step in (20, 40):
         spoil_truncate(folder / f"{step:012d}")
@@ -244,6 +247,7 @@ def test_where_all_are_damaged_the_fit_begins_anew(folder, whole):
         assert_same(whole, train(folder))
 
 
+@pytest.mark.bits
 def test_what_is_foreign_is_left_alone(folder, whole):
     (folder / "notes.txt").write_text("mine")
     (folder / "000000000099").mkdir()
@@ -256,6 +260,7 @@ def test_what_is_foreign_is_left_alone(folder, whole):
     assert (folder / "000000000099").is_dir()
 
 
+@pytest.mark.bits
 def test_a_write_that_was_cut_off_is_no_checkpoint(folder, whole):
     newest = folder / f"{40:012d}"
     newest.rename(folder / f".{newest.name}.writing")
@@ -329,6 +334,7 @@ def test_a_saved_tree_is_no_run(tmp_path):
 # -------------------------------------------------------------------- disks that fail
 
 
+@pytest.mark.bits
 def test_a_full_disk_ends_nothing(tmp_path, whole, monkeypatch):
     """The third checkpoint finds no room: the one before is kept."""
     write = array_files.write
@@ -356,6 +362,7 @@ def test_a_full_disk_ends_nothing(tmp_path, whole, monkeypatch):
     assert_same(whole, train(tmp_path))
 
 
+@pytest.mark.bits
 def test_a_limit_on_files_is_a_full_disk_to_orbax(tmp_path, whole):
     import resource
     import signal
