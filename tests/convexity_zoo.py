@@ -550,7 +550,7 @@ _FALSE: dict[str, tuple[Any, ...]] = {
     # derivatives as values, statistics, and more of the elements
     "minus the slope of a lying rule": (lambda x: -jax.grad(_liar)(x) * x, _X),
     "the slope of log-sum-exp": (lambda v: jax.grad(jax.nn.logsumexp)(v)[0], _V),
-    "a real part": (lambda x: jnp.real((1j * x) ** 2), _X),
+    "a real part": (lambda x: jnp.real((1j * x) * (1j * x)), _X),
     "a complex product": (
         lambda v: jnp.real((v[0] + 1j * v[1]) * (v[0] + 1j * v[1])), _V,
     ),

@@ -70,10 +70,9 @@ def test_many_operands_of_many_classes_fit_in_memory() -> None:
     [
         lambda w: jnp.real((1j * w) ** 2),
         lambda w: jnp.real(jnp.exp(1j * w)) + w**2,
-        lambda w: jnp.abs(w + 2j * w) ** 2,
     ],
 )
-def test_complex_programs_are_never_certified(loss_fn: Any) -> None:
+def test_complex_functions_are_not_certified(loss_fn: Any) -> None:
     domain = Box(jnp.asarray(0.0), jnp.asarray(1.0))
     report = certify_convexity(loss_fn, domain)
     assert report.verdict is Verdict.UNDECIDED

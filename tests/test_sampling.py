@@ -261,7 +261,7 @@ WRONG_CALLS = [
     ),
     (
         lambda: sampling.permute(jax.random.key(0), 0, 2**31 + 1),
-        "permute: `num_rows` must be <= 2^31, got 2147483649.",
+        "permute: `num_rows` must be <= 2,147,483,648, got 2147483649.",
     ),
 ]
 

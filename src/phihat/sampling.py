@@ -232,9 +232,7 @@ def permute(
       Hoang, Morris, Rogaway, *An enciphering scheme based on a card shuffle*,
       CRYPTO 2012.
     """
-    num_rows = _checks.check_count("permute", "num_rows", num_rows)
-    if num_rows > _MAX_ROWS:
-        raise ValueError(f"permute: `num_rows` must be <= 2^31, got {num_rows}.")
+    num_rows = _checks.check_count("permute", "num_rows", num_rows, maximum=_MAX_ROWS)
     _checks.check_key("permute", key, required=True)
     if isinstance(positions, (list, tuple)):
         positions = jnp.asarray(np.asarray(positions, np.int32))
