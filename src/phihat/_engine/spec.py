@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 from phihat import losses, sampling
 from phihat._core import checks as _checks
+from phihat._core import data_checks as _data_checks
 from phihat._core import placement as _placement
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
@@ -279,7 +280,7 @@ def as_tolerance(caller: str, tolerance: Any) -> Tolerance | None:
 
 def as_sampler(caller: str, data: Any, batch_size: Any, sampler: Any) -> Any:
     """Return how batches are drawn, or None for all data at every step."""
-    _checks.check_data(caller, data)
+    _data_checks.check_data(caller, data)
     if batch_size is not None:
         if sampler is not None:
             raise ValueError(

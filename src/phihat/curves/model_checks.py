@@ -16,6 +16,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from phihat._core import checks as _checks
+from phihat._core import data_checks as _data_checks
 from phihat.curves.param_names import Layout
 from phihat.curves.residuals import Inputs, Target
 
@@ -167,7 +168,7 @@ def check_rounding(call: str, x: Any, dtype: Any) -> None:
     if np.dtype(dtype) == np.float32:
         with in_floats(dtype):
             for leaf in jax.tree.leaves(x):
-                _checks.warn_of_rounding(call, "`x`", leaf, "leave `dtype` out")
+                _data_checks.warn_of_rounding(call, "`x`", leaf, "leave `dtype` out")
 
 
 def _shapes(name: str, tree: Any) -> str:

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 from phihat import losses, products
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import data_checks as _data_checks
 from phihat._core import programs as _programs
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
@@ -226,7 +227,7 @@ def confidence_intervals(
     """
     loss_fn = _tree.as_partial(loss_fn, _CALL, "loss_fn")
     params, status = _params_of(result)
-    _checks.check_data(_CALL, data)
+    _data_checks.check_data(_CALL, data)
     _checks.check_choice(_CALL, "method", method, ("wald", "profile"))
     if distribution is not None:
         _checks.check_choice(_CALL, "distribution", distribution, ("t", "normal"))

@@ -20,6 +20,7 @@ from jaxtyping import PyTree
 
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import data_checks as _data_checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Params
@@ -73,7 +74,7 @@ class Validation:
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        _checks.check_data("Validation", self.data)
+        _data_checks.check_data("Validation", self.data)
         if self.data is None:
             raise TypeError("Validation: `data` must be held-out data, got None.")
         _checks.check_count("Validation", "every", self.every)

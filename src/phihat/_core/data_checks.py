@@ -1,0 +1,178 @@
+"""Whether data mean on the device what they mean here, in the wording of `checks`.
+
+Example:
+  >>> from phihat._core import data_checks
+  >>> data_checks.check_data("fit", iter([]))  # doctest: +ELLIPSIS
+  Traceback (most recent call last):
+  TypeError: fit: `data` must be a pytree of arrays, got a list_iterator; a stream ...
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from phihat._core import checks as _checks
+
+__all__ = ["check_data", "warn_of_rounding"]
+
+
+def check_data(call: str, data: Any) -> None:
+    """Check that `data` are arrays that mean on the device what they mean here.
+
+    Raises:
+      TypeError: a stream, a list of batches, a DataFrame, text, a masked array.
+      ValueError: no rows; integers that do not fit.
+    """
+    if _is_list_of_batches(data):
+        raise TypeError(
+            f"{call}: `data` is a list of {len(data)} batches; concatenate them into "
+            "one batch of arrays and say how to sample (`batch_size=`), or pass a "
+            "tuple or a dict if these are the parts of one data set."
+        )
+    leaves = jax.tree.leaves(data, is_leaf=_is_iterator)
+    if not all(_checks.is_numeric(leaf) for leaf in leaves):
+        _refuse_leaf(call, data)
+    if any(_may_differ(leaf) for leaf in leaves):
+        for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
+            name = f"`data{jax.tree_util.keystr(path)}`"
+            _check_rows_exist(call, name, leaf)
+            _check_integers(call, name, leaf)
+            warn_of_rounding(call, name, leaf)
+
+
+def _refuse_leaf(call: str, data: Any) -> None:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(data, _is_iterator)[0]:
+        if _checks.is_numeric(leaf):
+            continue
+        where = jax.tree_util.keystr(path)
+        at = f" at {where}" if where else ""
+        raise TypeError(
+            f"{call}: `data` must be a pytree of arrays, got {_name(leaf)}{at}; "
+            f"{_cure_for_data(leaf)}."
+        )
+
+
+def _name(leaf: Any) -> str:
+    if _checks.is_deleted(leaf):
+        return _checks.brief(leaf)
+    return f"a {type(leaf).__name__}"
+
+
+def _is_iterator(node: Any) -> bool:
+    """Tell a stream, of which jax would warn, and which it will refuse."""
+    return isinstance(node, Iterator)
+
+
+def _is_list_of_batches(data: Any) -> bool:
+    if type(data) is not list or len(data) < 2:
+        return False
+    structures = {jax.tree.structure(entry) for entry in data}
+    return len(structures) == 1 and not jax.tree_util.treedef_is_leaf(*structures)
+
+
+def _cure_for_data(leaf: Any) -> str:
+    if _checks.is_deleted(leaf):
+        return _checks.CURE_FOR_DELETED
+    if isinstance(leaf, np.matrix):
+        return "convert it with `np.asarray`"
+    if isinstance(leaf, int):
+        return "it is too large for an integer of the device: write it as a float"
+    if isinstance(leaf, np.ma.MaskedArray):
+        return (
+            "the device knows no masks: leave the masked rows out with "
+            "`array[~array.mask]`, in x and y alike, or give them the weight 0"
+        )
+    if hasattr(leaf, "columns") or hasattr(leaf, "to_numpy"):
+        return "convert it with `.to_numpy()`, x and y apart"
+    if hasattr(leaf, "dtype"):
+        if getattr(leaf.dtype, "kind", "?") in "USO":
+            return (
+                f"its dtype {leaf.dtype} is not numeric: convert numbers with "
+                "`.astype(float)`, and class labels with "
+                "`np.unique(labels, return_inverse=True)[1]`"
+            )
+        return (
+            f"its dtype {leaf.dtype} is not numeric: convert it with `.astype(float)`"
+        )
+    if hasattr(leaf, "__iter__"):
+        return (
+            "a stream of batches cannot enter one compiled program: collect it into "
+            "arrays first, for example with `np.concatenate`"
+        )
+    return "convert it with `np.asarray`"
+
+
+# ------------------------------------------------------- data that lose their meaning
+
+_FEW = 2**20
+"""Of a larger array only the first entries are looked at: no call may take long."""
+
+_ROUNDED = 1e-4
+"""The share of the span of the data that rounding may take without a word."""
+
+
+def _may_differ(leaf: Any) -> bool:
+    """Tell quickly which leaves need a look: nearly none do."""
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        return leaf.dtype.itemsize == 8 or leaf.shape[:1] == (0,)
+    return isinstance(leaf, int) or jnp.shape(leaf)[:1] == (0,)
+
+
+def _is_wide() -> bool:
+    """Tell whether 64 bits are switched on, in this thread."""
+    return bool(jnp.result_type(float) == jnp.float64)
+
+
+def _check_rows_exist(call: str, name: str, leaf: Any) -> None:
+    if jnp.shape(leaf)[:1] == (0,):
+        raise ValueError(
+            f"{call}: {name} has no rows, its shape is {list(jnp.shape(leaf))}: there "
+            "is nothing to fit; look at the filter that made it."
+        )
+
+
+def _check_integers(call: str, name: str, leaf: Any) -> None:
+    """Refuse integers that 32 bits would wrap in silence."""
+    if _is_wide() or not isinstance(leaf, (np.ndarray, np.generic, int)):
+        return
+    array = np.asarray(leaf)
+    if array.dtype.kind not in "iu" or array.dtype.itemsize < 8 or not array.size:
+        return
+    low, high = int(array.min()), int(array.max())
+    limit = np.iinfo(np.int32 if array.dtype.kind == "i" else np.uint32)
+    if low < limit.min or high > limit.max:
+        raise ValueError(
+            f"{call}: {name} holds {array.dtype} from {low} to {high}, which 32 bits "
+            "cannot hold; convert it with `.astype(float)`, in larger units if it must "
+            'be exact, or set `jax.config.update("jax_enable_x64", True)`.'
+        )
+
+
+def warn_of_rounding(
+    call: str,
+    name: str,
+    leaf: Any,
+    cure: str = 'set `jax.config.update("jax_enable_x64", True)`',
+) -> None:
+    """Say it where float32 cannot tell the numbers apart that float64 can."""
+    is_wide = isinstance(leaf, np.ndarray) and leaf.dtype == np.float64
+    if not is_wide or _is_wide() or leaf.ndim == 0:
+        return
+    rows = leaf.reshape(leaf.shape[0], -1)[: max(_FEW // max(leaf[0].size, 1), 1)]
+    low, high = rows.min(0, initial=np.inf), rows.max(0, initial=-np.inf)
+    span, largest = high - low, np.maximum(np.abs(low), np.abs(high))
+    rounding = largest * 2.0**-24  # at most half the distance of its neighbours
+    is_lost = (rounding > _ROUNDED * span) & (span > 0) & np.isfinite(span)
+    if is_lost.any():
+        column = int(np.flatnonzero(is_lost)[0])
+        rounded = rows[:, column].astype(np.float32) != rows[:, column]
+        if not rounded.any():
+            return
+        _checks.warn(
+            f"{call}: {name} lies between {low[column]:.10g} and {high[column]:.10g}, "
+            f"where float32 resolves steps of {2 * rounding[column]:.2g} only, and is "
+            f"rounded to them; subtract an offset first, or {cure}.",
+        )
