@@ -108,6 +108,19 @@ def jagged(array: Any) -> Any:
     return [[1.0, 2.0], [3.0]]
 
 
+def deleted(array: Any) -> Any:
+    array = jnp.array(array)
+    array.delete()
+    return array
+
+
+def escaped(array: Any) -> Any:
+    """Return a tracer of a transformation that has ended."""
+    kept: list[Any] = []
+    jax.eval_shape(kept.append, jnp.asarray(array))
+    return kept[0]
+
+
 class Thing:
     """An object of no use here."""
 
@@ -159,6 +172,7 @@ KINDS = {
     "the number in jax": for_number(jnp.asarray),
     "a fraction": for_number(fractions.Fraction),
     "a decimal": for_number(decimal.Decimal),
+    "a whole number beyond floats": for_number(lambda _: 2**2000),
     # arrays
     "a list of lists": for_array(lambda array: np.asarray(array).tolist()),
     "float32": for_array(lambda array: np.asarray(array, np.float32)),
@@ -174,6 +188,8 @@ KINDS = {
     "one row less": for_array(lambda array: np.asarray(array)[:-1]),
     "another axis": for_array(lambda array: np.asarray(array)[..., None, None]),
     "a scalar": for_array(lambda array: float(np.asarray(array).flat[0])),
+    "a deleted array": for_array(deleted),
+    "an escaped tracer": for_array(escaped),
     "Fortran order": for_array(lambda array: np.asfortranarray(array)),
     "reversed strides": for_array(lambda array: np.asarray(array)[::-1].copy()[::-1]),
 }

@@ -17,16 +17,20 @@ Example:
 import difflib
 import functools
 import inspect
+import numbers
 import sys
 import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.core
 import numpy as np
 
+from phihat._core import checks as _checks
 from phihat._core import kinds as _kinds
 from phihat._core import peers as _peers
+from phihat._core.jaxprs import is_tracing
 
 __all__ = ["explain_arguments", "explain_binding", "public"]
 
@@ -210,6 +214,10 @@ def explain_arguments(
     except TypeError:
         return None
     for name, value in bound.items():
+        unreadable = _explain_leaf(f"{function.__name__}: `{name}` holds", value)
+        if unreadable is not None:
+            return unreadable
+    for name, value in bound.items():
         parameter = signature.parameters[name]
         if value is parameter.default:
             continue
@@ -221,6 +229,40 @@ def explain_arguments(
             return TypeError(f"{said}, got {_kinds.describe(value)}.")
     text = _explain_loss(bound) or _explain_optimizer(bound)
     return None if text is None else TypeError(f"{function.__name__}: {text}")
+
+
+def _explain_leaf(said: str, value: Any) -> TypeError | ValueError | None:
+    """Return what is wrong with the first leaf of which no number can be had."""
+    try:
+        leaves = jax.tree_util.tree_flatten_with_path(value)[0]
+    except Exception:  # keys that cannot be sorted, nodes with opinions of their own
+        return None
+    for path, leaf in leaves:
+        where = jax.tree_util.keystr(path)
+        at = f" at {where}" if where else ""
+        if _checks.is_deleted(leaf):
+            cure = _checks.CURE_FOR_DELETED
+            return TypeError(f"{said} {_checks.brief(leaf)}{at}; {cure}.")
+        if isinstance(leaf, jax.core.Tracer) and not is_tracing():
+            return TypeError(
+                f"{said} a tracer of {leaf.aval.str_short()}{at}, which escaped from a "
+                "transformation of jax that has ended; return the array from the "
+                "transformed function instead of keeping it aside."
+            )
+        if isinstance(leaf, numbers.Real) and not _fits_a_float(leaf):
+            return ValueError(
+                f"{said} {_checks.brief(leaf)}{at}; no float is as large, so give one "
+                "below 1.8e308."
+            )
+    return None
+
+
+def _fits_a_float(number: Any) -> bool:
+    try:
+        float(number)
+    except OverflowError:
+        return False
+    return True
 
 
 def _explain_loss(bound: dict[str, Any]) -> str | None:

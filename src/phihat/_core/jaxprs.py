@@ -10,6 +10,7 @@ Example:
   'scan'
 """
 
+import concurrent.futures
 import functools
 import os
 import warnings
@@ -24,6 +25,7 @@ import numpy as np
 __all__ = [
     "branch_of_platform",
     "holds",
+    "is_tracing",
     "primitive_name",
     "quick_start_options",
     "scan_counts",
@@ -152,3 +154,20 @@ def _used_by(function: Callable[..., Any], argument: Any) -> Iterator[Any]:
                 for e in inner
                 if e.primitive.name in ("random_wrap", "random_unwrap")
             )
+
+
+def is_tracing() -> bool:
+    """Tell whether some transformation of jax is tracing right now."""
+    eager, look = _trace_states()
+    return look() != eager
+
+
+@functools.cache
+def _trace_states() -> tuple[Any, Callable[[], Any]]:
+    """Return the state in which nothing is traced, and how to get the present one."""
+    look = functools.partial(
+        jax.extend.core.get_opaque_trace_state, convention="phihat"
+    )
+    # The first call may be inside a trace; a thread of its own begins outside any.
+    with concurrent.futures.ThreadPoolExecutor(1) as outside:
+        return outside.submit(look).result(), look

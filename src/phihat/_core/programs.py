@@ -5,7 +5,6 @@ and its numbers, which are arguments of the program. So another learning rate, p
 or start compiles nothing, and neither does a notebook cell that is run again.
 """
 
-import concurrent.futures
 import functools
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import fingerprints
 from phihat._core import tree as _tree
-from phihat._core.jaxprs import quick_start_options
+from phihat._core.jaxprs import is_tracing, quick_start_options
 from phihat._core.stores import Store
 
 __all__ = ["Mode", "bind", "call", "clear_programs", "is_tracing"]
@@ -166,21 +165,3 @@ def _compile(
         donate_argnums=compiling.donated,
         compiler_options=quick_start_options() if compiling.is_quick else None,
     )
-
-
-def is_tracing() -> bool:
-    """Tell whether some transformation of jax is tracing right now."""
-    eager, look = _trace_states()
-    return look() != eager
-
-
-@functools.cache
-def _trace_states() -> tuple[Any, Callable[[], Any]]:
-    """Return the state in which nothing is traced, and how to get the present one."""
-    # Here and not above: jax.extend takes longer to import than all of phihat.
-    from jax.extend.core import get_opaque_trace_state
-
-    look = functools.partial(get_opaque_trace_state, convention="phihat")
-    # The first call may be inside a trace; a thread of its own begins outside any.
-    with concurrent.futures.ThreadPoolExecutor(1) as outside:
-        return outside.submit(look).result(), look

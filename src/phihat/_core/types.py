@@ -146,7 +146,7 @@ class Box:
                     where = jax.tree_util.keystr(path)
                     raise TypeError(
                         f"Box: `{name}{where}` must be a number or an array of "
-                        f"numbers, got {leaf!r}."
+                        f"numbers, got {_checks.brief(leaf)}."
                     )
         for (path, low), (_, high) in zip(low_leaves, high_leaves, strict=True):
             leaf = jax.tree_util.keystr(path)
