@@ -1,23 +1,30 @@
 """Folders of checkpoints: what is written stays, what is another's is left alone."""
 
+import concurrent.futures
 import contextlib
+import datetime
+import errno
+import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
 
+import absl.logging
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import phihat
-from phihat import Checkpoints, checkpoint
-from phihat._core import folders
+from phihat import Checkpoints, Status, checkpoint
+from phihat._core import array_files, folders
 from phihat.training.locking import FolderLock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +38,7 @@ def bowl(p):
     return jnp.sum((p - 1.0) ** 2)
 
 
-def train(folder, crash_at=None, *, steps=60, every=10, keep=3, **more):
+def train(folder, crash_at=None, *, steps=60, every=10, keep=3, callbacks=(), **more):
     def crash(state, rows):
         if crash_at is not None and int(state.step) >= crash_at:
             raise Crash
@@ -42,7 +49,7 @@ def train(folder, crash_at=None, *, steps=60, every=10, keep=3, **more):
         phihat.adam(0.01),
         num_steps=steps,
         steps_per_chunk=10,
-        callbacks=[crash],
+        callbacks=[crash, *callbacks],
         checkpoint=Checkpoints(folder, every=every, keep=keep),
         **more,
     )
@@ -432,3 +439,219 @@ def test_a_nearly_full_disk_is_left_alone(tmp_path, monkeypatch):
     (message,) = [str(warning.message) for warning in caught]
     assert len(message) < 400
     assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------- clocks, spawning and threads
+
+
+def cases_of_leftovers(folder, *pids):
+    """Make what a write of a checkpoint `model` leaves of each process."""
+    made = [
+        folder / f".model.{folders.host_name()},{pid},abcdef01.writing" for pid in pids
+    ]
+    for path in made:
+        path.mkdir()
+    return made
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+def test_a_clock_that_was_set_ends_no_write_of_a_process_that_lives(
+    days, tmp_path, monkeypatch
+):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    alive, dead = cases_of_leftovers(tmp_path, os.getppid(), ended.pid)
+    own = folders.beside(tmp_path / "model", "writing", folders.new_token())
+    own.mkdir()
+    elsewhere = tmp_path / ".model.elsewhere,1,ab.writing"
+    elsewhere.mkdir()
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 86_400 * days)
+    folders.clean(tmp_path, "model")
+    assert alive.exists()
+    assert own.exists()
+    assert not dead.exists()
+    assert elsewhere.exists() == (days < 0)  # of which nothing but its age is known
+
+
+def test_checkpoints_are_ordered_by_their_steps_and_not_by_their_dates(run):
+    for step, year in ((20, 60), (30, 30), (40, 1)):  # the newest has the oldest date
+        for path in (run / f"{step:012d}").rglob("*"):
+            os.utime(path, (year * 3.15e7,) * 2)
+        os.utime(run / f"{step:012d}", (year * 3.15e7,) * 2)
+    seen = []
+    train(run, steps=50, every=50, callbacks=[lambda state, _: seen.append(state.step)])
+    assert seen == [50]
+    assert Checkpoints(run).steps() == [30, 40, 50]
+
+
+def test_a_clock_that_is_set_back_under_way_changes_nothing(tmp_path, monkeypatch):
+    """Each look at the clock is an hour before the last one, in the thread too."""
+    hours, now = itertools.count(), time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 3600.0 * next(hours))
+    result = train(tmp_path / "run", time_limit=3600.0)
+    assert result.status == Status.COMPLETED
+    assert Checkpoints(tmp_path / "run").steps() == [40, 50, 60]
+    limited = train(
+        tmp_path / "limited", steps=10**9, every=10**9, record=(), time_limit=0.2
+    )
+    assert limited.status == Status.TIME_LIMIT
+    due = datetime.timedelta(seconds=0.01)
+    crashed(tmp_path / "timed", 60, every=due)
+    assert Checkpoints(tmp_path / "timed").steps()[-1] == 60
+
+
+def fit_in_a_child(optimizer, own, parents):
+    """Fit into a folder of one's own, then into one that the parent holds."""
+    arguments = (bowl, jnp.zeros(3), optimizer)
+    result = phihat.train(*arguments, num_steps=20, checkpoint=Checkpoints(own))
+    try:
+        phihat.train(*arguments, num_steps=20, checkpoint=Checkpoints(parents))
+    except RuntimeError as error:
+        return np.asarray(result.params), str(error)
+    return None
+
+
+def test_a_spawned_child_fits_and_is_told_that_its_parent_does(tmp_path, float32):
+    lock = FolderLock(tmp_path)
+    assert lock.acquire("train")
+    context = multiprocessing.get_context("spawn")
+    optimizer = phihat.adam(0.01)
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        job = pool.submit(fit_in_a_child, optimizer, tmp_path / "own", tmp_path)
+        params, told = job.result()
+    lock.release()
+    assert told.startswith(f"train: another fit uses the folder {tmp_path}: process ")
+    assert f"process {os.getpid()} on {folders.host_name()}" in told
+    assert Checkpoints(tmp_path / "own").steps() == [20]
+    mine = phihat.fit(bowl, jnp.zeros(3), optimizer, num_steps=20)
+    np.testing.assert_allclose(params, mine.params, rtol=1e-6)  # compiled otherwise
+
+
+def test_threads_fit_at_once_into_folders_of_their_own(tmp_path):
+    """Each waits at every checkpoint for the other; nothing of the process is left."""
+    together = threading.Barrier(2)
+    before = state_of_the_process()
+
+    def fit(name):
+        def wait(state, rows):
+            together.wait(timeout=60.0)
+            assert state_of_the_process()["handlers"] == before["handlers"]
+
+        with contextlib.suppress(Crash):
+            train(tmp_path / name, 40, callbacks=[wait])
+        return train(tmp_path / name, callbacks=[wait])
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(fit, "ab"))
+    whole = phihat.fit(bowl, jnp.zeros(3), phihat.adam(0.01), num_steps=60)
+    for name, result in zip("ab", results, strict=True):
+        np.testing.assert_array_equal(result.params, whole.params)
+        np.testing.assert_array_equal(result.history["loss"], whole.history["loss"])
+        assert Checkpoints(tmp_path / name).steps() == [40, 50, 60]
+    assert state_of_the_process() == before
+
+
+def state_of_the_process():
+    """Return what threads share, and what a fit changes for a while."""
+    return {
+        "handlers": [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)],
+        "verbosity": absl.logging.get_verbosity(),
+        "hook": sys.excepthook,
+        "filters": list(warnings.filters),
+    }
+
+
+def test_quiet_is_shared_by_threads():
+    """The first to ask for it leaves before the second, which changes nothing."""
+    before = state_of_the_process()
+    for quiet in (
+        array_files._quiet_logging,
+        array_files._quiet_loops,
+        array_files._quiet_warnings,
+    ):
+        first, second = contextlib.ExitStack(), contextlib.ExitStack()
+        first.enter_context(quiet)
+        second.enter_context(quiet)
+        inside = state_of_the_process()
+        assert inside != before
+        first.close()
+        assert state_of_the_process() == inside
+        second.close()
+        assert state_of_the_process() == before
+
+
+def test_a_thread_is_told_of_the_fit_of_another_one(run):
+    claimed, told = threading.Event(), threading.Event()
+
+    def hold(state, rows):
+        claimed.set()
+        told.wait(timeout=60.0)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        job = pool.submit(train, run, callbacks=[hold])
+        claimed.wait(timeout=60.0)
+        with pytest.raises(RuntimeError, match=f"another fit uses.*{os.getpid()} on"):
+            train(run)
+        told.set()
+        assert job.result().status == Status.COMPLETED
+    assert Checkpoints(run).steps() == [40, 50, 60]
+
+
+# ------------------------------------------------------------------- disks that refuse
+
+
+def read_only(monkeypatch, root):
+    """Let nothing be made, opened to be written, renamed or removed below a folder."""
+
+    def refusing(whole, writes=lambda *arguments: True):
+        def act(path, *arguments, **options):
+            is_there = isinstance(path, (str, os.PathLike)) and (
+                root in Path(path).parents or root == Path(path)
+            )
+            if is_there and writes(*arguments):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+            return whole(path, *arguments, **options)
+
+        return act
+
+    flags = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+    opens_to_write = lambda mode=0, *more: bool(mode & flags)
+    monkeypatch.setattr(os, "open", refusing(os.open, opens_to_write))
+    for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "utime"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+
+
+def test_a_disk_that_becomes_read_only_is_told_once(tmp_path, monkeypatch):
+    root = tmp_path / "run"
+
+    def remount(state, rows):
+        if int(state.step) == 20:
+            for writing in threading.enumerate():
+                if writing.name == "phihat checkpoint":
+                    writing.join()
+            read_only(monkeypatch, root)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = train(root, callbacks=[remount])
+    (message,) = [str(warning.message) for warning in caught]
+    assert "of step 20 could not be written" in message
+    assert "(Read-only file system); that of step 10 is kept" in message
+    whole = phihat.fit(bowl, jnp.zeros(3), phihat.adam(0.01), num_steps=60)
+    np.testing.assert_array_equal(result.params, whole.params)
+    assert Checkpoints(root).steps() == [10]
+    monkeypatch.undo()
+    assert quiet(root) == [40, 50, 60]
+
+
+def test_a_folder_on_a_read_only_disk_is_refused_before_the_first_step(
+    run, monkeypatch
+):
+    seen = []
+    read_only(monkeypatch, run)
+    with pytest.raises(
+        OSError, match=r"^train: the folder .*\(Read-only file system\)"
+    ):
+        train(run, callbacks=[lambda *_: seen.append(1)])
+    assert seen == []

@@ -15,9 +15,10 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def write(path: Path, arrays: dict[str, Any]) -> None:
     """
     orbax = _orbax()
     _check_room(path.parent, arrays)
-    with _quiet_logging(), _quiet_stragglers():
+    with _quiet_logging, _quiet_stragglers():
         writer = orbax.Checkpointer(orbax.PyTreeCheckpointHandler())
         writer.save(path, args=orbax.args.PyTreeSave(arrays))
         writer.close()
@@ -175,7 +176,7 @@ def read_arrays(path: Path, shardings: dict[str, Any]) -> dict[str, Any]:
         else orbax.ArrayRestoreArgs(sharding=sharding)
         for name, sharding in shardings.items()
     }
-    with _quiet_peers():
+    with _quiet_logging, _quiet_warnings:  # of files that ours never have
         reader = orbax.Checkpointer(orbax.PyTreeCheckpointHandler())
         return reader.restore(path, args=orbax.args.PyTreeRestore(restore_args=wanted))
 
@@ -220,12 +221,34 @@ def _orbax() -> Any:
     return orbax
 
 
-@contextlib.contextmanager
-def _quiet_stragglers() -> Iterator[None]:
-    """Where a write fails, wait for the others, whose errors would be printed.
+class _Shared:
+    """A context that the first of several threads enters, and the last one leaves.
 
-    Each of them finds the event loop of the writer closed, and says so in ten lines.
+    What it changes belongs to the whole process: were each thread to put back what it
+    found, the last one could put back what another had set.
     """
+
+    def __init__(self, make: Callable[[], contextlib.AbstractContextManager]) -> None:
+        self._make, self._lock, self._count = make, threading.Lock(), 0
+        self._context: contextlib.AbstractContextManager = contextlib.nullcontext()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._count == 0:
+                self._context = self._make()
+                self._context.__enter__()
+            self._count += 1
+
+    def __exit__(self, *raised: object) -> None:
+        with self._lock:
+            self._count -= 1
+            if self._count == 0:
+                self._context.__exit__(None, None, None)
+
+
+@contextlib.contextmanager
+def _ignore_closed_loops() -> Iterator[None]:
+    """Keep to itself what the threads of a writer say that has failed."""
     before = sys.excepthook
 
     def ignore_closed_loop(kind: Any, error: Any, trace: Any) -> None:
@@ -234,30 +257,14 @@ def _quiet_stragglers() -> Iterator[None]:
 
     try:
         sys.excepthook = ignore_closed_loop
-        try:
-            yield
-        except BaseException:
-            time.sleep(_STRAGGLERS_SECONDS)
-            raise
+        yield
     finally:
         sys.excepthook = before
 
 
 @contextlib.contextmanager
-def _quiet_peers() -> Iterator[None]:
-    """Silence what orbax says about files that a checkpoint of ours never has."""
-    with _quiet_logging(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def _quiet_logging() -> Iterator[None]:
-    """Silence the log of orbax, from any thread.
-
-    Filters of warnings are shared by all threads: what writes beside a fit must leave
-    them alone, or the fit's own warnings would be lost.
-    """
+def _ignore_logs() -> Iterator[None]:
+    """Silence the log of orbax, from any thread."""
     from absl import logging
 
     level = logging.get_verbosity()
@@ -266,3 +273,31 @@ def _quiet_logging() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(level)
+
+
+@contextlib.contextmanager
+def _ignore_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+_quiet_loops = _Shared(_ignore_closed_loops)
+_quiet_logging = _Shared(_ignore_logs)
+_quiet_warnings = _Shared(_ignore_warnings)
+"""Only while reading: all threads share the filters, and what writes beside a fit must
+leave them alone, or the fit's own warnings would be lost."""
+
+
+@contextlib.contextmanager
+def _quiet_stragglers() -> Iterator[None]:
+    """Where a write fails, wait for the others, whose errors would be printed.
+
+    Each of them finds the event loop of the writer closed, and says so in ten lines.
+    """
+    with _quiet_loops:
+        try:
+            yield
+        except BaseException:
+            time.sleep(_STRAGGLERS_SECONDS)
+            raise

@@ -130,7 +130,12 @@ def check_range(
         wanted = _interval(low, high, include_low, include_high)
         if worst == np.inf:
             wanted = "be finite"
-        raise ValueError(f"{call}: `{argument}` must {wanted}, got {worst}.")
+        raise ValueError(f"{call}: `{argument}` must {wanted}, got {_in_full(worst)}.")
+
+
+def _in_full(number: Any) -> Any:
+    """Return what is printed of a number: not the thousand digits of a whole one."""
+    return brief(number) if isinstance(number, int) else number
 
 
 def _interval(

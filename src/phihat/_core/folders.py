@@ -18,6 +18,7 @@ Example:
 
 import contextlib
 import ctypes
+import itertools
 import os
 import re
 import secrets
@@ -47,11 +48,15 @@ __all__ = [
 ]
 
 _LEFTOVER = re.compile(
-    r"\.(?:(?P<long>.+)\.(?P<host>[\w-]+),(?P<pid>\d+),[0-9a-f]+|(?P<step>\d{12}))"
+    r"\.(?:(?P<long>.+)\.(?P<host>[\w-]+),(?P<pid>\d+),(?P<drawn>[0-9a-f]+)|(?P<step>\d{12}))"
     r"\.(?P<kind>writing|old|removed)",
     re.ASCII,
 )
 """Names of scratch folders; those of steps alone are of phihat 0.1.0."""
+
+_process = secrets.token_hex(4)
+"""Tells this process from one before it that had the same number."""
+_counter = itertools.count()
 
 _DAY = 86_400.0
 _MAX_NAME = 100
@@ -93,7 +98,7 @@ def new_token(number: int | None = None) -> str:
     """
     if number is not None:
         return f"hosts,0,{number:x}"
-    return f"{host_name()},{os.getpid()},{secrets.token_hex(4)}"
+    return f"{host_name()},{os.getpid()},{_process}{next(_counter):x}"
 
 
 def beside(path: Path, kind: str, token: str) -> Path:
@@ -115,7 +120,8 @@ def clean(folder: Path, name: str | None = None, *, is_locked: bool = False) -> 
       folder: where to look.
       name: of the path that it was for; None stands for any.
       is_locked: nobody else writes here; else only what is left of processes of this
-        machine that have ended, or is a day old.
+        machine that have ended, or of others if it is a day old by the clock, which may
+        be wrong.
     """
     for entry, match in _leftovers(folder, name):
         if match["kind"] == "old" and not os.path.lexists(folder / _owner(match)):
@@ -155,17 +161,29 @@ def _owner(match: re.Match[str]) -> str:
 
 
 def _is_abandoned(entry: Path, match: re.Match[str]) -> bool:
-    if match["host"] == host_name() and int(match["pid"]) != os.getpid():
-        try:
-            os.kill(int(match["pid"]), 0)
-        except ProcessLookupError:
-            return True
-        except (OSError, OverflowError):
+    """Tell whether nobody writes a scratch folder any more.
+
+    Whatever the clock says, a process of this machine that lives may write on.
+    """
+    if match["host"] == host_name():
+        if int(match["pid"]) != os.getpid():
+            return not _is_alive(int(match["pid"]))
+        if match["drawn"].startswith(_process):
             return False
     try:
         return time.time() - entry.lstat().st_mtime > _DAY
     except OSError:
         return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+    return True
 
 
 # ------------------------------------------------------------------------- the change

@@ -64,6 +64,7 @@ class CheckpointManager:
         self.log: Log | None = None
         self.saved_step: int | None = None
         self._saved_at = time.monotonic()
+        self._told_reason = ""
         self._lock: FolderLock | None = None
         self._is_whole: dict[int, bool] = {}
         self._writer = BackgroundWriter()
@@ -181,7 +182,7 @@ class CheckpointManager:
         if written.error is not None:
             self._warn_unwritten(written.step, written.error)
             return
-        self.saved_step = written.step
+        self.saved_step, self._told_reason = written.step, ""
         if self.log is not None:
             self.log.note("checkpoint", at=written.step, path=str(written.path))
 
@@ -220,13 +221,18 @@ class CheckpointManager:
         return tree, notes
 
     def _warn_unwritten(self, step: int, error: Exception) -> None:
+        """Say why there is no checkpoint: once, for all that fail one after another."""
+        reason = _array_files.brief_reason(error)
+        if reason == self._told_reason:
+            return
+        self._told_reason = reason
         kept = "none was written before"
         if self.saved_step is not None:
             kept = f"that of step {self.saved_step} is kept"
         _checks.warn(
             f"train: the checkpoint of step {step} could not be written to "
-            f"{self._root} ({_array_files.brief_reason(error)}); {kept}, and the fit "
-            "continues."
+            f"{self._root} ({reason}); {kept}, and the fit continues. Those that fail "
+            "after it for the same reason are not mentioned."
         )
 
     def _write(self, step: int, text: str, arrays: dict[str, Any]) -> Path:
