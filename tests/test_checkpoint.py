@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 import shutil
 import threading
 import warnings
@@ -20,7 +19,7 @@ import phihat
 from phihat import Checkpoints, Status, checkpoint
 from phihat._core import array_files, folders
 from phihat.training import background
-from tests import kills, memory
+from tests import damage, kills, memory
 from tests.cases import gabor_problem
 from tests.test_training import KEY, LINE, LOSS, SLOPE, Loader, assert_same, batches
 
@@ -194,34 +193,26 @@ def test_held_out_losses_and_recorders_go_on(tmp_path):
     assert_same(quiet, train(tmp_path, **settings))
 
 
-def spoil_truncate(path):
-    for file in (path / "arrays").rglob("*"):
-        if file.is_file() and file.stat().st_size > 40:
-            os.truncate(file, file.stat().st_size // 2)
+def largest(path):
+    return max(damage.files_of(path / "arrays" / "d"), key=lambda f: f.stat().st_size)
 
 
-def spoil_flip(path):
-    file = max((path / "arrays" / "d").iterdir(), key=lambda f: f.stat().st_size)
-    whole = bytearray(file.read_bytes())
-    whole[len(whole) // 2] ^= 1
-    file.write_bytes(whole)
+def truncate(path):
+    damage.KINDS["truncated to half"](largest(path))
 
 
 SPOILED = {
-    "truncated": (spoil_truncate, "is damaged: it has"),
-    "a bit flipped": (spoil_flip, "is damaged"),
+    "truncated": (truncate, "is damaged: it has"),
+    "a bit flipped": (lambda path: damage.flip(0.5)(largest(path)), "is damaged"),
     "a file gone": (
-        lambda path: next((path / "arrays" / "d").iterdir()).unlink(),
+        lambda path: damage.remove(largest(path)),
         "lacks its file arrays/d/",
     ),
     "no list of files": (
-        lambda path: (path / "files.json").unlink(),
+        lambda path: damage.remove(path / "files.json"),
         "is not a complete checkpoint",
     ),
-    "empty": (
-        lambda path: [shutil.rmtree(path), path.mkdir()],
-        "is not a complete checkpoint",
-    ),
+    "empty": (damage.put_folder, "is not a complete checkpoint"),
     "another format": (
         lambda path: (path / "about.json").write_text('{"format": "other"}'),
         "damaged|format",
@@ -242,7 +233,7 @@ def test_what_is_damaged_is_named_and_passed_over(name, folder, whole):
 @pytest.mark.bits
 def test_where_all_are_damaged_the_fit_begins_anew(folder, whole):
     for step in (20, 40):
-        spoil_truncate(folder / f"{step:012d}")
+        truncate(folder / f"{step:012d}")
     with pytest.warns(UserWarning, match="passed over"):
         assert_same(whole, train(folder))
 

@@ -26,6 +26,7 @@ import phihat
 from phihat import Checkpoints, Status, checkpoint
 from phihat._core import array_files, folders
 from phihat.training.locking import FolderLock
+from tests import damage
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -84,21 +85,21 @@ def quiet(folder):
 # ----------------------------------------------------------- what stays and what goes
 
 
-def damage(folder, step):
+def spoil(folder, step):
     about = folder / f"{step:012d}" / "about.json"
     about.write_bytes(about.read_bytes()[:-5] + b"xxxxx")
 
 
 def test_what_was_just_written_is_never_removed(tmp_path):
     crashed(tmp_path, 60, steps=100, keep=1)
-    damage(tmp_path, 60)
+    spoil(tmp_path, 60)
     with pytest.warns(UserWarning, match="passed over"):
         crashed(tmp_path, 40, steps=100, keep=1)
     assert Checkpoints(tmp_path).steps() == [40, 60]
 
 
 def test_damaged_ones_do_not_count_as_kept(run):
-    damage(run, 30)
+    spoil(run, 30)
     train(run, steps=50, keep=3)
     assert Checkpoints(run).steps() == [20, 30, 40, 50]
     train(run, steps=60, keep=2)
@@ -108,7 +109,7 @@ def test_damaged_ones_do_not_count_as_kept(run):
 def test_a_new_fit_in_an_old_folder_keeps_its_own(run):
     """All are damaged: the fit begins anew, below their steps."""
     for step in (20, 30, 40):
-        damage(run, step)
+        spoil(run, step)
     with pytest.warns(UserWarning, match="passed over"):
         crashed(run, 10)
     assert 10 in Checkpoints(run).steps()
@@ -122,74 +123,29 @@ def test_names_that_are_no_numbers_are_passed_over(run):
     assert Checkpoints(run).steps() == [40, 50, 60]
 
 
-def link(path):
-    path.rename(path.with_name("away"))
-    path.symlink_to(path.with_name("away"))
-
-
-def file(path):
-    shutil.rmtree(path)
-    path.write_text("")
-
-
-def pipe(path):
-    shutil.rmtree(path)
-    os.mkfifo(path)
-
-
-def unreadable(path, monkeypatch):
-    whole = Path.open
-
-    def faulty(self, *arguments, **options):
-        if path in self.parents and self.parent.name == "d":
-            raise OSError(5, "Input/output error", str(self))
-        return whole(self, *arguments, **options)
-
-    monkeypatch.setattr(Path, "open", faulty)
-
-
-def forbidden(path, monkeypatch):
-    whole = Path.open
-
-    def faulty(self, *arguments, **options):
-        if path in self.parents:
-            raise PermissionError(13, "Permission denied", str(self))
-        return whole(self, *arguments, **options)
-
-    monkeypatch.setattr(Path, "open", faulty)
-
-
 ODD = {
-    "a link": link,
-    "a file": file,
-    "a pipe": pipe,
-    "a disk fault": unreadable,
-    "forbidden": forbidden,
-    "swapped with another": lambda path: [
-        (path / "about.json").unlink(),
-        shutil.copy(path.with_name(f"{30:012d}") / "about.json", path / "about.json"),
+    "a link": damage.put_link,
+    "a file": lambda path: [shutil.rmtree(path), path.write_text("")],
+    "a pipe": damage.put_pipe,
+    "a disk fault": lambda path: damage.failing(path / "arrays" / "d", errno.EIO),
+    "forbidden": damage.KINDS["unreadable"],
+    "of another": lambda path: [
+        shutil.copy(path.with_name(f"{30:012d}") / "about.json", path / "about.json")
     ],
-    "deep": lambda path: (path / "files.json").write_text("[" * 200_000),
+    "deep": lambda path: damage.KINDS["deep brackets"](path / "files.json"),
 }
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_the_newest_whole_one_serves(kind, run, monkeypatch):
-    spoil = ODD[kind]
-    needs_patch = spoil.__code__.co_argcount == 2
-    path = run / f"{40:012d}"
-    spoil(path, monkeypatch) if needs_patch else spoil(path)
+def test_the_newest_whole_one_serves(kind, run):
+    failing = ODD[kind](run / f"{40:012d}")
+    is_fault = isinstance(failing, contextlib.AbstractContextManager)
     seen = []
-    with pytest.warns(UserWarning, match="000000000040.* passed over"):
-        phihat.train(
-            bowl,
-            jnp.zeros(3),
-            phihat.adam(0.01),
-            num_steps=60,
-            steps_per_chunk=10,
-            callbacks=[lambda state, rows: seen.append(int(state.step))],
-            checkpoint=Checkpoints(run, every=10),
-        )
+    with (
+        failing if is_fault else contextlib.nullcontext(),
+        pytest.warns(UserWarning, match="000000000040.* passed over"),
+    ):
+        train(run, callbacks=[lambda state, _: seen.append(int(state.step))])
     assert seen[0] == 40  # the step after that of the checkpoint that served, 30
 
 
@@ -301,6 +257,7 @@ def test_any_name_will_do(name, tmp_path):
 HOLDER = """
 import sys, time, pathlib
 from phihat.training.locking import FolderLock
+from tests import damage
 lock = FolderLock(pathlib.Path(sys.argv[1]))
 lock.acquire("train")
 if len(sys.argv) > 2:  # a forked child lives on
