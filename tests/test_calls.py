@@ -17,6 +17,9 @@ from tests import right_calls, wrong_calls
 FUNCTIONS = right_calls.public_functions()
 
 
+X = jnp.asarray([1.0, 2.0])
+
+
 def loss_fn(x):
     return x**2
 
@@ -97,6 +100,26 @@ PEERS = {
     "data for a loss that takes none": (
         lambda: phihat.hessian(loss_fn, 1.0, jnp.ones(3)),
         r"called as \(params, batch\), but its signature is \(x\)",
+    ),
+    "a number beyond floats": (
+        lambda: phihat.adam(2**2000),
+        r"^adam: `learning_rate` holds 1148.* \(int\); no float is as large, so",
+    ),
+    "data that were deleted": (
+        lambda: phihat.hvp(lambda p, x: p @ x, X, X, wrong_calls.deleted(X)),
+        r"^hvp: `data` holds an array of float64\[2\]; it has been deleted, by",
+    ),
+    "a curve of what was deleted": (
+        lambda: phihat.fit_curve(
+            lambda p, x: p[0] * x, X, wrong_calls.deleted(X), [1.0]
+        ),
+        "^fit_curve: `y` holds .* it has been deleted",
+    ),
+    "params that escaped": (
+        lambda: phihat.hessian(
+            lambda p: p["w"] @ p["w"], {"w": wrong_calls.escaped(X)}
+        ),
+        r"^hessian: `params` holds a tracer of f.*\[2\] at \['w'\], which escaped from",
     ),
 }
 
