@@ -297,7 +297,7 @@ def slide(params, last):
 @pytest.mark.parametrize("width", [1, 64])
 def test_a_stop_is_exact_wherever_pages_and_blocks_end(stride, width, monkeypatch):
     """Rows of 64 numbers are too wide for pages."""
-    monkeypatch.setattr(loop, "_STRETCH", 256)
+    monkeypatch.setattr(loop, "_SEGMENT_LENGTH", 256)
     num_steps = 600
     start = jnp.zeros(width)
     slope = {"slope": lambda state, info: info.grad}

@@ -262,7 +262,6 @@ def test_imports_only_from_above(module):
 
 @pytest.mark.parametrize("package", ROOMS)
 def test_rooms_import_only_from_above(package):
-    """Nor is there a circle within a room."""
     rooms, prefix = ROOMS[package], f"phihat.{package}."
     graph = {
         module.removesuffix(".__init__"): {
@@ -280,7 +279,32 @@ def test_rooms_import_only_from_above(package):
         if rooms.index(room[name]) > rooms.index(room[module])
     ]
     assert not upward, upward
+
+
+def test_imports_make_no_circle():
+    """Not even among the modules of one package, or by an import in a function."""
+    graph = {
+        module.removesuffix(".__init__"): set(imported_modules(module))
+        for module in MODULES
+    }
     tuple(graphlib.TopologicalSorter(graph).static_order())  # raises on a circle
+
+
+def test_design_describes_every_module():
+    """The table names each entry of the layout once, in this order, and no other."""
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    table = page.split("| Where | What is in it |")[1].split("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines()[2:]]
+    assert re.findall(r"`(\w+)`", " ".join(cells)) == [*LAYOUT, "__main__"]
+    named = {path.stem for path in PACKAGE.iterdir() if path.suffix in {"", ".py"}}
+    assert named - {"__init__", "__pycache__"} == {*LAYOUT, "__main__"}
+
+
+def test_design_names_files_that_exist():
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:\w+/)*\w+\.py)`", page):
+        homes = (PACKAGE, PACKAGE / "_engine", PACKAGE / "convexity")
+        assert any((home / name).is_file() for home in homes), name
 
 
 def test_kernel_reads_no_rule_of_the_prover():

@@ -43,7 +43,7 @@ from phihat.results import FitState
 
 __all__ = ["LoopPlan", "LoopResult", "Measured", "begin_recorders", "run_loop"]
 
-_STRETCH = 2**14
+_SEGMENT_LENGTH = 2**14
 """Steps after which a repetition need not go back further."""
 
 _MANY_LEAVES = 32
@@ -188,8 +188,8 @@ def _run_replaying(
 ) -> tuple[Steps, PyTree]:
     """Run blocks without a choice, and again those up to a step that was refused.
 
-    Blocks are run in long stretches, so that what a repetition needs is rarely kept.
-    The last stretch tries one step more, keeps what it measured, and does not take it.
+    Blocks are run in long segments, so that what a repetition needs is rarely kept.
+    The last segment tries one step more, keeps what it measured, and does not take it.
     """
     plan = context.plan
     end = jnp.asarray(plan.end, jnp.int32)
@@ -198,10 +198,10 @@ def _run_replaying(
         answer = (steps.index < limit) & is_running(steps.carry.opt_state)
         return answer if steps.refusal is None else answer & (steps.refusal == 0)
 
-    def run_stretch(whole: Any) -> Any:
+    def run_segment(whole: Any) -> Any:
         begun, target, measured, history = whole
         is_last = begun.index >= target
-        limit = jnp.minimum(begun.index + _STRETCH, target)
+        limit = jnp.minimum(begun.index + _SEGMENT_LENGTH, target)
         limit = jnp.where(is_last, begun.index + 1, limit)
         ended, history = _run_blocks(context, begun, history, limit, goes_on)
         steps, is_kept = ended, is_last
@@ -213,7 +213,7 @@ def _run_replaying(
             steps = steps._replace(refusal=jnp.zeros_like(ended.refusal))
         if plan.keeps_last:
             found = _known(ended.carry.last)._replace(proposal=ended.carry.params)
-            # Only the last stretch leaves the loop where it measures the end.
+            # Only the last segment leaves the loop where it measures the end.
             measured = found if plan.measures_end else _choose(is_kept, found, measured)
         if plan.measures_end:
             target = jnp.where(is_last, -1, target)
@@ -230,7 +230,7 @@ def _run_replaying(
     if plan.keeps_last:
         measured = _known(carry.last)._replace(proposal=carry.params)
     whole = (begun, end, measured, history)
-    steps, _, measured, history = jax.lax.while_loop(is_open, run_stretch, whole)
+    steps, _, measured, history = jax.lax.while_loop(is_open, run_segment, whole)
     carry = steps.carry._replace(last=measured)
     return steps._replace(carry=carry, taken=context.offset(steps.index)), history
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from phihat._tour.deck import PROBLEMS, Problem, Run, convexity, parabola
 from phihat._tour.tables import table
-from phihat._tour.tasks import Outcome, Task
+from phihat._tour.tasks import Task, TaskResult
 
 __all__ = [
     "parabola_report",
@@ -68,7 +68,7 @@ def problem_report(name: str, runs: Sequence[Run]) -> str:
     )
 
 
-def tasks_report(tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> str:
+def tasks_report(tasks: Sequence[Task], outcomes: Sequence[TaskResult]) -> str:
     """Tell how well each task is done on rows that the fit never saw."""
     pairs = list(zip(tasks, outcomes, strict=True))
     models = [

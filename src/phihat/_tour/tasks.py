@@ -22,7 +22,7 @@ from phihat.fitting import fit
 from phihat.optimizers import adam, momentum, nesterov
 from phihat.sampling import minibatches
 
-__all__ = ["TASKS", "Outcome", "Task", "carry_out", "prepare"]
+__all__ = ["TASKS", "Task", "TaskResult", "carry_out", "prepare"]
 
 
 class Task(NamedTuple):
@@ -42,7 +42,7 @@ class Task(NamedTuple):
     has_held_out: bool = True
 
 
-class Outcome(NamedTuple):
+class TaskResult(NamedTuple):
     """What came of a task; losses are those of all training rows.
 
     The second score is that of the rows held out, or None where there are none.
@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
     scores: tuple[float, float | None]
 
 
-def carry_out(task: Task) -> Outcome:
+def carry_out(task: Task) -> TaskResult:
     """Fit a task on four fifths of its rows, or on all, and score it on both parts.
 
     Raises:
@@ -76,7 +76,7 @@ def carry_out(task: Task) -> Outcome:
     judge = (task.loss_fn, task.model, parts)
     first_loss, _ = _evaluate(start, *judge)
     loss, scores = _evaluate(result.params, *judge)
-    return Outcome(
+    return TaskResult(
         num_rows=(len(train[1]), 0 if held_out is None else len(held_out[1])),
         steps=int(result.num_steps),
         first_loss=float(first_loss),

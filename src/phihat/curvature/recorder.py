@@ -34,7 +34,7 @@ __all__ = ["sharpness_recorder"]
 
 _MAX_ROUNDS = 30
 
-Carry = tuple[Array, Array, Array, Array]
+LanczosState = tuple[Array, Array, Array, Array]
 """The vector, its eigenvalue, the residual beyond what is allowed, the rounds."""
 
 
@@ -103,11 +103,11 @@ def _update_sharpness(
     )
     steps = min(num_iterations.value, flat.size)
 
-    def is_open(carry: Carry) -> Array:
+    def is_open(carry: LanczosState) -> Array:
         _, _, error, rounds = carry
         return (error > 0) & (rounds < _MAX_ROUNDS)
 
-    def refine(carry: Carry) -> Carry:
+    def refine(carry: LanczosState) -> LanczosState:
         start, _, _, rounds = carry
         result = _lanczos.ritz(product_fn, start, steps)
         scale = jnp.max(jnp.abs(result.values))

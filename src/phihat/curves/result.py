@@ -28,7 +28,16 @@ from phihat.curves.model_checks import in_floats
 from phihat.curves.problem import Problem, with_model
 from phihat.curves.residuals import Prediction, predictions
 
-__all__ = ["Bands", "CurveFit", "predict_at"]
+__all__ = ["Bands", "CurveFit", "makes_again", "predict_at"]
+
+_MAKERS: dict[str, Callable[..., "CurveFit"]] = {}
+"""How a fit is made again from its parts, by name."""
+
+
+def makes_again(maker: Callable[..., "CurveFit"]) -> Callable[..., "CurveFit"]:
+    """Enter a function that makes a fit again; those that do need more than is here."""
+    _MAKERS[maker.__name__] = maker
+    return maker
 
 
 class Bands(NamedTuple):
@@ -241,9 +250,7 @@ class CurveFit(copying.Copied):
         Raises:
           ValueError: the file holds something else.
         """
-        from phihat.curves.single import rebuild
-
-        return rebuild(saving.load(path), model)
+        return _MAKERS["rebuild"](saving.load(path), model)
 
     def with_model(self, model: Any) -> "CurveFit":
         """Return this fit with its model, for a fit that was unpickled without it.
@@ -268,12 +275,10 @@ class CurveFit(copying.Copied):
           >>> print(f"{again.with_model(line).predict(2.0).value:.4f}")
           4.0714
         """
-        from phihat.curves.single import restore
-
         if self._problem is None:
             raise ValueError(self._needs_model("with_model"))
         problem = with_model("CurveFit.with_model", self._problem, model)
-        return restore(copying.public_fields(self), self.doubts, problem)
+        return _MAKERS["restore"](copying.public_fields(self), self.doubts, problem)
 
     def rows(self) -> list[report.Row]:
         """Return what the report says of each param."""
@@ -295,13 +300,12 @@ class CurveFit(copying.Copied):
 
     def __reduce__(self) -> Any:
         """Pickle the numbers, the data and the report, and the model if possible."""
-        from phihat.curves.single import unpickle
-
         problem, packed = self._problem, None
         if problem is not None:
             packed = copying.pack(problem.model)
             problem = dataclasses.replace(problem, model=None)
-        return unpickle, (copying.public_fields(self), self.doubts, problem, packed)
+        parts = (copying.public_fields(self), self.doubts, problem, packed)
+        return _MAKERS["unpickle"], parts
 
     def _problem_with_model(self, what: str) -> Problem:
         if self._problem is None or self._problem.model is None:

@@ -25,7 +25,7 @@ from phihat.curves.options import check_options
 from phihat.curves.problem import Problem, prepare
 from phihat.curves.report import status_words
 from phihat.curves.residuals import curve_loss
-from phihat.curves.result import CurveFit, predict_at
+from phihat.curves.result import CurveFit, makes_again, predict_at
 from phihat.fitting import fit
 from phihat.results import FitResult
 from phihat.second_order import levenberg_marquardt
@@ -208,6 +208,7 @@ def ended(free: np.ndarray, loss: Any, status: int, num_steps: int) -> FitResult
     return FitResult(**fields)
 
 
+@makes_again
 def rebuild(fields: dict[str, Any], model: Any) -> CurveFit:
     """Return a fit that was read from a file."""
     arguments, doubts = fields.pop("problem"), fields.pop("doubts")
@@ -225,6 +226,7 @@ def rebuild(fields: dict[str, Any], model: Any) -> CurveFit:
     return dataclasses.replace(loaded, _find_doubts=functools.partial(dict, doubts))
 
 
+@makes_again
 def unpickle(
     fields: dict[str, Any],
     doubts: dict[str, str],
@@ -237,6 +239,7 @@ def unpickle(
     return restore(fields, doubts, problem)
 
 
+@makes_again
 def restore(
     fields: dict[str, Any], doubts: dict[str, str], problem: Problem | None
 ) -> CurveFit:

@@ -8,17 +8,17 @@ from jaxtyping import Array, Bool, Float, Int
 from phihat._core.types import Status
 from phihat._linalg import small as _small
 from phihat.second_order.flat_params import Space
-from phihat.second_order.quadratic_model import Model, Promise
+from phihat.second_order.quadratic_model import Model, PredictedStep
 from phihat.second_order.subproblem import Proposal
 
-__all__ = ["End", "Verdict", "find_end", "status_of"]
+__all__ = ["End", "TrialResult", "find_end", "status_of"]
 
 Vector = Float[Array, " P"]
 Scalar = Float[Array, ""]
 Flag = Bool[Array, ""]
 
 
-class Verdict(NamedTuple):
+class TrialResult(NamedTuple):
     """What a measured trial showed.
 
     Attributes:
@@ -66,12 +66,12 @@ class End(NamedTuple):
 def find_end(
     space: Space,
     model: Model,
-    verdict: Verdict,
+    verdict: TrialResult,
     proposal: Proposal,
-    promise: Promise,
+    predicted_step: PredictedStep,
     *,
     eps: float,
-    steepness: Vector,
+    relative_gradient: Vector,
     tolerance: Any,
 ) -> End:
     """Judge the accepted point.
@@ -81,9 +81,9 @@ def find_end(
       model: the model there.
       verdict: on the last trial.
       proposal: the next step.
-      promise: what it promises.
+      predicted_step: what the model predicts of it.
       eps: the spacing of the numbers that the loss is computed in.
-      steepness: how steep the loss is along each param, free of units, [P].
+      relative_gradient: how steep the loss is along each param, free of units, [P].
       tolerance: limits that let a fit end earlier, or None.
     """
     limits = _limits(tolerance, model.slopes.dtype)
@@ -91,8 +91,8 @@ def find_end(
     own_size = model.scale * jnp.abs(model.point)
     own_length = _small.norm(own_size)
     if model.free is not None:
-        steepness = jnp.where(model.free, steepness, 0.0)
-    is_converged = verdict.is_new & (jnp.max(steepness) <= limits.gradient)
+        relative_gradient = jnp.where(model.free, relative_gradient, 0.0)
+    is_converged = verdict.is_new & (jnp.max(relative_gradient) <= limits.gradient)
     # A step that is short because the radius is says nothing about a minimum.
     is_own = verdict.is_good & ~verdict.is_cut
     if limits.loss is not None:
@@ -110,7 +110,7 @@ def find_end(
     is_noise = -jnp.sum(model.slopes * undamped) <= model.noise
     is_noise |= jnp.all(jnp.abs(undamped) <= 2 * space.eps * own_size)
     # What no step improves is a minimum if no param alone promises anything of note.
-    limit = model.shape.diagonal * (eps * size + 16 * model.noise)
+    limit = model.hessian.diagonal * (eps * size + 16 * model.noise)
     is_least = jnp.all(jnp.square(model.slopes) <= limit)
     if proposal.is_exact is not True:  # an iterative search may overlook a small unit
         is_noise &= proposal.is_exact & is_least
@@ -120,13 +120,13 @@ def find_end(
 
     is_stuck = verdict.is_still | (verdict.predicted <= verdict.noise)
     is_stuck &= is_bad & verdict.is_exact
-    is_stuck |= ~(promise.fall > 0)
+    is_stuck |= ~(predicted_step.fall > 0)
     is_converged |= is_stuck & (is_noise | is_least)
     return End(is_converged, is_stuck & ~is_converged)
 
 
 def status_of(
-    verdict: Verdict, end: End, value: Scalar, *, leaves: Flag, is_negative: Flag
+    verdict: TrialResult, end: End, value: Scalar, *, leaves: Flag, is_negative: Flag
 ) -> Int[Array, ""]:
     """Return the status of a fit at this point.
 

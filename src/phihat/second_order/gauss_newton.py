@@ -105,12 +105,14 @@ def _levenberg_marquardt_update(
     method = Method(
         measure=lambda point: _measure(tree_fn, space, point),
         rescale=_rescale,
-        bend=partial(_quadratic_model.bend_densely, CHOLESKY),
-        search=partial(_quadratic_model.search_densely, CHOLESKY),
+        scale_hessian=partial(_quadratic_model.scale_dense_hessian, CHOLESKY),
+        search=partial(_quadratic_model.search_dense, CHOLESKY),
         first_radius=_first_radius,
-        steepness=_steepness,
-        roughness=lambda model: model.scale * model.point,
-        look=lambda is_due, model: _look(tree_fn, space, is_due, model),
+        relative_gradient=_cosines,
+        rounding_sensitivity=lambda model: model.scale * model.point,
+        check_curvature=lambda is_due, model: _check_curvature(
+            tree_fn, space, is_due, model
+        ),
         max_escapes=3,
     )
     return _trust_region.advance(
@@ -155,14 +157,14 @@ def _first_radius(model: Model) -> Scalar:
     return 10 * jnp.maximum(_small.norm(model.slopes), 0.01 * _small.norm(own_size))
 
 
-def _steepness(model: Model) -> Vector:
+def _cosines(model: Model) -> Vector:
     """Return the cosines between the residuals and the columns of their Jacobian."""
     lengths = jnp.sqrt(_small.diagonal(model.here.half_hessian) * model.here.value)
     slopes = jnp.abs(model.here.half_gradient)
     return jnp.where(lengths > 0, slopes / jnp.where(lengths > 0, lengths, 1.0), 0.0)
 
 
-def _look(
+def _check_curvature(
     tree_fn: Callable[[Params], PyTree], space: Space, is_due: Any, model: Model
 ) -> Curvature:
     """Look for negative curvature by one Hessian, where a fit would end.
@@ -170,14 +172,14 @@ def _look(
     Not under vmap, where every lane would compute it in every step.
     """
 
-    def look() -> Curvature:
+    def measure() -> Curvature:
         bend = _residual_curvature(tree_fn, space, model.point)
         return _negative_curvature.lowest_curvature(
             model.here.half_hessian + bend, model
         )
 
     is_due = _negative_curvature.if_not_mapped(is_due)
-    return _negative_curvature.look_if(is_due, look, model)
+    return _negative_curvature.check_if_due(is_due, measure, model)
 
 
 def _residual_curvature(

@@ -10,15 +10,20 @@ from jaxtyping import Array, Bool, Float
 
 from phihat._linalg import small as _small
 from phihat.second_order.flat_params import Space
-from phihat.second_order.quadratic_model import Model, Promise, land, positive
+from phihat.second_order.quadratic_model import (
+    Model,
+    PredictedStep,
+    positive,
+    trial_point,
+)
 
 __all__ = [
     "Curvature",
+    "check_if_due",
     "if_any_lane",
     "if_not_mapped",
     "judge",
     "leave",
-    "look_if",
     "lowest_curvature",
 ]
 
@@ -46,14 +51,16 @@ class Curvature(NamedTuple):
     rest: Scalar
 
 
-def look_if(is_due: Flag, look: Callable[[], Curvature], model: Model) -> Curvature:
-    """Look at the curvature where it is due, else say that nobody did."""
+def check_if_due(
+    is_due: Flag, measure: Callable[[], Curvature], model: Model
+) -> Curvature:
+    """Measure the curvature where it is due, else say that it was not checked."""
 
     def skip() -> Curvature:
         no, zero = jnp.zeros((), bool), jnp.zeros_like(model.noise)
         return Curvature(no, no, zero, jnp.zeros_like(model.slopes), zero + jnp.inf)
 
-    return jax.lax.cond(is_due, look, skip)
+    return jax.lax.cond(is_due, measure, skip)
 
 
 def lowest_curvature(half_hessian: Matrix, model: Model) -> Curvature:
@@ -113,7 +120,7 @@ def judge(
 
 def leave(
     space: Space, model: Model, curvature: Curvature, radius: Scalar, eps: float
-) -> Promise:
+) -> PredictedStep:
     """Return a step along the lowest curvature, long enough for a fall that shows."""
     lowest = jnp.where(curvature.is_negative, curvature.lowest, -1.0)
     visible = 20 * eps ** (2 / 3) * jnp.abs(model.here.value) + 4 * model.noise
@@ -127,8 +134,8 @@ def leave(
         back = _room_along(model.room, -curvature.direction, wanted)
         falls = [-x * (2 * slope + lowest * x) for x in (ahead, -back)]
         length = jnp.where(falls[0] >= falls[1], ahead, -back)
-    return Promise(
-        trial=land(space, model, length * curvature.direction, None),
+    return PredictedStep(
+        trial=trial_point(space, model, length * curvature.direction, None),
         fall=-length * (2 * slope + lowest * length),
         length=jnp.abs(length),
     )

@@ -98,12 +98,12 @@ def _newton_update(
     method = Method(
         measure=partial(_measure, _flat_params.flat_value_fn(loss_fn, space)),
         rescale=_rescale,
-        bend=partial(_quadratic_model.bend_densely, ABSOLUTE_SPECTRUM),
-        search=partial(_quadratic_model.search_densely, ABSOLUTE_SPECTRUM),
+        scale_hessian=partial(_quadratic_model.scale_dense_hessian, ABSOLUTE_SPECTRUM),
+        search=partial(_quadratic_model.search_dense, ABSOLUTE_SPECTRUM),
         first_radius=_first_radius,
-        steepness=_quadratic_model.relative_slopes,
-        roughness=_roughness,
-        look=_look,
+        relative_gradient=_quadratic_model.relative_gradient,
+        rounding_sensitivity=_rounding_sensitivity,
+        check_curvature=_check_curvature,
         max_escapes=20,
     )
     return _trust_region.advance(
@@ -139,7 +139,7 @@ def _rescale(last: Vector, found: Point, point: Vector) -> Vector:
 
 
 def _first_radius(model: Model) -> Scalar:
-    curvatures, basis = model.shape.factors[1]
+    curvatures, basis = model.hessian.factors[1]
     slopes = jnp.abs(_small.matmul(basis.T, model.slopes))
     sizes = jnp.abs(curvatures)
     lengths = jnp.where(
@@ -151,13 +151,13 @@ def _first_radius(model: Model) -> Scalar:
     return jnp.clip(jnp.max(lengths), 0.01 * root, 0.3 * root)
 
 
-def _roughness(model: Model) -> Vector:
+def _rounding_sensitivity(model: Model) -> Vector:
     curvatures = jnp.abs(_small.diagonal(model.here.half_hessian))
     return jnp.sqrt(curvatures) * model.point
 
 
-def _look(is_due: Any, model: Model) -> Curvature:
-    return _negative_curvature.look_if(
+def _check_curvature(is_due: Any, model: Model) -> Curvature:
+    return _negative_curvature.check_if_due(
         _negative_curvature.if_any_lane(is_due),
         lambda: _negative_curvature.lowest_curvature(model.here.half_hessian, model),
         model,

@@ -1,4 +1,4 @@
-r"""The quadratic model of the loss at the accepted point, and what it promises.
+r"""The quadratic model of the loss at the accepted point, and what it predicts.
 
 $f + 2\, b^\top p + p^\top A\, p$, with $b$ half the gradient and $A$ half the Hessian
 (for a sum of squares $J^\top r$ and $J^\top J$), in the scale of $D$.
@@ -17,14 +17,14 @@ from phihat.second_order.subproblem import Bounds, Proposal, Solver, search_step
 __all__ = [
     "Model",
     "Point",
-    "Promise",
-    "Shape",
-    "bend_densely",
-    "land",
+    "PredictedStep",
+    "ScaledHessian",
     "positive",
-    "promise",
-    "relative_slopes",
-    "search_densely",
+    "predict_step",
+    "relative_gradient",
+    "scale_dense_hessian",
+    "search_dense",
+    "trial_point",
 ]
 
 Vector = Float[Array, " P"]
@@ -40,7 +40,7 @@ class Point(NamedTuple):
     half_hessian: Matrix
 
 
-class Shape(NamedTuple):
+class ScaledHessian(NamedTuple):
     """The curvature A of the model, scaled.
 
     Attributes:
@@ -64,7 +64,7 @@ class Model(NamedTuple):
       slopes: b in the scale of D, and zero for params that are held at a bound.
       free: the params that may move, bool [P], or None for all.
       room: how far each may move down and up in the scale of D, or None.
-      shape: the curvature in the scale of D.
+      hessian: the curvature in the scale of D.
       noise: the part of a fall that the loss cannot show for rounding, [].
     """
 
@@ -74,12 +74,12 @@ class Model(NamedTuple):
     slopes: Vector
     free: Bool[Array, " P"] | None
     room: Bounds | None
-    shape: Shape
+    hessian: ScaledHessian
     noise: Scalar
 
 
-class Promise(NamedTuple):
-    """What a trial promises.
+class PredictedStep(NamedTuple):
+    """What the model predicts of a trial.
 
     Attributes:
       trial: the point to measure next, [P].
@@ -92,7 +92,7 @@ class Promise(NamedTuple):
     length: Scalar
 
 
-def land(space: Space, model: Model, step: Vector, sides: Any) -> Vector:
+def trial_point(space: Space, model: Model, step: Vector, sides: Any) -> Vector:
     """Return the trial point, with params that meet a bound on exactly that bound."""
     trial = space.clip(space.round(model.point + step / model.scale))
     if sides is None or space.bounds is None:
@@ -101,33 +101,33 @@ def land(space: Space, model: Model, step: Vector, sides: Any) -> Vector:
     return jnp.where(sides < 0, low, jnp.where(sides > 0, high, trial))
 
 
-def promise(model: Model, trial: Vector) -> Promise:
-    """Return what the model promises for the step as it is, rounding included."""
+def predict_step(model: Model, trial: Vector) -> PredictedStep:
+    """Return what the model predicts for the step as it is, rounding included."""
     step = (trial - model.point) * model.scale
     # The slopes of params that are held meet steps of zero.
-    fall = -jnp.sum(step * (2 * model.slopes + model.shape.multiply(step)))
-    return Promise(trial, fall, _small.norm(step))
+    fall = -jnp.sum(step * (2 * model.slopes + model.hessian.multiply(step)))
+    return PredictedStep(trial, fall, _small.norm(step))
 
 
-def bend_densely(
+def scale_dense_hessian(
     solver: Solver, here: Point, point: Vector, scale: Vector, free: Any
-) -> Shape:
+) -> ScaledHessian:
     """Scale a dense Hessian and prepare its systems."""
     del point
     matrix = here.half_hessian / (scale[:, None] * scale[None, :])
-    return Shape(
+    return ScaledHessian(
         multiply=lambda vector: _small.matmul(matrix, vector),
         diagonal=jnp.abs(_small.diagonal(matrix)),
         factors=(matrix, solver.prepare(matrix, free)),
     )
 
 
-def search_densely(
+def search_dense(
     solver: Solver, model: Model, radius: Scalar, forcing: None
 ) -> Proposal:
     """Search the step of a model whose Hessian is dense."""
     del forcing
-    matrix, factors = model.shape.factors
+    matrix, factors = model.hessian.factors
     return search_step(
         solver,
         factors,
@@ -139,7 +139,7 @@ def search_densely(
     )
 
 
-def relative_slopes(model: Model) -> Vector:
+def relative_gradient(model: Model) -> Vector:
     """Return the relative change of the loss for a relative change of each param."""
     slopes = 2 * jnp.abs(model.here.half_gradient) / model.scale
     size = jnp.abs(model.here.value)

@@ -21,7 +21,7 @@ from phihat.second_order import negative_curvature as _negative_curvature
 from phihat.second_order import quadratic_model as _quadratic_model
 from phihat.second_order import trust_region as _trust_region
 from phihat.second_order.negative_curvature import Curvature
-from phihat.second_order.quadratic_model import Model, Point, Shape
+from phihat.second_order.quadratic_model import Model, Point, ScaledHessian
 from phihat.second_order.subproblem import Proposal
 from phihat.second_order.trust_region import Method
 
@@ -109,14 +109,14 @@ def _newton_cg_update(
     method = Method(
         measure=partial(_measure, flat_fn),
         rescale=_rescale,
-        bend=partial(_bend, flat_fn),
+        scale_hessian=partial(_scale_hessian, flat_fn),
         search=partial(_search, max_iterations.value),
         first_radius=lambda model: jnp.ones_like(model.noise),
-        steepness=_quadratic_model.relative_slopes,
-        roughness=lambda model: jnp.sqrt(
-            jnp.abs(model.point * model.shape.multiply(model.point))
+        relative_gradient=_quadratic_model.relative_gradient,
+        rounding_sensitivity=lambda model: jnp.sqrt(
+            jnp.abs(model.point * model.hessian.multiply(model.point))
         ),
-        look=_look,
+        check_curvature=_check_curvature,
         max_escapes=20,
         is_exact=False,
     )
@@ -137,18 +137,20 @@ def _rescale(last: Vector, found: Point, point: Vector) -> Vector:
     return jnp.ones_like(last)
 
 
-def _bend(
+def _scale_hessian(
     flat_fn: Any,
     here: Point,
     point: Vector,
     scale: Vector,
     free: Any,
-) -> Shape:
+) -> ScaledHessian:
     del scale
     grad_fn = jax.grad(lambda vector: flat_fn(vector)[0])
     push = jax.linearize(grad_fn, point)[1]
     multiply = lambda vector: push(vector) / 2  # noqa: E731
-    return Shape(multiply, _effective_diagonal(here, point, free, multiply), None)
+    return ScaledHessian(
+        multiply, _effective_diagonal(here, point, free, multiply), None
+    )
 
 
 def _effective_diagonal(
@@ -174,14 +176,14 @@ def _effective_diagonal(
     return jnp.square(slopes) / jnp.where(falls > 0, falls, 1.0)
 
 
-def _look(is_due: Flag, model: Model) -> Curvature:
+def _check_curvature(is_due: Flag, model: Model) -> Curvature:
     free = jnp.ones(model.slopes.shape, bool) if model.free is None else model.free
 
-    def look() -> Curvature:
+    def measure() -> Curvature:
         start = jax.random.normal(jax.random.key(0), free.shape, model.slopes.dtype)
         lowest, vector, largest = smallest_eigenpair(
             lambda vector: jnp.where(
-                free, model.shape.multiply(jnp.where(free, vector, 0.0)), 0.0
+                free, model.hessian.multiply(jnp.where(free, vector, 0.0)), 0.0
             ),
             jnp.where(free, start, 0.0),
             _LANCZOS_STEPS,
@@ -195,8 +197,8 @@ def _look(is_due: Flag, model: Model) -> Curvature:
             own_size=own_size,
         )
 
-    return _negative_curvature.look_if(
-        _negative_curvature.if_any_lane(is_due), look, model
+    return _negative_curvature.check_if_due(
+        _negative_curvature.if_any_lane(is_due), measure, model
     )
 
 
@@ -207,7 +209,7 @@ def _search(
     max_iterations: int, model: Model, radius: Scalar, forcing: Scalar
 ) -> Proposal:
     """Search over the free params; hold those that meet a bound; search again."""
-    multiply, slopes = model.shape.multiply, model.slopes
+    multiply, slopes = model.hessian.multiply, model.slopes
     goal = forcing * _small.norm(slopes)
     is_tight = forcing <= float(jnp.finfo(goal.dtype).eps) ** 0.5
     limit = min(max_iterations, 2 * slopes.shape[0])
@@ -303,7 +305,7 @@ def _conjugate_gradients(
       limit: products at most.
     """
 
-    class Carry(NamedTuple):
+    class State(NamedTuple):
         step: Vector
         residual: Vector
         direction: Vector
@@ -311,7 +313,7 @@ def _conjugate_gradients(
         goes_on: Flag
         round: Int[Array, ""]
 
-    def advance(at: Carry) -> Carry:
+    def advance(at: State) -> State:
         step, direction = at.step, at.direction
         product = multiply(direction)
         curvature = jnp.sum(direction * product)
@@ -328,7 +330,7 @@ def _conjugate_gradients(
         residual = at.residual + length * product
         new_square = jnp.sum(residual * residual)
         is_done = leaves | (jnp.sqrt(new_square) <= goal)
-        return Carry(
+        return State(
             step=step + length * direction,
             residual=residual,
             direction=-residual + (new_square / square) * direction,
@@ -337,7 +339,7 @@ def _conjugate_gradients(
             round=at.round + 1,
         )
 
-    first = Carry(
+    first = State(
         step=start,
         residual=slopes,
         direction=-slopes,

@@ -26,16 +26,16 @@ from phihat._core.types import Params, Status
 from phihat._linalg import dense_hessian as _dense
 from phihat._linalg import small as _small
 from phihat.second_order import negative_curvature as _negative_curvature
-from phihat.second_order.ends import End, Verdict, find_end, status_of
+from phihat.second_order.ends import End, TrialResult, find_end, status_of
 from phihat.second_order.flat_params import Space
 from phihat.second_order.negative_curvature import Curvature
 from phihat.second_order.quadratic_model import (
     Model,
     Point,
-    Shape,
-    land,
+    ScaledHessian,
     positive,
-    promise,
+    predict_step,
+    trial_point,
 )
 from phihat.second_order.subproblem import Bounds, Proposal
 
@@ -132,14 +132,15 @@ class Method(NamedTuple):
       measure: `point [P] -> (Point, eps)`, with eps the spacing of the numbers that
         the loss is computed in.
       rescale: `(last D, Point, point) -> D`, where zeros count as one.
-      bend: `(Point, point, D, free) -> Shape`.
+      scale_hessian: `(Point, point, D, free) -> ScaledHessian`.
       search: `(Model, radius, forcing) -> Proposal`; an iterative search may leave the
         share `forcing` of the slope.
       first_radius: `Model -> radius`.
-      steepness: `Model -> [P]`, how steep the loss is along each param, free of units.
-      roughness: `Model -> [P]`, what a relative change of one in each param does to the
-        root of the loss.
-      look: `(is_due, Model) -> Curvature`.
+      relative_gradient: `Model -> [P]`, how steep the loss is along each param, free
+        of units.
+      rounding_sensitivity: `Model -> [P]`, what a relative change of one in each
+        param does to the root of the loss.
+      check_curvature: `(is_due, Model) -> Curvature`.
       max_escapes: steps along negative curvature in one fit that are as short as can
         be; longer ones are not limited.
       is_exact: whether `search` always finds the best step.
@@ -147,12 +148,12 @@ class Method(NamedTuple):
 
     measure: Callable[[Vector], tuple[Point, float]]
     rescale: Callable[[Vector, Point, Vector], Vector]
-    bend: Callable[[Point, Vector, Vector, Any], Shape]
+    scale_hessian: Callable[[Point, Vector, Vector, Any], ScaledHessian]
     search: Callable[[Model, Scalar, Any], Proposal]
     first_radius: Callable[[Model], Any]
-    steepness: Callable[[Model], Vector]
-    roughness: Callable[[Model], Vector]
-    look: Callable[[Flag, Model], Curvature]
+    relative_gradient: Callable[[Model], Vector]
+    rounding_sensitivity: Callable[[Model], Vector]
+    check_curvature: Callable[[Flag, Model], Curvature]
     max_escapes: int
     is_exact: bool = True
 
@@ -228,7 +229,9 @@ def advance(
         share = slope / jnp.where(first_slope > 0, first_slope, 1.0)
         forcing = jnp.where(is_near, eps**0.5, jnp.minimum(0.1, jnp.sqrt(share)))
     proposal = method.search(model, radius, forcing)
-    following = promise(model, land(space, model, proposal.step, proposal.sides))
+    following = predict_step(
+        model, trial_point(space, model, proposal.step, proposal.sides)
+    )
 
     end = find_end(
         space,
@@ -237,11 +240,11 @@ def advance(
         proposal,
         following,
         eps=eps,
-        steepness=method.steepness(model),
+        relative_gradient=method.relative_gradient(model),
         tolerance=tolerance,
     )
     is_over = (end.is_converged | end.is_stuck) & jnp.isfinite(here.value)
-    curvature = method.look(is_over, model)
+    curvature = method.check_curvature(is_over, model)
     is_negative = is_over & curvature.is_negative
     # Where residuals stay, J'J may miss the curvature that makes a point a minimum.
     is_minimum = curvature.rest <= eps * jnp.abs(here.value) + 16 * model.noise
@@ -296,7 +299,7 @@ def _judge(
     found: Point,
     eps: float,
     is_known: Flag,
-) -> Verdict:
+) -> TrialResult:
     """Accept or refuse the trial, and widen or narrow the region."""
     predicted, length, slope, noise, _, is_exact = state.promises
     is_finite = jnp.isfinite(found.value)
@@ -326,7 +329,7 @@ def _judge(
     radius = jnp.where(is_good, after_good, after_bad)
     # A radius of zero was never set.
     tiny = float(jnp.finfo(radius.dtype).tiny)
-    return Verdict(
+    return TrialResult(
         is_known=is_known,
         is_good=is_good,
         is_new=is_good | ~is_known,
@@ -363,8 +366,8 @@ def _build(
         slopes=slopes,
         free=free,
         room=room,
-        shape=method.bend(here, point, scale, free),
+        hessian=method.scale_hessian(here, point, scale, free),
         noise=jnp.zeros_like(here.value),
     )
-    rough = space.eps * method.roughness(model)
+    rough = space.eps * method.rounding_sensitivity(model)
     return model._replace(noise=4 * eps * jnp.abs(here.value) + jnp.sum(rough * rough))

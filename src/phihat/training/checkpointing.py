@@ -288,7 +288,7 @@ class CheckpointManager:
 
     def load(
         self,
-        carry: chunks.Carry,
+        carry: chunks.ChunkCarry,
         validator: Validator | None,
         rows_like: Callable[[], dict[str, Any]] | None = None,
     ) -> RestoredRun | None:
@@ -352,7 +352,7 @@ class CheckpointManager:
                 _warn(f"{entry} is not a checkpoint of phihat and is passed over.")
 
     def _check(
-        self, folder: Path, about: dict[str, Any], carry: chunks.Carry
+        self, folder: Path, about: dict[str, Any], carry: chunks.ChunkCarry
     ) -> set[str]:
         """Refuse the checkpoint of another fit; name and return what merely changed."""
         before = about["notes"].get("configuration")
@@ -410,7 +410,7 @@ def _cure(grave: list[fingerprint.Change]) -> str:
     )
 
 
-def _compare_state(about: dict[str, Any], carry: chunks.Carry) -> list[str]:
+def _compare_state(about: dict[str, Any], carry: chunks.ChunkCarry) -> list[str]:
     prefix = "['state']"
     kinds = {
         kind["path"].removeprefix(prefix): kind

@@ -36,8 +36,8 @@ from phihat.optimizers import eval_params
 from phihat.results import FitResult, FitState
 
 __all__ = [
-    "Carry",
-    "Options",
+    "ChunkCarry",
+    "ChunkOptions",
     "Report",
     "advance",
     "begin",
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 
-class Options(NamedTuple):
+class ChunkOptions(NamedTuple):
     """What shapes a chunk's program beside its code.
 
     Attributes:
@@ -72,7 +72,7 @@ class Options(NamedTuple):
     shardings: tuple[NamedSharding | None, ...] | None = None
 
 
-class Carry(NamedTuple):
+class ChunkCarry(NamedTuple):
     """What a chunk hands to the next.
 
     Attributes:
@@ -115,26 +115,28 @@ def own(tree: PyTree) -> PyTree:
     return jax.tree.map(copy, tree)
 
 
-def begin(spec: FitSpec, options: Options, mode: Mode, state: FitState) -> Carry:
+def begin(
+    spec: FitSpec, options: ChunkOptions, mode: Mode, state: FitState
+) -> ChunkCarry:
     """Return what the first chunk begins with."""
     del options, mode
     recorder_states = begin_recorders(_run.resolve(spec), state)
     sound_params = None
     if spec.step.stops and not measures_itself(state.opt_state):
         sound_params = evaluation_params(spec, state)
-    return Carry(state, recorder_states, sound_params)
+    return ChunkCarry(state, recorder_states, sound_params)
 
 
 def advance(
     spec: FitSpec,
-    options: Options,
+    options: ChunkOptions,
     mode: Mode,
-    carry: Carry,
+    carry: ChunkCarry,
     data: Batch,
     begin: Int[Array, ""],
     end: Int[Array, ""],
     position: Int[Array, ""],
-) -> tuple[Carry, Report]:
+) -> tuple[ChunkCarry, Report]:
     """Take a chunk of steps; one that follows a stop takes none.
 
     Args:
@@ -173,7 +175,7 @@ def advance(
         loss=jnp.copy(after.loss),
         rows=ran.history,
     )
-    handed_on = Carry(after, ran.recorder_states, ran.sound_params)
+    handed_on = ChunkCarry(after, ran.recorder_states, ran.sound_params)
     if options.shardings is not None:
         handed_on = _placement.keep(options.shardings, handed_on)
     return handed_on, report
@@ -202,7 +204,7 @@ def is_faster_alone(spec: FitSpec, state: FitState, data: Batch) -> bool:
 
 
 def row_shapes(
-    spec: FitSpec, options: Options, carry: Carry, data: Batch
+    spec: FitSpec, options: ChunkOptions, carry: ChunkCarry, data: Batch
 ) -> dict[str, Any]:
     """Return shapes and classes of the history's rows, without taking a step."""
     number = jax.ShapeDtypeStruct((), jnp.int32)
@@ -211,7 +213,7 @@ def row_shapes(
     return report.rows
 
 
-def _source_maker(options: Options, first_step: Any) -> Any:
+def _source_maker(options: ChunkOptions, first_step: Any) -> Any:
     if not options.is_stream:
         return fitting.source_of
 
@@ -228,7 +230,7 @@ def _source_maker(options: Options, first_step: Any) -> Any:
 
 
 def evaluate(
-    spec: FitSpec, options: Options, mode: Mode, state: FitState, data: Batch
+    spec: FitSpec, options: ChunkOptions, mode: Mode, state: FitState, data: Batch
 ) -> tuple[Array, Params]:
     """Return the loss on held-out data, and the params that have it."""
     del options, mode
@@ -250,9 +252,9 @@ def evaluation_params(spec: FitSpec, state: FitState) -> Params:
 
 def finish(
     spec: FitSpec,
-    options: Options,
+    options: ChunkOptions,
     mode: Mode,
-    carry: Carry,
+    carry: ChunkCarry,
     data: Batch,
     is_stopped: Bool[Array, ""],
     position: Int[Array, ""],
@@ -292,7 +294,7 @@ def finish(
 
 
 def tell(
-    spec: FitSpec, options: Options, mode: Mode, recorder_states: PyTree
+    spec: FitSpec, options: ChunkOptions, mode: Mode, recorder_states: PyTree
 ) -> dict[str, Any]:
     """Return what recorders with a final value have to tell."""
     del options, mode

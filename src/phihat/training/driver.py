@@ -22,7 +22,7 @@ from phihat._engine.recorders import blank
 from phihat._engine.spec import FitSpec
 from phihat.results import FitResult, FitState, with_parts
 from phihat.training import chunks, multihost
-from phihat.training.streams import Place, Stream, StreamBatches, StreamFailure
+from phihat.training.streams import Stream, StreamBatches, StreamFailure, StreamPosition
 
 __all__ = [
     "ChunkBatches",
@@ -110,8 +110,8 @@ class Run:
     def __init__(
         self,
         spec: FitSpec,
-        options: chunks.Options,
-        carry: chunks.Carry,
+        options: chunks.ChunkOptions,
+        carry: chunks.ChunkCarry,
         *,
         data: PyTree,
         stream: Stream | None,
@@ -325,7 +325,7 @@ class Run:
         self._programs.clear()  # they are bound to the numbers before
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> StreamPosition | None:
         """Where the stream stood after the batches used, or None."""
         if self._last is None or self._last[0].source is None:
             return self._place
@@ -411,7 +411,7 @@ class Run:
         return jax.tree.map(jnp.asarray, rows | {"step": step})
 
 
-def _length_of_chunks(carry: chunks.Carry, stream: Stream | None) -> float:
+def _length_of_chunks(carry: chunks.ChunkCarry, stream: Stream | None) -> float:
     """Return how many seconds a chunk should last."""
     seconds = _CHUNK_SECONDS if stream is None else _STREAM_SECONDS
     if jax.default_backend() != "cpu":

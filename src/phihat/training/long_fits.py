@@ -196,7 +196,7 @@ def train(
     callbacks = check_rest(progress, checkpoint, callbacks, validation, steps_per_chunk)
 
     state = _begin(spec, params, key, state, model_state)
-    options = chunks.Options(
+    options = chunks.ChunkOptions(
         num_rows=first_room(spec.record, state), is_stream=is_streamed, is_group=False
     )
     carry = chunks.own(_programs.bind(chunks.begin, spec, options, params=state)(state))
@@ -354,7 +354,7 @@ def _go_on(run: Run, restored: RestoredRun) -> None:
         run.change_optimizer(chunks.with_numbers(run.spec, restored.numbers))
 
 
-def _shardings(carry: chunks.Carry) -> tuple[NamedSharding | None, ...]:
+def _shardings(carry: chunks.ChunkCarry) -> tuple[NamedSharding | None, ...]:
     """Return where the leaves of a carry lie; keys are left to the compiler."""
     return tuple(
         leaf.sharding

@@ -22,7 +22,7 @@ from phihat._core.serialization import UnknownClass, rebuild
 from phihat._core.types import Status
 from phihat.results import FitResult
 from phihat.training import chunks
-from phihat.training.streams import Place
+from phihat.training.streams import StreamPosition
 from phihat.training.validation import Validator
 
 __all__ = ["RESULT_PARTS", "RestoredRun", "as_text", "by_path", "from_path", "restore"]
@@ -43,12 +43,12 @@ class RestoredRun(NamedTuple):
       folder: of the checkpoint.
     """
 
-    carry: chunks.Carry
+    carry: chunks.ChunkCarry
     history: dict[str, Any]
     num_rows: int
     start_step: int
     status: Status
-    place: Place | None
+    place: StreamPosition | None
     result: FitResult | None
     numbers: dict[str, Any] | None
     folder: Path
@@ -57,7 +57,7 @@ class RestoredRun(NamedTuple):
 def restore(
     folder: Path,
     about: dict[str, Any],
-    carry: chunks.Carry,
+    carry: chunks.ChunkCarry,
     validator: Validator | None,
     rows_like: Callable[[], dict[str, Any]] | None,
 ) -> RestoredRun:
@@ -80,7 +80,9 @@ def restore(
         state = from_path(carry.state, saved["state"])
         recorders = from_path(carry.recorder_states, saved["recorders"])
         restored = RestoredRun(
-            carry=chunks.Carry(state, recorders, _restore_sound(saved, carry, state)),
+            carry=chunks.ChunkCarry(
+                state, recorders, _restore_sound(saved, carry, state)
+            ),
             history=rows,
             num_rows=int(notes["num_rows"]),
             start_step=int(notes["start_step"]),
@@ -106,7 +108,7 @@ def restore(
     return restored
 
 
-def _restore_sound(saved: Any, carry: chunks.Carry, state: Any) -> PyTree:
+def _restore_sound(saved: Any, carry: chunks.ChunkCarry, state: Any) -> PyTree:
     """Return the last sound params; an older checkpoint has none but those it is at."""
     if carry.sound_params is None:
         return None
@@ -177,7 +179,7 @@ def from_path(like: PyTree, leaves: dict[str, Any]) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(like), ordered)
 
 
-def as_text(place: Place | None) -> Any:
+def as_text(place: StreamPosition | None) -> Any:
     """Return a stream's place as JSON can hold it."""
     if place is None:
         return None
@@ -192,11 +194,11 @@ def as_text(place: Place | None) -> Any:
     return [place.passes, place.batches, told]
 
 
-def _from_text(text: Any) -> Place | None:
+def _from_text(text: Any) -> StreamPosition | None:
     if text is None:
         return None
     passes, batches, told = text
     if told is not None:
         is_bytes = "bytes" in told
         told = told["bytes"].encode("latin-1") if is_bytes else json.loads(told["json"])
-    return Place(passes, batches, told)
+    return StreamPosition(passes, batches, told)

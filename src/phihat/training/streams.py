@@ -23,7 +23,7 @@ import numpy as np
 
 from phihat.training.stream_checks import BadBatch, BatchChecks
 
-__all__ = ["Place", "Stream", "StreamBatches", "StreamFailure", "is_stream"]
+__all__ = ["Stream", "StreamBatches", "StreamFailure", "StreamPosition", "is_stream"]
 
 _GROUP_BYTES = 2**20
 _MAX_GROUP = 64
@@ -49,7 +49,7 @@ def is_stream(data: Any) -> bool:
     return isinstance(data, Iterable) and not isinstance(data, (str, bytes))
 
 
-class Place(NamedTuple):
+class StreamPosition(NamedTuple):
     """Where a stream stands.
 
     Attributes:
@@ -88,7 +88,9 @@ class StreamBatches:
       places: where the stream stands after each batch.
     """
 
-    def __init__(self, data: Any, is_stacked: bool, places: list[Place]) -> None:
+    def __init__(
+        self, data: Any, is_stacked: bool, places: list[StreamPosition]
+    ) -> None:
         """Keep the parts."""
         self.data = data
         self.is_stacked = is_stacked
@@ -109,7 +111,7 @@ class _Buffer:
     def __init__(self, leaves: list[Any]) -> None:
         self.shape = leaves[0].shape
         self.capacity = _capacity(leaves)
-        self.places: list[Place] = []
+        self.places: list[StreamPosition] = []
         self._leaves = [
             leaf
             if isinstance(leaf, jax.Array)
@@ -117,7 +119,7 @@ class _Buffer:
             for leaf in leaves
         ]
 
-    def add(self, leaves: list[Any], place: Place) -> None:
+    def add(self, leaves: list[Any], place: StreamPosition) -> None:
         for buffer, leaf in zip(self._leaves, leaves, strict=True):
             if not isinstance(buffer, jax.Array):
                 buffer[len(self.places)] = leaf
@@ -163,7 +165,7 @@ class Stream:
         self, call: str, data: Any, *, passes: int | None, tells: bool = False
     ) -> None:
         """Start nothing yet."""
-        self.place = Place(0, 0)
+        self.place = StreamPosition(0, 0)
         self._call = call
         self._data = data
         self._passes = passes
@@ -181,9 +183,11 @@ class Stream:
         self._x64 = jax.dtypes.canonicalize_dtype(float) == np.float64
         self._device = getattr(jax.config, "jax_default_device", None)
 
-    def go_to(self, place: Place) -> None:
+    def go_to(self, place: StreamPosition) -> None:
         """Begin there; where the stream did not tell, at the beginning of its pass."""
-        self.place = place if place.told is not None else Place(place.passes, 0)
+        self.place = (
+            place if place.told is not None else StreamPosition(place.passes, 0)
+        )
 
     # ------------------------------------------------------------ the reader's side
 
@@ -283,7 +287,7 @@ class Stream:
             found = self._read_pass(iterator, place)
             if not found and place.batches == 0:
                 break
-            place = Place(place.passes + 1, 0)
+            place = StreamPosition(place.passes + 1, 0)
 
     def _explain(self, error: BaseException) -> StreamFailure:
         if isinstance(error, BadBatch):
@@ -298,7 +302,7 @@ class Stream:
         )
         return StreamFailure(error, RuntimeError(text))
 
-    def _read_pass(self, iterator: Iterator[Any], place: Place) -> bool:
+    def _read_pass(self, iterator: Iterator[Any], place: StreamPosition) -> bool:
         """Hand on the batches of a pass; tell whether there were any."""
         begin = place.batches
         try:
@@ -307,7 +311,7 @@ class Stream:
                     break
                 leaves = self._checks.check(batch, self._number)
                 told = get_position(iterator, self._data) if self._tells else None
-                place = Place(place.passes, place.batches + 1, told)
+                place = StreamPosition(place.passes, place.batches + 1, told)
                 with self._lock:
                     self._keep(leaves, place)
         finally:
@@ -316,7 +320,7 @@ class Stream:
                     self._put(self._take())
         return place.batches > begin
 
-    def _keep(self, leaves: list[Any], place: Place) -> None:
+    def _keep(self, leaves: list[Any], place: StreamPosition) -> None:
         """Copy a batch, and hand on what is enough or awaited; under the lock."""
         if self._buffer is not None and self._buffer.shape != leaves[0].shape:
             self._put(self._take())

@@ -216,7 +216,7 @@ class Validator:
 
 def _measure(
     code: tuple[Any, Partial | None],
-    options: chunks.Options,
+    options: chunks.ChunkOptions,
     mode: Any,
     state: Any,
     data: Batch,

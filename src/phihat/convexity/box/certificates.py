@@ -23,8 +23,8 @@ from phihat._core.types import Box, Params
 from phihat.convexity.box.hessians import Blocked
 from phihat.convexity.box.search import (
     Cells,
+    CertificationResult,
     Curvature,
-    Outcome,
     cover,
     is_cover,
     refine,
@@ -329,17 +329,19 @@ def _covered(
     convex_values: frozenset[int],
     span: tuple[float, float],
     is_half: bool,
-) -> Outcome:
+) -> CertificationResult:
     """Cover the domain in a span of time, or in the first half of it."""
     begin, deadline = span
     if deadline <= begin:
-        return Outcome(False, -np.inf, np.inf, 0, "the budget leaves no time")
+        return CertificationResult(
+            False, -np.inf, np.inf, 0, "the budget leaves no time"
+        )
     limit = begin + (deadline - begin) / 2 if is_half else deadline
     try:
         return cover(Curvature(problem, convex_values), *_ends(problem), limit)
     except _UNREADABLE as error:
         blame = getattr(error, "blame", None)
-        return Outcome(False, -np.inf, np.inf, 0, str(error), blame)
+        return CertificationResult(False, -np.inf, np.inf, 0, str(error), blame)
 
 
 def _largest(

@@ -24,7 +24,15 @@ from phihat.convexity.primitives.jets.affine import Outline
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.report import Blame
 
-__all__ = ["Cells", "Curvature", "Outcome", "Refined", "cover", "is_cover", "refine"]
+__all__ = [
+    "Cells",
+    "CertificationResult",
+    "Curvature",
+    "Refined",
+    "cover",
+    "is_cover",
+    "refine",
+]
 
 _Pair = tuple[np.ndarray, np.ndarray]
 
@@ -49,7 +57,7 @@ class Cells(NamedTuple):
         return Cells(*(part[chosen] for part in self))
 
 
-class Outcome(NamedTuple):
+class CertificationResult(NamedTuple):
     """How a certification ended.
 
     Attributes:
@@ -189,7 +197,7 @@ class Curvature:
 
 def cover(
     curvature: Curvature, low: np.ndarray, high: np.ndarray, deadline: float
-) -> Outcome:
+) -> CertificationResult:
     """Prove that no eigenvalue is negative on a box, or give up with a reason.
 
     Args:
@@ -203,9 +211,11 @@ def cover(
     shown: list[Cells] = []
     todo_low, todo_high = low[None], high[None]
 
-    def give_up(reason: str) -> Outcome:
+    def give_up(reason: str) -> CertificationResult:
         count = curvature.num_boxes - before
-        return Outcome(False, -math.inf, math.inf, count, reason, curvature.blame)
+        return CertificationResult(
+            False, -math.inf, math.inf, count, reason, curvature.blame
+        )
 
     while len(todo_low):
         if time.monotonic() >= deadline:
@@ -242,7 +252,7 @@ def cover(
     reason = f"no eigenvalue of the Hessian is negative on {boxes}"
     cells = Cells(*(np.concatenate(parts) for parts in zip(*shown, strict=True)))
     mu, ceiling = float(cells.mu.min()), float(cells.L.max())
-    return Outcome(True, mu, ceiling, count, reason, cells=cells)
+    return CertificationResult(True, mu, ceiling, count, reason, cells=cells)
 
 
 def is_cover(cells: Cells, low: np.ndarray, high: np.ndarray) -> bool:

@@ -74,7 +74,7 @@ def perspective(checker: Any, equation: Equation, output: Value) -> Value | None
             (t,) = turned.inputs
         if not all(k.affine and k.sign > 0 for k in values[t].knowns):
             continue
-        for root, inside in _ways(checker, product):
+        for root, inside in _dominators(checker, product):
             ratio = writers.get(root)
             if ratio is None or ratio.primitive != "div" or ratio.inputs[1] != t:
                 continue
@@ -102,7 +102,7 @@ def _scaled_by(is_turned: bool) -> Callable[[Known, Known], Known]:
     return rule
 
 
-def _ways(checker: Any, n: int) -> Iterator[tuple[int, list[Equation]]]:
+def _dominators(checker: Any, n: int) -> Iterator[tuple[int, list[Equation]]]:
     """Yield values through which alone n depends on params, and what lies between."""
     frontier, inside = {n}, []
     for _ in range(64):
