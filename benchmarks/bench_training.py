@@ -126,8 +126,8 @@ def test_a_minute_with_fifty_megabytes(benchmark: Any, report: pairs.Report) -> 
         bound="must be <= 1.05 of fit",
         megabytes_of_params_and_moments=round(sum(state) * 1.5 / 1e6, 1),
         num_steps=8 * num_steps,
-        note="fit in eight parts, four before and four after; beside the ratio to "
-        "both those to either half",
+        note="fit is timed in eight parts, four before train and four after; the "
+        "quartiles are the ratios to each half alone",
     )
 
 

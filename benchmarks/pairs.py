@@ -215,6 +215,7 @@ def _versions() -> dict[str, str]:
 
 def _draw(cases: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
 
     rows = [
         (f"{case}\nvs {name}", values["ratio"], values["quartiles"])
@@ -232,6 +233,9 @@ def _draw(cases: dict[str, Any], path: Path) -> None:
         axes.annotate(f"{ratio:.3g}", (ratio, row), (0, 6), **place)
     axes.axvline(1.0, color="0.5", linewidth=1)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.set_yticks(range(len(rows)), [label for label, _, _ in reversed(rows)])
     axes.set_ylim(-0.6, len(rows) - 0.2)
     axes.set_xlabel("time of ours / time of the peer (left of 1: ours is faster)")

@@ -1,10 +1,10 @@
 """A performance profile: how many evaluations each optimizer needs, and how often.
 
 Every solver runs from the same starts on the standard test problems. A run is solved
-when the loss has fallen by all but a share of 1e-5 of what it could,
-$f \\le f^* + 10^{-5} (f_0 - f^*)$, with $f^*$ the known global minimum; its cost is the
-number of evaluations until then. An evaluation of the loss counts as one, with or
-without its gradient, and a Hessian of P params as P. Run from the root:
+when at most a share of 1e-5 of the possible decrease of the loss is left,
+$f \\le f^* + 10^{-5} (f_0 - f^*)$, where $f^*$ is the known global minimum. Its cost is
+the number of evaluations until then. An evaluation of the loss counts as one, with or
+without its gradient, and a Hessian of P params counts as P. Run from the root:
 `python -m benchmarks.profile [PROBLEM ...]`. What is measured is kept problem by
 problem, so that a run that was interrupted is finished by naming the problems left.
 

@@ -125,7 +125,10 @@ def test_a_terminal_shows_no_long_array(kind):
 
 
 def test_a_long_line_of_a_report_is_one_row():
-    shown = tables.from_report("Title  here\n  because one\n    and two\n  a = 1")
+    shown = tables.from_report(
+        "Title  here\n  because one\n    and two\n  a = 1   f(a) = 2\n  long name  3"
+    )
     page = _Cells(shown)
-    assert page.cells == ["because", "one and two", "a", "= 1"]
-    assert "<b>Title here</b>" in shown
+    cells = ["because", "one and two", "a", "1, f(a) = 2", "long name", "3"]
+    assert page.cells == cells
+    assert "<b>Title: here</b>" in shown

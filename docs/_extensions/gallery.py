@@ -60,8 +60,8 @@ def _gallery_page(script: Path, drawn: dict[str, Any]) -> str:
     first, _, rest = (ast.get_docstring(tree) or script.stem).partition("\n\n")
     title, _, more = first.partition(". ")
     title = " ".join(title.rstrip(".").split())
-    code_starts = tree.body[0].end_lineno + 1
-    text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", "\n\n".join([more, rest]))
+    code_starts = tree.body[0].end_lineno + 2  # after an empty line
+    text = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``\\ ", "\n\n".join([more, rest]))
     parts = [title, "=" * len(title), "", text, ""]
     for picture, all_axes in drawn["figures"].items():
         parts += [

@@ -48,11 +48,19 @@ def table(
 def from_report(report: str) -> str:
     """Write a report of a headline and of lines `  name  value` as a table.
 
-    A line that is indented further continues the one before it.
+    A line that is indented further continues the one before it. A name of several words
+    ends with two blanks, and `name = value` is one row as well.
     """
     head, *lines = re.sub(r"\n {4,}", " ", report).split("\n")
-    rows = [line.split(None, 1) for line in lines]
-    return table(re.sub(r"  +", " ", head), rows)
+    rows = [_row(line.strip()) for line in lines]
+    return table(re.sub(r"  +", ": ", head), rows)
+
+
+def _row(line: str) -> list[str]:
+    for mark in (r"^(\S+) = ", r"^(.+?)  +", r"^(\S+) "):
+        if found := re.match(mark, line):
+            return [found[1], re.sub(r"  +", ", ", line[found.end() :])]
+    return [line, ""]
 
 
 def short(value: Any) -> str:

@@ -41,7 +41,7 @@ class Verdict(enum.Enum):
     CERTIFIED_ON_BOX = "certified convex on a box"
     """The Hessian was enclosed on the whole box, and has no negative eigenvalue."""
     REFUTED = "refuted"
-    """Not convex: the witness breaks a chord."""
+    """Not convex, since the witness breaks a chord."""
     UNDECIDED = "undecided"
     """Neither proved nor refuted; the blame says what stood in the way."""
 

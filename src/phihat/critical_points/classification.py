@@ -52,7 +52,7 @@ class CriticalPointKind(enum.IntEnum):
     SADDLE = 2
     """There are eigenvalues of both signs, and none is zero to rounding."""
     DEGENERATE = 3
-    """An eigenvalue is zero to rounding: second derivatives do not decide."""
+    """An eigenvalue is zero to rounding, so second derivatives do not decide."""
     NOT_CRITICAL = 4
     """No critical point is near, or the loss has a kink or is not finite here."""
 

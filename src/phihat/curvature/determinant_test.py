@@ -56,7 +56,7 @@ class ConvexityMap(NamedTuple):
 
     @property
     def passes_eigenvalues(self) -> Bool[Array, "A B"]:
-        """Where no eigenvalue is negative: the loss curves up in every direction."""
+        """Where no eigenvalue is negative, so the loss curves down nowhere."""
         return self.smallest_eigenvalue >= 0
 
     @property

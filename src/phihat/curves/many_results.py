@@ -218,7 +218,7 @@ class CurveFits(copying.Copied):
                 f"{high:.5g}, {'fixed' if is_fixed else f'median error {error}'}"
             )
         if reduced.size:
-            lines.append(f"  reduced chi-square: median {np.median(reduced):.4g}")
+            lines.append(f"  reduced chi-square  median {np.median(reduced):.4g}")
         return "\n".join(lines + self._failures())
 
     def _repr_html_(self) -> str:

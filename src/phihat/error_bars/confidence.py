@@ -82,7 +82,7 @@ class ConfidenceIntervals:
 
     @property
     def correlation(self) -> Float[Array, "*lanes P P"]:
-        """The covariance over the standard errors: ones on the diagonal."""
+        """The covariance over the standard errors, with ones on the diagonal."""
         spread = jnp.sqrt(jnp.diagonal(self.covariance, axis1=-2, axis2=-1))
         return self.covariance / (spread[..., :, None] * spread[..., None, :])
 

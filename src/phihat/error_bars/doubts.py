@@ -206,7 +206,7 @@ SENTENCES: dict[str, str] = {
     "freedom: sigmas are too large",
     "parabola": "the loss is not a parabola over the {intervals} of {entries}, so the "
     '{intervals} may be wrong: compute intervals with method="profile"',
-    "open": "the profile of {entries} never reaches the level: the data set no limit "
+    "open": "the profile of {entries} never reaches the level: the data give no limit "
     "on that side",
     "profile": "profile and covariance differ by more than a tenth in {entries}: use "
     "the ends from the profile, not the standard errors",

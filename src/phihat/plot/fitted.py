@@ -137,7 +137,7 @@ def evaluate_model(
       model: `(params, x) -> prediction`.
       params: of the model.
       data: (x [I] or [I, 1], y).
-      num_points: N.
+      num_points: how many, N.
 
     Returns:
       The points [N] and the predictions [N].

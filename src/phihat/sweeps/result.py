@@ -63,7 +63,7 @@ class SweepResult:
 
     @property
     def axes(self) -> dict[str, np.ndarray]:
-        """Coordinates by name: numbers, texts for alternatives, else positions."""
+        """Coordinates by name, as numbers, texts for alternatives, else positions."""
         return {
             name: values
             for axis in self._axes
