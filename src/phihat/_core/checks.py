@@ -35,6 +35,7 @@ __all__ = [
     "check_extra",
     "check_float_leaves",
     "check_key",
+    "check_max_bytes",
     "check_range",
     "check_rows",
     "is_deleted",
@@ -68,6 +69,17 @@ def as_floats(call: str, argument: str, value: Any) -> np.ndarray:
 
 MOST = 2_000_000_000
 """The largest count: steps, rows and lanes are counted in 32 bits."""
+
+
+def check_max_bytes(call: str, max_bytes: Any) -> int | None:
+    """Return a limit on memory as an int; None is no limit of one's own.
+
+    Raises:
+      TypeError, ValueError: as `check_count`, but for larger counts.
+    """
+    if max_bytes is None:
+        return None
+    return check_count(call, "max_bytes", max_bytes, maximum=2**62)
 
 
 def check_count(

@@ -20,7 +20,7 @@ from phihat._core import tree as _tree
 from phihat._core.jaxprs import is_tracing, quick_start_options
 from phihat._core.stores import Store
 
-__all__ = ["Mode", "bind", "call", "clear_programs", "is_tracing"]
+__all__ = ["Mode", "bind", "call", "clear_programs"]
 
 
 class Mode(NamedTuple):

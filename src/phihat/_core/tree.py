@@ -40,6 +40,7 @@ __all__ = [
     "as_partial",
     "as_scalar",
     "cast",
+    "cast_like",
     "default_float",
     "first_nonfinite",
     "global_norm",
@@ -319,6 +320,16 @@ def accumulator_dtype(leaf: Any) -> Any:
 def cast(value: Any, dtype: Any) -> Array:
     """Return `value` as a strongly typed array of this dtype."""
     return jax.lax.convert_element_type(value, dtype)
+
+
+def cast_like(tree: PyTree, other: PyTree) -> PyTree:
+    """Return a tree with the dtypes of another of its structure; keys are as they are.
+
+    So a compiled loop can carry what a user's function returns.
+    """
+    return jax.tree.map(
+        lambda leaf, like: leaf if is_key(like) else cast(leaf, like.dtype), tree, other
+    )
 
 
 def is_key(leaf: Any) -> bool:

@@ -112,11 +112,7 @@ def _same_model_state(caller: str, after: PyTree, before: PyTree) -> PyTree:
             f"{was}; a compiled loop carries one structure, such as all of "
             "`batch_stats`."
         )
-    return jax.tree.map(
-        lambda one, other: other if _tree.is_key(one) else _tree.cast(other, one.dtype),
-        before,
-        after,
-    )
+    return _tree.cast_like(after, before)
 
 
 def _check_scalar(caller: str, loss: Any) -> None:

@@ -359,11 +359,7 @@ def _same_types(caller: str, after: PyTree, before: PyTree) -> PyTree:
             f"{path or 'a leaf'} from {old_shape} to {new_shape}, so no compiled loop "
             "can carry it."
         )
-    return jax.tree.map(
-        lambda one, other: other if _tree.is_key(one) else _tree.cast(other, one.dtype),
-        before,
-        after,
-    )
+    return _tree.cast_like(after, before)
 
 
 def project(projection: Any, params: Params) -> Params:

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from phihat import products
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import jaxprs as _jaxprs
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, RandomKey
@@ -110,7 +111,7 @@ def find_critical_points(
     ):
         _checks.check_count(call, argument, number)
     _checks.check_key(call, key)
-    if _programs.is_tracing():
+    if _jaxprs.is_tracing():
         raise TypeError(
             f"{call}: it cannot run under jit, vmap or grad, since how many points "
             "there are depends on values; call it outside."

@@ -101,8 +101,7 @@ def fit_curves(
         raise TypeError(
             f"{call}: `progress` must be True or False, got {_checks.brief(progress)}."
         )
-    if max_bytes is not None:
-        _checks.check_count(call, "max_bytes", max_bytes, 1, 2**62)
+    _checks.check_max_bytes(call, max_bytes)
     options = check_options(
         call,
         has_sigma=sigma is not None,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from phihat._core import checks as _checks
-from phihat._core import programs as _programs
+from phihat._core import jaxprs as _jaxprs
 from phihat._engine import spec as _spec
 from phihat.curves import robust
 from phihat.curves.arrays import as_array
@@ -110,7 +110,7 @@ def _as_dtype(call: str, dtype: Any) -> Any:
 
 def _refuse_jit(call: str) -> None:
     """Refuse to work inside a transformation, with the cure."""
-    if _programs.is_tracing():
+    if _jaxprs.is_tracing():
         raise TypeError(
             f"{call}: it returns NumPy and works outside of jit, vmap and grad; "
             "inside them call `phihat.fit` with `levenberg_marquardt()` and "

@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
-from phihat._core import programs as _programs
+from phihat._core import jaxprs as _jaxprs
 from phihat._core import tree as _tree
 from phihat._core.types import PyTree
 from phihat.sweeps import memory
@@ -90,8 +90,7 @@ def sweep(
     parsed = as_axes(call, axes)
     function = _tree.as_partial(function, call, "function")
     _check_names(call, function, [name for axis in parsed for name in axis.names])
-    if max_bytes is not None:
-        max_bytes = _checks.check_count(call, "max_bytes", max_bytes, 1, 2**62)
+    max_bytes = _checks.check_max_bytes(call, max_bytes)
     mesh = as_mesh(call, mesh)
     parts = [
         _part(call, function, parsed, groups)
@@ -118,7 +117,7 @@ def refuse_tracing(call: str) -> None:
     Raises:
       TypeError: some transformation is tracing.
     """
-    if _programs.is_tracing():
+    if _jaxprs.is_tracing():
         raise TypeError(
             f"{call}: it cannot run under jit, vmap or grad, since it plans chunks on "
             "the host; call it outside, or map with `jax.vmap(function, "

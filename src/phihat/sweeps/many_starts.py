@@ -217,8 +217,7 @@ def collect(
     _check_starts(call, starts, unflatten(low))
     _checks.check_range(call, "merge_distance", merge_distance, 0.0, include_low=False)
     num_steps = _checks.check_count(call, "num_steps", num_steps)
-    if max_bytes is not None:
-        max_bytes = _checks.check_count(call, "max_bytes", max_bytes, 1, 2**62)
+    max_bytes = _checks.check_max_bytes(call, max_bytes)
     ends = descend(
         call,
         _tree.as_partial(loss_fn, call, "loss_fn"),

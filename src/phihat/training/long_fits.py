@@ -26,6 +26,7 @@ from jax.sharding import NamedSharding
 from phihat import fitting
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import jaxprs as _jaxprs
 from phihat._core import placement as _placement
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
@@ -159,7 +160,7 @@ def train(
     """
     seconds = as_seconds("train", "time_limit", time_limit)
     deadline = None if seconds is None else time.monotonic() + seconds
-    if _programs.is_tracing():
+    if _jaxprs.is_tracing():
         raise TypeError(
             "train: it is driven from the host and cannot be traced; under jax.jit, "
             "jax.vmap or jax.grad use `fit`."

@@ -34,7 +34,8 @@ def solution(matrix: list[list[Fraction]], given: list[Poly]) -> list[Poly]:
         raise Refused("a singular system")
     pivot, right = matrix[k], given[k]
     rows, rest = [], []
-    for row, b in zip(matrix[:k] + matrix[k + 1 :], given[:k] + given[k + 1 :]):  # noqa: B905
+    others = zip(matrix[:k] + matrix[k + 1 :], given[:k] + given[k + 1 :], strict=True)
+    for row, b in others:
         factor = row[0] / pivot[0]
         rows.append([c - factor * d for c, d in zip(row[1:], pivot[1:], strict=True)])
         rest.append(_minus(b, factor, right))
@@ -81,7 +82,7 @@ class Pivots:
 
     def permuted(self, equation: Equation, given: np.ndarray) -> np.ndarray:
         """Name the rows of P b, where the places are the pivots of a factorisation."""
-        source, places = equation.inputs
+        places = equation.inputs[1]
         dims, sizes = equation.params["dimension_numbers"], equation.params
         if len(dims.start_index_map) != 1 or any(
             len(p) > 1 for e in given.reshape(-1) for p in e
@@ -105,7 +106,6 @@ class Pivots:
         taken = np.asarray(equation.bind(numbers, order, **equation.params))  # type: ignore
         if taken.size != given.size or (np.sort(taken, None) != numbers.ravel()).any():
             raise Refused("some rows are left out")
-        del source
         return named[taken.reshape(-1)].reshape(taken.shape)
 
     def _factors(self, n: int) -> int:
