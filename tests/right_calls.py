@@ -124,7 +124,7 @@ RIGHT_CALLS = {
         "opt_state": found().state.opt_state,
         "params": PARAMS,
     },
-    "phihat.bracketing": lambda: SEARCH | {"check_start": False},
+    "phihat.bracketing": lambda: SEARCH,
     "phihat.golden_section": lambda: SEARCH,
     "phihat.backtracking": lambda: {
         "max_step": 1.0,

@@ -141,17 +141,44 @@ def test_a_fit_repeats_the_deck_and_records_the_steps():
 # -------------------------------------------------------------- what a search promises
 
 
-def test_bracketing_reports_an_answer_above_the_start():
-    two_dips = lambda s: jnp.sin(12 * s) + 3 * s
-    plain = bracketing(max_step=1.0, max_iterations=60)(two_dips)
-    checked = bracketing(max_step=1.0, max_iterations=60, check_start=True)(two_dips)
-    assert plain.value > two_dips(0.0)
-    assert plain.converged
-    assert not checked.converged
-    assert checked.step == plain.step
-    assert checked.num_evaluations == plain.num_evaluations + 1
-    good = bracketing(max_step=1.0, max_iterations=60, check_start=True)(bowl)
-    assert good.converged
+@pytest.mark.parametrize("name", ["bracketing", "golden_section"])
+def test_no_search_steps_uphill(name):
+    two_dips = lambda s: jnp.sin(12 * s) + 3 * s  # the rounds end in the upper one
+    flat = lambda s: (s - 0.0) ** 2
+    for fn in (two_dips, flat):
+        result = SEARCHES[name](max_iterations=60)(fn)
+        assert result.step == 0
+        assert result.value == fn(0.0)
+        assert not result.converged
+
+
+@pytest.mark.parametrize("name", ["bracketing", "golden_section"])
+@pytest.mark.parametrize("best", [3e-3, 3e-6, 3e-9, 3e-13])
+def test_a_step_shorter_than_the_tolerance_is_found(name, best):
+    result = SEARCHES[name](max_step=0.1)(lambda s: (s / best - 1.0) ** 2)
+    # Half or twice the best step, at the worst: there the value has not risen.
+    assert best / 2 <= result.step < 2 * best
+    assert result.value < 1
+    assert result.value <= 0.12 or best > 1e-5
+    num_evaluations = 4 * (result.num_iterations if name == "bracketing" else 1) + 1
+    assert result.num_evaluations >= num_evaluations
+
+
+def test_a_steep_loss_falls_at_every_step():
+    x = jnp.linspace(0.0, 300.0, 1000)
+    loss_fn = lambda params, batch: jnp.sum((params[0] + params[1] * x - batch) ** 2)
+    result = phihat.fit(
+        loss_fn,
+        jnp.asarray([0.0, 0.0]),
+        steepest_descent(bracketing(max_step=2.0)),
+        0.5 * x + 1.0,
+        num_steps=30,
+        record=("loss", "learning_rate"),
+    )
+    losses_seen = np.asarray(result.history["loss"])
+    assert (np.diff(losses_seen) <= 0).all()
+    assert result.loss < 1e-3 * losses_seen[0]
+    assert (result.history["learning_rate"] < 1e-5).all()
 
 
 @pytest.mark.parametrize("minimum", [0.0, 0.05, 0.3, 0.77, 1.0])

@@ -441,6 +441,12 @@ def _explain(result: FitResult) -> FitError:
         advice = f"The start itself is not finite at {start}: choose another."
     elif step == 0:
         advice = "It was so at the start: choose another, or check the loss there."
+    elif _has_line_search(result.state.opt_state):
+        advice = (
+            "The params before that step are kept in `result.params`. Look there for a "
+            "root, a logarithm or a division by 0, or give the line search a smaller "
+            "`max_step`."
+        )
     else:
         advice = (
             "The params before that step are kept in `result.params`. Try a smaller "
@@ -448,6 +454,13 @@ def _explain(result: FitResult) -> FitError:
             "the data (`phihat.datasets.standardize`)."
         )
     return FitError(step, _QUANTITIES[status], path, advice)
+
+
+def _has_line_search(opt_state: PyTree) -> bool:
+    def is_search(node: Any) -> bool:
+        return hasattr(node, "num_evaluations")
+
+    return any(map(is_search, jax.tree.leaves(opt_state, is_leaf=is_search)))
 
 
 def _is_finite(value: Any) -> bool:

@@ -9,7 +9,6 @@ Example:
   ...     max_iterations=_tree.Static(40),
   ...     tolerance=1e-3,
   ...     trace=_tree.Static(False),
-  ...     check_start=_tree.Static(False),
   ... )
   >>> print(round(float(result.step), 3))
   0.3
@@ -107,13 +106,14 @@ def bracketing(
     max_iterations: _tree.Static,
     tolerance: Any,
     trace: _tree.Static,
-    check_start: _tree.Static,
 ) -> SearchResult:
     del slope
     value_fn = _finite(fn)
 
     def is_wide(bracket: _Bracket) -> Bool[Array, ""]:
-        return jnp.abs(bracket.steps[1] - bracket.steps[2]) > as_wide(tolerance)
+        is_above = jnp.abs(bracket.steps[1] - bracket.steps[2]) > as_wide(tolerance)
+        # The first round measures the start, which the answer must lie below.
+        return is_above | (bracket.num_iterations == 0)
 
     def shrink(bracket: _Bracket) -> tuple[_Bracket, SearchTrace]:
         a, b, c, d = bracket.steps
@@ -133,19 +133,65 @@ def bracketing(
     start = _Bracket(steps, None, as_int(0))
     end, rows = _scan_rounds(is_wide, shrink, start, max_iterations.value)
     step = (end.steps[1] + end.steps[2]) / 2
-    value = value_fn(step)
-    converged = ~is_wide(end) & jnp.isfinite(value)
-    if check_start.value:
-        converged &= value < value_fn(jnp.zeros_like(step))
-    num_evaluations = 4 * end.num_iterations + (2 if check_start.value else 1)
+    found = _Shortened(step, value_fn(step), ~is_wide(end), as_int(0))
+    found = _below_start(value_fn, rows.values[0, 0], found, tolerance)
     return SearchResult(
-        step=step,
-        value=value,
-        converged=converged,
+        step=found.step,
+        value=found.value,
+        converged=found.is_close & (found.step > 0),
         num_iterations=end.num_iterations,
-        num_evaluations=num_evaluations,
+        num_evaluations=4 * end.num_iterations + 1 + found.num_trials,
         trace=rows if trace.value else None,
     )
+
+
+class _Shortened(NamedTuple):
+    """A step, its value, whether a minimum is that close, and how often it shrank."""
+
+    step: Float[Array, ""]
+    value: Float[Array, ""]
+    is_close: Bool[Array, ""]
+    num_trials: Int[Array, ""]
+
+
+_MAX_HALVINGS = 60
+"""Down to 1e-18 of a step: beyond, no params change."""
+
+
+def _below_start(
+    value_fn: ScalarFn, start_value: Array, found: _Shortened, tolerance: Any
+) -> _Shortened:
+    """Halve a step that does not lower the value, down to the bottom of a valley.
+
+    Where no step lowers the value, the answer is a step of 0, which is close to
+    nothing.
+    """
+
+    def halve(carry: tuple[Array, _Shortened], _: None) -> tuple[Any, None]:
+        def look(carry: tuple[Array, _Shortened]) -> tuple[Array, _Shortened]:
+            step, best = carry[0] / 2, carry[1]
+            value = value_fn(step)
+            is_lower = value < best.value
+            # The neighbours of the best trial are half and twice its step.
+            is_past = (best.step > 0) & ~is_lower
+            return step, _Shortened(
+                jnp.where(is_lower, step, best.step),
+                jnp.where(is_lower, value, best.value),
+                is_past,
+                best.num_trials + 1,
+            )
+
+        return jax.lax.cond(carry[1].is_close, lambda carry: carry, look, carry), None
+
+    def shorten() -> _Shortened:
+        start = _Shortened(
+            jnp.zeros_like(found.step), start_value, jnp.asarray(False), as_int(0)
+        )
+        (_, best), _ = jax.lax.scan(halve, (found.step, start), length=_MAX_HALVINGS)
+        is_close = best.is_close & (1.5 * best.step <= as_wide(tolerance))
+        return best._replace(is_close=is_close)
+
+    return jax.lax.cond(found.value < start_value, lambda: found, shorten)
 
 
 _GOLDEN = (5**0.5 - 1) / 2
@@ -197,14 +243,16 @@ def golden_section(
     start = _Bracket(steps, jax.vmap(value_fn)(steps), as_int(0))
     end, rows = _scan_rounds(is_wide, shrink, start, max_iterations.value)
     best = jnp.argmin(end.values)
+    # Where the start won, shorter steps than those of the bracket are tried.
+    shortest = jnp.where(best == 0, end.steps[1], end.steps[best])
+    found = _Shortened(shortest, end.values[best], ~is_wide(end), as_int(0))
+    found = _below_start(value_fn, start.values[0], found, tolerance)
     return SearchResult(
-        step=end.steps[best],
-        value=end.values[best],
-        converged=~is_wide(end)
-        & (end.steps[best] > 0)
-        & jnp.isfinite(end.values[best]),
+        step=found.step,
+        value=found.value,
+        converged=found.is_close & (found.step > 0),
         num_iterations=end.num_iterations,
-        num_evaluations=4 + end.num_iterations,
+        num_evaluations=4 + end.num_iterations + found.num_trials,
         trace=rows if trace.value else None,
     )
 

@@ -138,7 +138,6 @@ def bracketing(
     max_iterations: int = 15,
     tolerance: float = 1e-5,
     trace: bool = False,
-    check_start: bool = False,
 ) -> Search:
     r"""Shrink a bracket of four points round a dip, as the chapter's notebooks do.
 
@@ -146,24 +145,23 @@ def bracketing(
     $|b-c|$ > `tolerance` and rounds are left it evaluates all four. If $f(a)$ is the
     smallest, $b,c,d$ move half-way to $a$. Else if $f(b) < f(c)$, $d$ moves to $c$;
     else $a$ moves to $b$; either way $b,c$ become the thirds of $[a,d]$. The answer is
-    $(b+c)/2$.
+    $(b+c)/2$. Where that does not lie below $f(0)$, which the notebooks do not check,
+    it is halved until it does, and on to the bottom of that valley: the answer never
+    raises the function. Its step is 0 only where no step lowers it, as at a minimum.
 
     Its weak sides: it compares only b with c, so it assumes one dip and can drop a
-    lower value at d; it never passes `max_step`; it promises no descent; and with its
-    defaults it runs out of rounds long before the tolerance. `golden_section` costs a
-    quarter as much and keeps its best point; `backtracking` and `strong_wolfe` promise
-    descent.
+    lower value at d; it never passes `max_step`; and with its defaults it runs out of
+    rounds long before the tolerance. `golden_section` costs a quarter as much and keeps
+    its best point.
 
     Args:
       max_step: $M > 0$, the far end of the first bracket.
       max_iterations: rounds at most, >= 1, four evaluations each.
       tolerance: the distance of b from c that is small enough, >= 0.
       trace: keep the bracket and its values of every round.
-      check_start: count the answer as converged only if its value lies below that of
-        step 0, at the price of one more evaluation.
 
     Returns:
-      A search.
+      A search; converged if its step is not 0 and within `tolerance` of a minimum.
 
     Raises:
       ValueError: an argument lies outside its range.
@@ -182,7 +180,6 @@ def bracketing(
         max_iterations=_rounds("bracketing", max_iterations),
         tolerance=_nonnegative("bracketing", "tolerance", tolerance),
         trace=_tree.Static(bool(trace)),
-        check_start=_tree.Static(bool(check_start)),
     )
 
 
@@ -197,8 +194,9 @@ def golden_section(
     r"""Shrink a bracket by the golden ratio, with one new evaluation a round.
 
     The answer is the best point seen, the ends 0 and `max_step` included, so it is
-    never worse than the start. On a function with one dip it is the minimum to within
-    `tolerance`, in $\log(M/\mathrm{tolerance})/0.48$ rounds.
+    never worse than the start. Where the start is the best, shorter steps are tried,
+    each half as long, to the bottom of a valley. On a function with one dip it is the
+    minimum to within `tolerance`, in $\log(M/\mathrm{tolerance})/0.48$ rounds.
 
     Args:
       max_step: $M > 0$, the far end of the bracket.
