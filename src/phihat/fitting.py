@@ -25,6 +25,7 @@ from jaxtyping import Array, Bool
 
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import data_checks as _data_checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.programs import Mode
@@ -160,6 +161,7 @@ def fit_as(
     **others: Any,
 ) -> FitResult:
     """Fit for another public function, in whose name errors then speak."""
+    data = _data_checks.columns_as_arrays(data)
     spec = _spec.prepare(
         caller,
         loss_fn,
@@ -321,6 +323,7 @@ def run(
       >>> print(state.params, history["loss"])
       0.125 [1.     0.25   0.0625]
     """
+    data = _data_checks.columns_as_arrays(data)
     spec = _spec.prepare_run(
         step_fn,
         state,

@@ -401,7 +401,7 @@ def _gradient_descent_update(
 
     def descend(gradient: Array) -> Array:
         wide, dtype = _widen(gradient)
-        return (-(_tree.cast(rate, dtype) * wide)).astype(gradient.dtype)
+        return (-(_tree.cast(rate, dtype) * wide)).astype(_step_dtype(gradient))
 
     return (
         jax.tree.map(descend, updates),
@@ -425,7 +425,7 @@ def _normalized_gradient_update(
         wide, dtype = _widen(gradient)
         # |g| and not sqrt(g^2): its derivative at zero is finite, g^2 may overflow.
         direction = wide / (jnp.abs(wide) + _tree.cast(_scalar("eps", eps), dtype))
-        return (-(_tree.cast(rate, dtype) * direction)).astype(gradient.dtype)
+        return (-(_tree.cast(rate, dtype) * direction)).astype(_step_dtype(gradient))
 
     return (
         jax.tree.map(descend, updates),
@@ -453,7 +453,7 @@ def _momentum_update(
     mean = _running_mean(decay, state.momentum, updates)
     steps = jax.tree.map(
         lambda gradient, mean: (-(_tree.cast(rate, mean.dtype) * mean)).astype(
-            gradient.dtype
+            _step_dtype(gradient)
         ),
         updates,
         mean,
@@ -492,7 +492,7 @@ def _nesterov_update(
         dtype = mean.dtype
         back = _tree.cast(state.lookahead_rate, dtype) * old_mean
         ahead = (_tree.cast(rate, dtype) + _tree.cast(next_lookahead, dtype)) * mean
-        return (back - ahead).astype(gradient.dtype)
+        return (back - ahead).astype(_step_dtype(gradient))
 
     return (
         jax.tree.map(move, updates, state.momentum, mean),
@@ -539,7 +539,7 @@ def _adam_update(
         root = _tree.safe_sqrt(mean_square) * _tree.cast(root_scale, dtype)
         whole = (root + _tree.cast(_scalar("eps", eps), dtype)).astype(mean.dtype)
         step = _tree.cast(scale, mean.dtype) * mean / whole
-        return (-step).astype(gradient.dtype)
+        return (-step).astype(_step_dtype(gradient))
 
     return (
         jax.tree.map(move, updates, mean, mean_square),
@@ -580,8 +580,15 @@ def _zeros_like_accumulator(params: Params) -> PyTree:
 
 
 def _widen(gradient: Array) -> tuple[Array, Any]:
-    dtype = _tree.accumulator_dtype(gradient)
-    return gradient.astype(dtype), dtype
+    dtype = _tree.accumulator_dtype(_step_dtype(gradient))
+    return jnp.asarray(gradient).astype(dtype), dtype
+
+
+def _step_dtype(gradient: Any) -> Any:
+    """Return the dtype of a gradient; of numbers and of integers, the usual float's."""
+    dtype = jnp.result_type(gradient)
+    is_inexact = jnp.issubdtype(dtype, jnp.inexact)
+    return dtype if is_inexact else _tree.default_float()
 
 
 def _rate_at(learning_rate: Rate, step: Int[Array, ""]) -> Any:

@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, PyTree
 
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import data_checks as _data_checks
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params
 
@@ -256,6 +257,7 @@ def bind(
             f"{call}: `loss_fn` takes a `key`, so its curvature is random; bind one "
             "with `jax.tree_util.Partial(loss_fn, key=key)`."
         )
+    data = _data_checks.columns_as_arrays(data)
     scalar_fn = functools.partial(_applied, loss_fn, data)
     value = jax.eval_shape(scalar_fn, params)
     if not isinstance(value, jax.ShapeDtypeStruct):

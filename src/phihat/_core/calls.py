@@ -30,6 +30,7 @@ import numpy as np
 from phihat._core import checks as _checks
 from phihat._core import kinds as _kinds
 from phihat._core import peers as _peers
+from phihat._core import user_code as _user_code
 from phihat._core.jaxprs import is_tracing
 
 __all__ = ["explain_arguments", "explain_binding", "public"]
@@ -132,7 +133,17 @@ def _explain(
     if _is_unbound(error):
         text = explain_binding(function, args, kwargs)
         return None if text is None else TypeError(f"{name}: {text}")
+    if not _is_called_from_here():
+        text = _user_code.explain_traced(error)
+        if text is not None:
+            return TypeError(f"{name}: {text}")
     return explain_arguments(function, args, kwargs)
+
+
+def _is_called_from_here() -> bool:
+    """Tell whether phihat itself made the call; then the outer call explains."""
+    frame = sys._getframe(3)  # above: the explained function, which was left
+    return str(frame.f_globals.get("__name__", "")).startswith("phihat.")
 
 
 def _is_of_a_caller(text: str) -> bool:
@@ -181,10 +192,13 @@ def _explain_unknown(
     call: str, word: str, parameters: Any, kwargs: dict[str, Any]
 ) -> str:
     said = f"there is no argument `{word}`"
+    names = [name for name in parameters if name not in kwargs]
+    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.9)
+    if near:  # one letter off: nearer than what the word means elsewhere
+        return f"{said}; did you mean `{near[0]}`?"
     told = _peers.translate(call, word, tuple(parameters))
     if told is not None:
         return f"{said}; {told}"
-    names = [name for name in parameters if name not in kwargs]
     near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     if near:
         return f"{said}; did you mean `{near[0]}`?"
@@ -270,6 +284,9 @@ def _explain_loss(bound: dict[str, Any]) -> str | None:
     loss_fn, data = bound.get("loss_fn"), bound.get("data")
     if not callable(loss_fn) or bound.get("model_state") is not None:
         return None
+    text = _user_code.explain_model(loss_fn, data)
+    if text is not None:
+        return text
     try:
         signature = inspect.signature(loss_fn)
     except (TypeError, ValueError):
@@ -278,12 +295,13 @@ def _explain_loss(bound: dict[str, Any]) -> str | None:
     try:
         signature.bind(*names)
     except TypeError:
+        shown = _user_code.plain_signature(loss_fn)
         cure = "pass the data" if data is None else "leave `data` out, or use the batch"
         return (
             f"`loss_fn` is called as ({', '.join(names)}), but its signature is "
-            f"{signature}; {cure}."
+            f"{shown}; {cure}."
         )
-    return None
+    return _user_code.explain_lists("data", data)
 
 
 def _explain_optimizer(bound: dict[str, Any]) -> str | None:

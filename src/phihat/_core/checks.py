@@ -276,7 +276,9 @@ def check_rows(call: str, argument: str, data: Any) -> int:
     for path, leaf in leaves:
         name = f"`{argument}{jax.tree_util.keystr(path)}`"
         if jnp.ndim(leaf) == 0:
-            raise ValueError(f"{call}: {name} is a scalar: it has no rows.")
+            is_plain = isinstance(leaf, (int, float))
+            cure = "; make arrays of lists, with `np.asarray`" if is_plain else ""
+            raise ValueError(f"{call}: {name} is a scalar: it has no rows{cure}.")
         if jnp.shape(leaf)[0] != jnp.shape(first)[0]:
             raise ValueError(
                 f"{call}: `{argument}{jax.tree_util.keystr(first_path)}` has "

@@ -7,6 +7,7 @@ Example:
   TypeError: fit: `data` must be a pytree of arrays, got a list_iterator; a stream ...
 """
 
+import numbers
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,31 @@ import numpy as np
 
 from phihat._core import checks as _checks
 
-__all__ = ["check_data", "warn_of_rounding"]
+__all__ = ["check_data", "columns_as_arrays", "warn_of_rounding"]
+
+
+def columns_as_arrays(data: Any) -> Any:
+    """Return data with arrays for columns of numbers, such as a Series of pandas.
+
+    Others, such as a column with text or with missing entries, stay as they are, and
+    are refused by `check_data`.
+    """
+    if not any(
+        _is_column(leaf) for leaf in jax.tree.leaves(data, is_leaf=_is_iterator)
+    ):
+        return data
+    return jax.tree.map(_as_array, data, is_leaf=_is_iterator)
+
+
+def _is_column(leaf: Any) -> bool:
+    return hasattr(leaf, "to_numpy") and not hasattr(leaf, "columns")
+
+
+def _as_array(leaf: Any) -> Any:
+    if not _is_column(leaf):
+        return leaf
+    array = np.asarray(leaf.to_numpy())
+    return array if array.dtype.kind in "biuf" else leaf
 
 
 def check_data(call: str, data: Any) -> None:
@@ -27,6 +52,8 @@ def check_data(call: str, data: Any) -> None:
       ValueError: no rows; integers that do not fit.
     """
     if _is_list_of_batches(data):
+        if all(isinstance(leaf, numbers.Real) for leaf in jax.tree.leaves(data)):
+            _refuse_numbers(call, data)
         raise TypeError(
             f"{call}: `data` is a list of {len(data)} batches; concatenate them into "
             "one batch of arrays and say how to sample (`batch_size=`), or pass a "
@@ -41,6 +68,20 @@ def check_data(call: str, data: Any) -> None:
             _check_rows_exist(call, name, leaf)
             _check_integers(call, name, leaf)
             warn_of_rounding(call, name, leaf)
+
+
+def _refuse_numbers(call: str, data: list[Any]) -> None:
+    """Refuse a list of lists or pairs of numbers, which is no list of arrays."""
+    length, kind = len(data[0]), type(data[0]).__name__
+    cure = "`np.asarray(data)`"
+    if len(data) == 2:
+        cure = "`x, y = map(np.asarray, data)` and pass `(x, y)`"
+    elif length == 2:
+        cure = "`x, y = np.asarray(data).T` and pass `(x, y)`"
+    raise TypeError(
+        f"{call}: `data` is a list of {len(data)} {kind}s of {length} numbers; make "
+        f"arrays of them, {cure}."
+    )
 
 
 def _refuse_leaf(call: str, data: Any) -> None:
@@ -86,7 +127,7 @@ def _cure_for_data(leaf: Any) -> str:
             "`array[~array.mask]`, in x and y alike, or give them the weight 0"
         )
     if hasattr(leaf, "columns") or hasattr(leaf, "to_numpy"):
-        return "convert it with `.to_numpy()`, x and y apart"
+        return "convert it with `.to_numpy()`, x and y separately"
     if hasattr(leaf, "dtype"):
         if getattr(leaf.dtype, "kind", "?") in "USO":
             return (

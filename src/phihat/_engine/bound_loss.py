@@ -11,6 +11,7 @@ from jaxtyping import Array, PyTree
 from phihat._core import checks as _checks
 from phihat._core import placement as _placement
 from phihat._core import tree as _tree
+from phihat._core import user_code as _user_code
 from phihat._core.types import Batch, Params, RandomKey
 from phihat.results import FitState
 
@@ -73,7 +74,7 @@ def _check_signature(step: Any, num_arguments: int, extra: dict[str, Any]) -> No
         )
         raise TypeError(
             f"{step.caller}: `loss_fn` is called as ({', '.join(called)}), but its "
-            f"signature is {signature}; {cure}."
+            f"signature is {_user_code.plain_signature(step.loss_fn)}; {cure}."
         ) from error
 
 

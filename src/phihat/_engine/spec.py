@@ -239,7 +239,10 @@ def as_optimizer(caller: str, optimizer: Any) -> Optimizer:
         pair = optimizer
     if not (callable(pair[0]) and callable(pair[1])):
         hint = ""
-        if callable(optimizer):
+        searched = getattr(optimizer, "func", None)
+        if ".line_searches" in str(getattr(searched, "__module__", "")):
+            hint = "; make an optimizer of the search, `steepest_descent(search)`"
+        elif callable(optimizer):
             hint = "; call the factory, as in `adam(0.1)`"
         raise TypeError(
             f"{caller}: `optimizer` must be an (init, update) pair, as optax makes "

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from phihat import products
 from phihat._core import checks as _checks
+from phihat._core import data_checks as _data_checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params, RandomKey
@@ -48,6 +49,7 @@ def run(
     It is called as `body(loss_fn, (call, *options), is_eager, params, data, numbers)`.
     """
     code = _tree.as_partial(loss_fn, call, "loss_fn")
+    data = _data_checks.columns_as_arrays(data)
     return _programs.call(body, code, (call, *options), params, data, numbers)
 
 

@@ -227,6 +227,7 @@ def confidence_intervals(
     """
     loss_fn = _tree.as_partial(loss_fn, _CALL, "loss_fn")
     params, status = _params_of(result)
+    data = _data_checks.columns_as_arrays(data)
     _data_checks.check_data(_CALL, data)
     _checks.check_choice(_CALL, "method", method, ("wald", "profile"))
     if distribution is not None:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import kinds as _kinds
 from phihat._core import tree as _tree
 from phihat._core.types import Params
 from phihat.line_searches import searches as _searching
@@ -86,7 +87,7 @@ def steepest_descent(search: Search) -> Optimizer:
       >>> print(round(float(result.params), 4))
       3.0
     """
-    search = _tree.as_partial(search, "steepest_descent", "search")
+    search = _as_search("steepest_descent", search)
     return Optimizer(
         Partial(_line_search_init, search=search),
         Partial(_steepest_descent_update, search=search),
@@ -121,7 +122,7 @@ def line_search(search: Search) -> Optimizer:
       >>> print(updates)
       -1.0
     """
-    search = _tree.as_partial(search, "line_search", "search")
+    search = _as_search("line_search", search)
     return Optimizer(
         Partial(_line_search_init, search=search),
         Partial(_line_search_update, search=search),
@@ -398,6 +399,15 @@ def _inner(left: PyTree, right: PyTree) -> Float[Array, ""]:
 
 
 # -------------------------------------------------------------------- private helpers
+
+
+def _as_search(call: str, search: Any) -> Partial:
+    if _kinds.MARK in getattr(search, "__dict__", {}):
+        raise TypeError(
+            f"{call}: `search` must be a search, such as `bracketing()`, got "
+            f"{_kinds.describe(search)}."
+        )
+    return _tree.as_partial(search, call, "search")
 
 
 def _positive(call: str, argument: str, value: Any) -> Any:

@@ -19,6 +19,7 @@ from jax.tree_util import Partial
 
 from phihat._core import calls as _calls
 from phihat._core import tree as _tree
+from phihat._core import user_code as _user_code
 from phihat._core.types import Params
 from phihat.losses.factories import (
     check_weights,
@@ -36,9 +37,11 @@ __all__ = ["check_batch"]
 def check_batch(call: str, loss_fn: Any, params: Params, data: Any) -> None:
     """Check concrete labels and weights of a batch of one of these losses.
 
+    Of another loss only the integers in its data are looked at: see whether they wrap.
+
     Args:
       call: the public function, for the message.
-      loss_fn: any loss; one that is not from here is not looked into.
+      loss_fn: any loss.
       params: what the model is called with, for its number of classes.
       data: the whole data.
 
@@ -60,6 +63,8 @@ def check_batch(call: str, loss_fn: Any, params: Params, data: Any) -> None:
     if loss_fn.func in (penalized, penalized_keyed):
         return check_batch(call, loss_fn.args[0], params, data)
     is_ours = loss_fn.func in (reduced, reduced_keyed)
+    if not is_ours and data is not None:
+        _user_code.warn_of_wrapping(call, loss_fn, params, data)
     if not (is_ours and isinstance(data, (tuple, list)) and len(data) in (2, 3)):
         return None
     name = loss_fn.args[0].value

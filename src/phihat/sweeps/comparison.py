@@ -29,6 +29,7 @@ from jaxtyping import Array
 from phihat import fitting
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import data_checks as _data_checks
 from phihat._core import pictures as _pictures
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
@@ -231,6 +232,7 @@ def compare(
     _checks.check_key(call, key)
     key = jax.random.key(0) if key is None else key
     spaces = _as_spaces(call, optimizers)
+    data = _data_checks.columns_as_arrays(data)
     if not callable(params):
         _checks.check_float_leaves(call, "params", params)
     fixed = (

@@ -25,6 +25,7 @@ from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import jaxprs as _jaxprs
 from phihat._core import tree as _tree
+from phihat._core import user_code as _user_code
 from phihat._core.types import PyTree
 from phihat.sweeps import memory
 from phihat.sweeps.axes import Axis, Group, as_axes
@@ -260,7 +261,8 @@ def _check_names(call: str, function: Any, names: list[str]) -> None:
     except TypeError as error:
         raise TypeError(
             f"{call}: `function` is called with the names of the axes, "
-            f"{', '.join(names)}, but its signature is {signature}: {error}."
+            f"{', '.join(names)}, but its signature is "
+            f"{_user_code.plain_signature(function)}: {error}."
         ) from error
 
 

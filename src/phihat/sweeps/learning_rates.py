@@ -25,6 +25,7 @@ from jaxtyping import Array
 from phihat import fitting
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import data_checks as _data_checks
 from phihat._core import pictures as _pictures
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
@@ -150,6 +151,7 @@ def learning_rate_range(
     num_steps = _checks.check_count(call, "num_steps", num_steps, 10)
     refinements = _checks.check_count(call, "refinements", refinements, 0)
     rates = _as_rates(call, rates)
+    data = _data_checks.columns_as_arrays(data)
     factory = as_rate_factory(call, "optimizer", optimizer)
     _checks.check_float_leaves(call, "params", params)
     _checks.check_key(call, key)

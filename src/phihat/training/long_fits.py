@@ -26,6 +26,7 @@ from jax.sharding import NamedSharding
 from phihat import fitting
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import data_checks as _data_checks
 from phihat._core import jaxprs as _jaxprs
 from phihat._core import placement as _placement
 from phihat._core import programs as _programs
@@ -168,6 +169,8 @@ def train(
     is_streamed = is_stream(data)
     if is_streamed:
         check_stream(data, num_epochs, batch_size, sampler)
+    else:
+        data = _data_checks.columns_as_arrays(data)
     spec = prepare(
         "train",
         loss_fn,

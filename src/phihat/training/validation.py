@@ -74,6 +74,7 @@ class Validation:
 
     def __post_init__(self) -> None:
         """Check the arguments."""
+        object.__setattr__(self, "data", _data_checks.columns_as_arrays(self.data))
         _data_checks.check_data("Validation", self.data)
         if self.data is None:
             raise TypeError("Validation: `data` must be held-out data, got None.")
