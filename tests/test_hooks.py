@@ -203,6 +203,31 @@ def test_min_delta_asks_for_more_than_a_trifle():
     assert int(few.num_steps) < int(many.num_steps)
 
 
+def test_the_model_state_returned_belongs_to_the_params_returned(tmp_path):
+    def loss_fn(params, batch, model_state):
+        return jnp.sum((params - batch) ** 2), model_state + 1.0
+
+    def run(num_steps):
+        return phihat.train(
+            loss_fn,
+            jnp.asarray(8.0),
+            phihat.gradient_descent(0.25),
+            jnp.asarray(0.0),
+            num_steps=num_steps,
+            model_state=jnp.asarray(0.0),
+            checkpoint=Checkpoints(tmp_path, every=2),
+            # The third look, at 1.0, is the best.
+            validation=training.Validation(jnp.asarray(1.0), every=1),
+        )
+
+    result = run(8)
+    assert (float(result.params), float(result.model_state)) == (1.0, 3.0)
+    assert float(result.state.model_state) == 8.0
+    assert float(result.loss) == 1.0
+    for again in (run(8), run(10)):  # read from the checkpoint, and gone on from it
+        assert (float(again.params), float(again.model_state)) == (1.0, 3.0)
+
+
 def test_wrong_validations():
     for changed, error, message in (
         ({"metric": 3}, TypeError, "`metric` must be a function"),

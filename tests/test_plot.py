@@ -244,6 +244,54 @@ def xy(artist) -> np.ndarray:
 # -------------------------------------------------------------------- every picture
 
 
+def test_one_diverged_lane_does_not_take_all_colours():
+    axes = {"rate": np.arange(1.0, 5.0), "decay": np.arange(3.0)}
+    lanes = lambda rate, decay: jnp.where(rate * decay == 8.0, 1e9, rate + decay)
+    found = phihat.sweep(lanes, axes)
+    image = plot.sweep_map(found).collections[0]
+    assert image.get_clim() == (1.0, 5.0)
+    assert image.norm.extend == "max"
+    assert plot.sweep_map(found, vmax=3.0).collections[0].get_clim() == (1.0, 3.0)
+    plain = phihat.sweep(lambda rate, decay: rate + decay, axes)
+    assert plot.sweep_map(plain).collections[0].get_clim() == (1.0, 6.0)
+
+
+def test_what_was_called_is_named_where_a_value_must_be_chosen():
+    axes = {"rate": np.arange(1.0, 5.0), "decay": np.arange(3.0)}
+    found = phihat.sweep(lambda rate, decay: (rate, decay), axes)
+    calls = {
+        "best": found.best,
+        "plot": found.plot,
+        "scores": found.scores,
+        "sweep_map": functools.partial(plot.sweep_map, found),
+        "sweep_slices": functools.partial(plot.sweep_slices, found),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"^{name}: name the value to compare"):
+            call()
+
+
+def test_losses_of_minibatches_are_called_so():
+    x, y = phihat.datasets.linear_regression()
+    fit = functools.partial(
+        phihat.fit,
+        phihat.losses.least_squares(phihat.models.linear),
+        {"weight": 0.0, "bias": 0.0},
+        phihat.adam(0.1),
+        (x, y),
+        num_steps=4,
+        key=jax.random.key(0),
+    )
+    drawn, whole = fit(batch_size=3), fit()
+    trained = phihat.train(*fit.args, **fit.keywords, batch_size=3)
+    note = "on the last minibatch; on all data: loss_fn(result.params, data)"
+    told = [note in repr(result) for result in (drawn, whole, trained)]
+    assert told == [True, False, True]
+    axes = plot.loss_curves({"SGD": drawn, "all": whole})
+    shown = axes.get_legend_handles_labels()[1]
+    assert shown == ["SGD (minibatch losses)", "all"]
+
+
 def test_the_gallery_is_complete():
     animations_and_helpers = {"animate_bracket", "animate_descent", "make_axes"}
     drawing = {

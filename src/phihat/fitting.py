@@ -371,7 +371,8 @@ def _fit(
         sound_params=ran.sound_params,
     )
     history = _complete(spec, ran, state, ending.params)
-    return as_result(ending, history, ran.num_taken, data)
+    draws = not source.is_fixed
+    return as_result(ending, history, ran.num_taken, data, is_of_minibatch=draws)
 
 
 def _run_steps(
@@ -411,7 +412,12 @@ def _is_stopped(spec: FitSpec, source: BatchSource, ran: LoopResult) -> Array:
 
 
 def as_result(
-    ending: _run.Ending, history: dict[str, Any], num_steps: Any, data: Batch
+    ending: _run.Ending,
+    history: dict[str, Any],
+    num_steps: Any,
+    data: Batch,
+    *,
+    is_of_minibatch: bool,
 ) -> FitResult:
     """Return the result of a run that has ended."""
     state = ending.state
@@ -426,6 +432,7 @@ def as_result(
         nonfinite_leaf=ending.nonfinite_leaf,
         nonfinite_data_leaf=_inspect_data(data, state.status),
         data_paths=tuple(_tree.leaf_paths(data)),
+        is_of_minibatch=is_of_minibatch,
     )
 
 

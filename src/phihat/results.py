@@ -118,6 +118,10 @@ class FitResult:
       data_paths: the paths of the data leaves, for the message.
       ended_by: what ended a fit with the status STOPPED, such as the name of a
         callback; else empty.
+      is_of_minibatch: whether `loss` and the rows of the history are losses of a
+        minibatch, and not of all data.
+      best_model_state: the model state that belongs to `params` where held-out data
+        chose these, else None.
 
     Example:
       >>> from phihat import fit, gradient_descent
@@ -137,11 +141,14 @@ class FitResult:
     nonfinite_data_leaf: Int[Array, "*lanes"]
     data_paths: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     ended_by: str = dataclasses.field(default="", metadata={"static": True})
+    is_of_minibatch: bool = dataclasses.field(default=False, metadata={"static": True})
+    best_model_state: PyTree = None
 
     @property
     def model_state(self) -> PyTree:
-        """What the loss carried beside the params, such as batch statistics."""
-        return self.state.model_state
+        """What the loss carried beside `params`, such as batch statistics."""
+        best = self.best_model_state
+        return self.state.model_state if best is None else best
 
     def plot(self, *, axes: Any = None) -> Any:
         """Draw how the loss fell, by `phihat.plot.loss_curves`."""
@@ -184,13 +191,18 @@ class FitResult:
         fields = vars(self)
         get = jax.tree_util.GetAttrKey
         children = tuple((get(name), fields[name]) for name in _CHILDREN)
-        return children, (self.data_paths, self.ended_by)
+        return children, (self.data_paths, self.ended_by, self.is_of_minibatch)
 
     @classmethod
     def tree_unflatten(cls, statics: Any, children: Any) -> "FitResult":
         """Rebuild for jax."""
-        data_paths, ended_by = statics
-        return cls(*children, data_paths=data_paths, ended_by=ended_by)
+        data_paths, ended_by, is_of_minibatch = statics
+        return cls(
+            **dict(zip(_CHILDREN, children, strict=True)),
+            data_paths=data_paths,
+            ended_by=ended_by,
+            is_of_minibatch=is_of_minibatch,
+        )
 
     def _repr_html_(self) -> str:
         """Show the report in a notebook."""
@@ -223,6 +235,7 @@ _CHILDREN = (
     "state",
     "nonfinite_leaf",
     "nonfinite_data_leaf",
+    "best_model_state",
 )
 
 
@@ -521,11 +534,15 @@ def _loss_lines(result: FitResult) -> list[str]:
         if finite.size == 0:
             return []
         low, middle, high = np.quantile(finite.astype(float), [0.0, 0.5, 1.0])
-        return [f"  loss       {low:.6g} to {high:.6g}, median {middle:.6g}"]
+        whose = ", each of a minibatch" if result.is_of_minibatch else ""
+        return [f"  loss       {low:.6g} to {high:.6g}, median {middle:.6g}{whose}"]
     first = result.history.get("loss")
+    whose = ""
+    if result.is_of_minibatch:
+        whose = " on the last minibatch; on all data: loss_fn(result.params, data)"
     start = f"{float(first[0]):.6g} -> " if first is not None and len(first) else ""
     return [
-        f"  loss       {start}{float(loss):.6g}",
+        f"  loss       {start}{float(loss):.6g}{whose}",
         f"  gradient   norm {float(norm):.6g}",
         *_validation_lines(result),
     ]

@@ -43,6 +43,7 @@ class Curve(NamedTuple):
       high: the upper end of the band [R].
       num_lanes: the number of fits.
       num_nonfinite: how many of their values were infinite or NaN.
+      is_of_minibatch: whether each is the loss of a minibatch, and not of all data.
     """
 
     x: Float[np.ndarray, " R"]
@@ -51,6 +52,7 @@ class Curve(NamedTuple):
     high: Float[np.ndarray, " R"]
     num_lanes: int
     num_nonfinite: int
+    is_of_minibatch: bool = False
 
 
 @_calls.public
@@ -159,7 +161,9 @@ def prepare_curves(
             reached = np.ones(values.shape, bool)
             steps = np.arange(values.shape[-1], dtype=float)
         x = _abscissa(call, name, result, steps, against, per_step)
-        curves[name] = make_curve(x, values, reached, band)
+        curve = make_curve(x, values, reached, band)
+        draws = isinstance(result, FitResult) and result.is_of_minibatch
+        curves[name] = curve._replace(is_of_minibatch=draws and quantity == "loss")
     return curves
 
 
@@ -315,6 +319,8 @@ def _label(name: str, curve: Curve) -> str:
     notes = []
     if curve.num_lanes > 1:
         notes.append(f"{curve.num_lanes} fits")
+    if curve.is_of_minibatch:
+        notes.append("minibatch losses")
     if curve.num_nonfinite:
         notes.append(f"{curve.num_nonfinite} not finite")
     if not notes:

@@ -35,7 +35,12 @@ __all__ = [
 
 @_calls.public
 def sweep_map(
-    found: SweepResult, by: Any = None, *, log: bool = False, axes: Any = None
+    found: SweepResult,
+    by: Any = None,
+    *,
+    log: bool = False,
+    vmax: float | None = None,
+    axes: Any = None,
 ) -> "Axes":
     """Draw a value over the two axes of a sweep.
 
@@ -43,6 +48,8 @@ def sweep_map(
       found: from `phihat.sweep`, with two axes; take others out by `found.select`.
       by: which value, as in `found.best`.
       log: colours by the logarithm, where all values are positive.
+      vmax: the value at which the colours end; by default the largest, but for a few
+        that are far above the others, such as those of fits that diverged.
       axes: where to draw; a new figure by default, which is `axes.figure`.
 
     Returns:
@@ -65,10 +72,11 @@ def sweep_map(
     """
     call = "sweep_map"
     _check_sweep(call, found, 2)
-    scores, label = _scores(found, by)
+    scores, label = _scores(call, found, by)
     axes = canvas.one_axes(call, axes, size=(7.5, 6.0))
     masked = np.ma.masked_invalid(scores)
-    image = _mesh(axes, found, masked, norm=_log_norm(call, masked) if log else None)
+    norm = _log_norm(call, masked, vmax) if log else _robust_norm(masked, vmax)
+    image = _mesh(axes, found, masked, norm=norm)
     canvas.add_colorbar(axes, image, label)
     title = f"{label} over {' and '.join(found.sizes)}"
     count = int(masked.mask.sum()) if masked.mask is not np.ma.nomask else 0
@@ -131,7 +139,7 @@ def sweep_slices(
     num_shown = _checks.check_count(call, "num_shown", num_shown)
     if yscale is not None:
         _checks.check_choice(call, "yscale", yscale, ("linear", "log"))
-    scores, label = _scores(found, by)
+    scores, label = _scores(call, found, by)
     names = list(found.sizes)
     if along is None:
         along = max(
@@ -249,8 +257,8 @@ def _check_sweep(call: str, found: Any, number: int | None = None) -> None:
         raise ValueError(f"{call}: the sweep has no axes left.")
 
 
-def _scores(found: SweepResult, by: Any) -> tuple[np.ndarray, str]:
-    scores = found.scores(by)
+def _scores(call: str, found: SweepResult, by: Any) -> tuple[np.ndarray, str]:
+    scores = found.scores_for(call, by)
     if by is None and isinstance(found.values, dict) and len(found.values) == 1:
         (by,) = found.values
     return scores, by if isinstance(by, str) else "value"
@@ -316,7 +324,26 @@ def _edges(values: np.ndarray) -> np.ndarray:
     return np.exp(edges) if is_log else edges
 
 
-def _log_norm(call: str, masked: Any) -> Any:
+def _robust_norm(masked: Any, vmax: float | None) -> Any:
+    """Return colours for all but a few values that are far above the others."""
+    from matplotlib.colors import Normalize
+
+    values = masked.compressed()
+    if not values.size:
+        return None
+    low, high = values.min(), values.max()
+    limit = low + 10 * (np.quantile(values, 0.75) - low)
+    top = high
+    if vmax is not None:
+        top = vmax
+    elif low < limit < high:
+        top = values[values <= limit].max()
+    norm: Any = Normalize(min(low, top), top)
+    norm.extend = "max" if top < high else "neither"  # the colour bar reads it
+    return norm
+
+
+def _log_norm(call: str, masked: Any, vmax: float | None = None) -> Any:
     from matplotlib.colors import LogNorm
 
     if masked.count() == 0:
@@ -325,4 +352,4 @@ def _log_norm(call: str, masked: Any) -> Any:
         raise ValueError(
             f"{call}: a logarithm needs positive values, got {masked.min():.4g}."
         )
-    return LogNorm()
+    return LogNorm(vmax=vmax)

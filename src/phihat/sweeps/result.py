@@ -105,7 +105,7 @@ class SweepResult:
           >>> print(result.best().axes["x"], result.best(largest=True).axes["x"])
           4.0 1.0
         """
-        scores = self.scores(by)
+        scores = self.scores_for("best", by)
         failed = _failed(self.values)
         finite = (
             np.isfinite(scores) if failed is None else np.isfinite(scores) & ~failed
@@ -154,6 +154,10 @@ class SweepResult:
           >>> print(sweep(lambda x: x * x, {"x": jnp.arange(3.0)}).scores())
           [0. 1. 4.]
         """
+        return self.scores_for("scores", by)
+
+    def scores_for(self, call: str, by: Any) -> np.ndarray:
+        """Return `scores(by)` for another public function, which errors then name."""
         if callable(by):
             scores = np.asarray(by(self.values))
         else:
@@ -162,15 +166,16 @@ class SweepResult:
                 named = [n for n, leaf in leaves.items() if leaf.shape == self.shape]
                 if len(named) != 1:
                     raise ValueError(
-                        f"best: name the value to compare `by`: one of {sorted(named)}."
+                        f"{call}: name the value to compare `by`: one of "
+                        f"{sorted(named)}."
                     )
                 by = named[0]
-            _checks.check_choice("best", "by", by, leaves)
+            _checks.check_choice(call, "by", by, leaves)
             scores = leaves[by]
         if scores.shape != self.shape:
             raise ValueError(
-                f"best: `by` must give one number per lane, shape {list(self.shape)}, "
-                f"got shape {list(scores.shape)}."
+                f"{call}: `by` must give one number per lane, shape "
+                f"{list(self.shape)}, got shape {list(scores.shape)}."
             )
         return scores.astype(float)
 
@@ -223,6 +228,7 @@ class SweepResult:
           ImportError: matplotlib is missing.
           ValueError: no such value, or more than one number per lane.
         """
+        self.scores_for("plot", by)
         name = "sweep_map" if len(self.shape) == 2 else "sweep_slices"
         return _pictures.draw(name, self, by, axes=axes)
 

@@ -210,14 +210,18 @@ class CheckpointManager:
             tree["numbers"] = run.new_numbers
         if validator is not None and validator.steps:
             notes["validation"] = validator.as_notes()
-            if validator.best_params is not None:
-                tree["best_params"] = by_path(validator.best_params)
+            best_params, best_model_state = validator.best_point
+            if best_params is not None:
+                tree["best_params"] = by_path(best_params)
+            if best_model_state is not None:
+                tree["best_model_state"] = by_path(best_model_state)
         if result is not None:
             found = vars(result)
             parts = {name: found[name] for name in RESULT_PARTS}
             tree["result"] = parts | {"params": by_path(found["params"])}
             notes["data_paths"] = list(result.data_paths)
             notes["ended_by"] = run.ended_by
+            notes["is_of_minibatch"] = result.is_of_minibatch
         return tree, notes
 
     def _warn_unwritten(self, step: int, error: Exception) -> None:

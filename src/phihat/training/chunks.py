@@ -33,7 +33,7 @@ from phihat._engine.loop import begin_recorders
 from phihat._engine.spec import FitSpec
 from phihat._engine.step import project
 from phihat.optimizers import eval_params
-from phihat.results import FitResult, FitState
+from phihat.results import FitResult, FitState, with_parts
 
 __all__ = [
     "ChunkCarry",
@@ -231,14 +231,15 @@ def _source_maker(options: ChunkOptions, first_step: Any) -> Any:
 
 def evaluate(
     spec: FitSpec, options: ChunkOptions, mode: Mode, state: FitState, data: Batch
-) -> tuple[Array, Params]:
-    """Return the loss on held-out data, and the params that have it."""
+) -> tuple[Array, Params, PyTree]:
+    """Return the loss on held-out data, the params that have it, and their state."""
     del options, mode
     params = evaluation_params(spec, state)
     # Held-out rows lie as they are given, and not as those of the fit do.
     step = dataclasses.replace(spec.step, placement=None)
     value_fn = bind_loss(step, state, lambda fn: fn(data))
-    return value_fn(params)[0], jax.tree.map(jnp.copy, params)
+    kept = jax.tree.map(jnp.copy, (params, state.model_state))
+    return value_fn(params)[0], *kept
 
 
 def evaluation_params(spec: FitSpec, state: FitState) -> Params:
@@ -259,6 +260,7 @@ def finish(
     is_stopped: Bool[Array, ""],
     position: Int[Array, ""],
     params: Params | None,
+    model_state: PyTree,
 ) -> FitResult:
     """Return the result, with no history yet.
 
@@ -271,6 +273,7 @@ def finish(
       is_stopped: a step was refused, or the optimizer has come to its end.
       position: in the group, of the batch that was refused or else used last.
       params: those to return instead of the last ones, or None.
+      model_state: that belongs to them.
     """
     del mode
     state = carry.state
@@ -286,11 +289,16 @@ def finish(
     )
     if params is not None:
         use = functools.partial(source.use_fn, last)
-        value_fn = bind_loss(spec.step, state._replace(step=last), use)
+        there = state._replace(step=last)
+        if model_state is not None:  # an older checkpoint kept none
+            there = there._replace(model_state=model_state)
+        value_fn = bind_loss(spec.step, there, use)
         (loss, _), grad = jax.value_and_grad(value_fn, has_aux=True)(params)
         ending = ending._replace(params=params, loss=loss, grad=grad)
     batch = source.batch_fn(last) if options.is_stream else data
-    return fitting.as_result(ending, {}, state.step, batch)
+    draws = options.is_stream or not source.is_fixed
+    result = fitting.as_result(ending, {}, state.step, batch, is_of_minibatch=draws)
+    return with_parts(result, best_model_state=model_state)
 
 
 def tell(

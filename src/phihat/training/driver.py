@@ -341,8 +341,8 @@ class Run:
         """Whether a batch is at hand on which a result can be measured."""
         return self.stream is None or self._last is not None
 
-    def finish(self, params: PyTree | None) -> FitResult:
-        """Return the result, of other params where they are given, with no rows yet."""
+    def finish(self, params: PyTree | None, model_state: PyTree) -> FitResult:
+        """Return the result, with no rows yet; of other params where they are given."""
         data, position, options = self._data, 0, self.options
         # An optimizer that ends itself exactly with the budget refused no step.
         is_refused = self.is_stopped and self.done != self.num_steps
@@ -358,7 +358,12 @@ class Run:
             chunks.finish, self.spec, options, params=self.carry.state
         )
         result = program(
-            self.carry, data, np.bool_(is_refused), np.int32(position), params
+            self.carry,
+            data,
+            np.bool_(is_refused),
+            np.int32(position),
+            params,
+            model_state,
         )
         status = self.status
         if status in (Status.RUNNING, Status.COMPLETED) or self.is_stopped:

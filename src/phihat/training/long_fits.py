@@ -286,8 +286,8 @@ def _run_to_end(run: Run, hooks: Hooks) -> FitResult:
     if run.stream is not None and not run.has_evidence:
         cause = None if run.failure is None else run.failure.error
         raise _explain_nothing(run) from cause
-    best = None if validator is None else validator.best_params
-    result = run.finish(best)
+    best = (None, None) if validator is None else validator.best_point
+    result = run.finish(*best)
     run.carry = run.carry._replace(state=result.state)
     if manager is not None:
         manager.save(run, validator, result)

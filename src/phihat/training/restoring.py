@@ -93,9 +93,11 @@ def restore(
             folder=folder,
         )
         if validator is not None and "validation" in notes:
-            best = saved.get("best_params")
-            best = None if best is None else from_path(params, best)
-            validator.go_to(notes["validation"], best)
+            point = (
+                _restore_like(params, saved.get("best_params")),
+                _restore_like(state.model_state, saved.get("best_model_state")),
+            )
+            validator.go_to(notes["validation"], point)
     except UnknownClass as error:
         raise ValueError(
             f"train: the history in {folder} cannot be rebuilt from a stream: {error}; "
@@ -106,6 +108,10 @@ def restore(
             f"train: {folder} lacks what a fit needs to go on ({error})."
         ) from error
     return restored
+
+
+def _restore_like(like: PyTree, leaves: dict[str, Any] | None) -> PyTree:
+    return None if leaves is None else from_path(like, leaves)
 
 
 def _restore_sound(saved: Any, carry: chunks.ChunkCarry, state: Any) -> PyTree:
@@ -149,7 +155,11 @@ def _restore_result(saved: Any, notes: dict[str, Any], state: Any) -> FitResult 
         status=state.status,
         state=state,
         data_paths=tuple(notes["data_paths"]),
+        best_model_state=_restore_like(
+            state.model_state, saved.get("best_model_state")
+        ),
         ended_by=notes.get("ended_by", ""),
+        is_of_minibatch=notes.get("is_of_minibatch", False),
         **parts,
     )
 

@@ -115,7 +115,7 @@ class Validator:
       losses: on the held-out data, one per look.
       metrics: likewise, where there is a metric.
       best: of the losses or metrics, or None before one was finite.
-      best_params: those that have it; None before.
+      best_point: the params that have it and their model state; None before.
       waited: looks since then.
     """
 
@@ -126,7 +126,7 @@ class Validator:
         self.losses: list[float] = []
         self.metrics: list[float] = []
         self.best: float | None = None
-        self.best_params: PyTree = None
+        self.best_point: tuple[PyTree, PyTree] = (None, None)
         self.waited = 0
         metric = validation.metric
         self._metric = (
@@ -149,7 +149,7 @@ class Validator:
             run.options,
             params=run.carry.state,
         )
-        loss, metric, params = program(run.carry.state, self.validation.data)
+        loss, metric, point = program(run.carry.state, self.validation.data)
         self.steps.append(run.step)
         self.losses.append(float(loss))
         if metric is not None:
@@ -158,7 +158,7 @@ class Validator:
         if not math.isfinite(value):
             self._warn(value, run.step)
         if self._is_better(value):
-            self.best, self.best_params, self.waited = value, params, 0
+            self.best, self.best_point, self.waited = value, point, 0
         else:
             self.waited += 1
 
@@ -208,11 +208,11 @@ class Validator:
             "waited": self.waited,
         }
 
-    def go_to(self, notes: dict[str, Any], params: PyTree) -> None:
+    def go_to(self, notes: dict[str, Any], point: tuple[PyTree, PyTree]) -> None:
         """Bring it to where it was."""
         self.steps, self.losses = notes["steps"], notes["losses"]
         self.metrics, self.best = notes["metrics"], notes["best"]
-        self.best_params, self.waited = params, notes["waited"]
+        self.best_point, self.waited = point, notes["waited"]
 
 
 def _measure(
@@ -221,16 +221,16 @@ def _measure(
     mode: Any,
     state: Any,
     data: Batch,
-) -> tuple[jax.Array, jax.Array | None, Params]:
-    """Return loss and metric on held-out data, and the params that have them."""
+) -> tuple[jax.Array, jax.Array | None, tuple[Params, Any]]:
+    """Return loss and metric on held-out data, and params and state that have them."""
     spec, metric = code
-    loss, params = chunks.evaluate(spec, options, mode, state, data)
+    loss, params, model_state = chunks.evaluate(spec, options, mode, state, data)
     if metric is None:
-        return loss, None, params
+        return loss, None, (params, model_state)
     value = metric(params, data)
     if np.shape(value) != ():
         raise ValueError(
             "Validation: `metric` must return one number, got an array of shape "
             f"{list(np.shape(value))}; take its mean or its sum."
         )
-    return loss, jnp.asarray(value), params
+    return loss, jnp.asarray(value), (params, model_state)
