@@ -86,8 +86,8 @@ def _page(name: str, document: dict[str, Any]) -> str:
             ratio, quartiles = values.get("ratio"), values.get("quartiles")
             cells = [
                 way,
-                pairs.in_words(values["run_seconds"]),
-                "" if compiling is None else pairs.in_words(compiling),
+                _time(values["run_seconds"]),
+                _time(compiling),
                 "" if ratio is None else f"{ratio:.3g}",
                 "" if quartiles is None else " to ".join(f"{q:.3g}" for q in quartiles),
             ]
@@ -145,6 +145,11 @@ def _measured(document: dict[str, Any]) -> str:
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _time(seconds: float | None) -> str:
+    """Show a time; zero stands for what was not measured."""
+    return pairs.in_words(seconds) if seconds else ""
 
 
 def _value(value: Any) -> str:

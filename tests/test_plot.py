@@ -394,7 +394,11 @@ def test_pictures_may_be_drawn_from_threads():
         (search, "Line search: 15 rounds, not converged"),
         (grid_sweep, "loss over rate and decay\n(6 of 15 not finite: blank)"),
         (trainability, "Where fits train: 5 of 15 converged"),
-        (rates, "Take a learning rate of 0.1; up to 0.3 is stable"),
+        (
+            rates,
+            "Take a learning rate of 0.1;\n"
+            "up to 0.3 the loss ends no higher than it began",
+        ),
         (comparison, "Optimizers compared, each as tuned"),
         (points_found, "Critical points"),
         (basins_found, "Which minimum each start reaches: 4 in all"),

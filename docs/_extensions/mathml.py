@@ -4,6 +4,7 @@ LaTeX that the converter does not know fails the build.
 """
 
 import re
+from html import escape
 from typing import Any
 
 from docutils import nodes
@@ -14,11 +15,26 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_html_math_renderer(
         "mathml", inline_renderers=(_inline, None), block_renderers=(_block, None)
     )
+    app.connect("doctree-resolved", _keep_marks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
+def _keep_marks(app: Any, doctree: nodes.document, name: str) -> None:
+    """Give each equation the full stop or comma after it, lest it begin a line."""
+    del app, name
+    for node in list(doctree.findall(nodes.math)):
+        after = node.next_node(descend=False, siblings=True)
+        found = isinstance(after, nodes.Text) and re.match(r"[^\s\w]+", after.astext())
+        if found:
+            node["mark"] = found[0]
+            rest = nodes.Text(after.astext()[found.end() :])
+            node.parent.replace(after, rest)
+
+
 def _inline(translator: Any, node: nodes.Element) -> None:
-    translator.body.append(_mathml(node, "inline"))
+    mark = escape(node.get("mark", ""))
+    written = _mathml(node, "inline")
+    translator.body.append(f'<span class="unbroken">{written}{mark}</span>')
     raise nodes.SkipNode
 
 

@@ -142,10 +142,11 @@ def comparison(
 def _rates_title(found: LearningRateRange) -> str:
     if not np.isfinite(found.suggestion):
         return "No learning rate is stable"
-    return (
-        f"Take a learning rate of {found.suggestion:.3g}; "
-        f"up to {found.largest_stable:.3g} is stable"
-    )
+    # What "stable" means, in words: Adam divides by the gradient and never diverges.
+    limit = f"up to {found.largest_stable:.3g} the loss ends no higher than it began"
+    if found.largest_stable >= found.rates[-1]:
+        limit = "none that was tried raises the loss"
+    return f"Take a learning rate of {found.suggestion:.3g};\n{limit}"
 
 
 def _rates_of_interest(found: LearningRateRange) -> tuple[float, float]:
