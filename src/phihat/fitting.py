@@ -432,7 +432,7 @@ def as_result(
         nonfinite_leaf=ending.nonfinite_leaf,
         nonfinite_data_leaf=_inspect_data(data, state.status),
         data_paths=tuple(_tree.leaf_paths(data)),
-        is_of_minibatch=is_of_minibatch,
+        loss_of="a minibatch" if is_of_minibatch else "all data",
     )
 
 

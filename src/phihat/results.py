@@ -118,8 +118,8 @@ class FitResult:
       data_paths: the paths of the data leaves, for the message.
       ended_by: what ended a fit with the status STOPPED, such as the name of a
         callback; else empty.
-      is_of_minibatch: whether `loss` and the rows of the history are losses of a
-        minibatch, and not of all data.
+      loss_of: of what `loss` and the rows of the history are losses, "all data" or "a
+        minibatch".
       best_model_state: the model state that belongs to `params` where held-out data
         chose these, else None.
 
@@ -141,7 +141,7 @@ class FitResult:
     nonfinite_data_leaf: Int[Array, "*lanes"]
     data_paths: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     ended_by: str = dataclasses.field(default="", metadata={"static": True})
-    is_of_minibatch: bool = dataclasses.field(default=False, metadata={"static": True})
+    loss_of: str = dataclasses.field(default="all data", metadata={"static": True})
     best_model_state: PyTree = None
 
     @property
@@ -191,17 +191,17 @@ class FitResult:
         fields = vars(self)
         get = jax.tree_util.GetAttrKey
         children = tuple((get(name), fields[name]) for name in _CHILDREN)
-        return children, (self.data_paths, self.ended_by, self.is_of_minibatch)
+        return children, (self.data_paths, self.ended_by, self.loss_of)
 
     @classmethod
     def tree_unflatten(cls, statics: Any, children: Any) -> "FitResult":
         """Rebuild for jax."""
-        data_paths, ended_by, is_of_minibatch = statics
+        data_paths, ended_by, loss_of = statics
         return cls(
             **dict(zip(_CHILDREN, children, strict=True)),
             data_paths=data_paths,
             ended_by=ended_by,
-            is_of_minibatch=is_of_minibatch,
+            loss_of=loss_of,
         )
 
     def _repr_html_(self) -> str:
@@ -534,11 +534,11 @@ def _loss_lines(result: FitResult) -> list[str]:
         if finite.size == 0:
             return []
         low, middle, high = np.quantile(finite.astype(float), [0.0, 0.5, 1.0])
-        whose = ", each of a minibatch" if result.is_of_minibatch else ""
+        whose = ", each of a minibatch" if result.loss_of == "a minibatch" else ""
         return [f"  loss       {low:.6g} to {high:.6g}, median {middle:.6g}{whose}"]
     first = result.history.get("loss")
     whose = ""
-    if result.is_of_minibatch:
+    if result.loss_of == "a minibatch":
         whose = " on the last minibatch; on all data: loss_fn(result.params, data)"
     start = f"{float(first[0]):.6g} -> " if first is not None and len(first) else ""
     return [

@@ -162,7 +162,7 @@ def prepare_curves(
             steps = np.arange(values.shape[-1], dtype=float)
         x = _abscissa(call, name, result, steps, against, per_step)
         curve = make_curve(x, values, reached, band)
-        draws = isinstance(result, FitResult) and result.is_of_minibatch
+        draws = isinstance(result, FitResult) and result.loss_of == "a minibatch"
         curves[name] = curve._replace(is_of_minibatch=draws and quantity == "loss")
     return curves
 

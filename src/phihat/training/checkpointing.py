@@ -221,7 +221,7 @@ class CheckpointManager:
             tree["result"] = parts | {"params": by_path(found["params"])}
             notes["data_paths"] = list(result.data_paths)
             notes["ended_by"] = run.ended_by
-            notes["is_of_minibatch"] = result.is_of_minibatch
+            notes["loss_of"] = result.loss_of
         return tree, notes
 
     def _warn_unwritten(self, step: int, error: Exception) -> None:

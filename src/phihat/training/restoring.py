@@ -159,7 +159,7 @@ def _restore_result(saved: Any, notes: dict[str, Any], state: Any) -> FitResult 
             state.model_state, saved.get("best_model_state")
         ),
         ended_by=notes.get("ended_by", ""),
-        is_of_minibatch=notes.get("is_of_minibatch", False),
+        loss_of=notes.get("loss_of", "all data"),
         **parts,
     )
 
