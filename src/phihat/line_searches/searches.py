@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 from phihat._core import pictures as _pictures
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
+from phihat.line_searches import shortening as _shortening
 
 __all__ = [
     "ScalarFn",
@@ -133,8 +134,8 @@ def bracketing(
     start = _Bracket(steps, None, as_int(0))
     end, rows = _scan_rounds(is_wide, shrink, start, max_iterations.value)
     step = (end.steps[1] + end.steps[2]) / 2
-    found = _Shortened(step, value_fn(step), ~is_wide(end), as_int(0))
-    found = _below_start(value_fn, rows.values[0, 0], found, tolerance)
+    found = _shortening.Found(step, value_fn(step), ~is_wide(end))
+    found = _shortening.below_start(value_fn, rows.values[0, 0], found, tolerance)
     return SearchResult(
         step=found.step,
         value=found.value,
@@ -143,55 +144,6 @@ def bracketing(
         num_evaluations=4 * end.num_iterations + 1 + found.num_trials,
         trace=rows if trace.value else None,
     )
-
-
-class _Shortened(NamedTuple):
-    """A step, its value, whether a minimum is that close, and how often it shrank."""
-
-    step: Float[Array, ""]
-    value: Float[Array, ""]
-    is_close: Bool[Array, ""]
-    num_trials: Int[Array, ""]
-
-
-_MAX_HALVINGS = 60
-"""Down to 1e-18 of a step: beyond, no params change."""
-
-
-def _below_start(
-    value_fn: ScalarFn, start_value: Array, found: _Shortened, tolerance: Any
-) -> _Shortened:
-    """Halve a step that does not lower the value, down to the bottom of a valley.
-
-    Where no step lowers the value, the answer is a step of 0, which is close to
-    nothing.
-    """
-
-    def halve(carry: tuple[Array, _Shortened], _: None) -> tuple[Any, None]:
-        def look(carry: tuple[Array, _Shortened]) -> tuple[Array, _Shortened]:
-            step, best = carry[0] / 2, carry[1]
-            value = value_fn(step)
-            is_lower = value < best.value
-            # The neighbours of the best trial are half and twice its step.
-            is_past = (best.step > 0) & ~is_lower
-            return step, _Shortened(
-                jnp.where(is_lower, step, best.step),
-                jnp.where(is_lower, value, best.value),
-                is_past,
-                best.num_trials + 1,
-            )
-
-        return jax.lax.cond(carry[1].is_close, lambda carry: carry, look, carry), None
-
-    def shorten() -> _Shortened:
-        start = _Shortened(
-            jnp.zeros_like(found.step), start_value, jnp.asarray(False), as_int(0)
-        )
-        (_, best), _ = jax.lax.scan(halve, (found.step, start), length=_MAX_HALVINGS)
-        is_close = best.is_close & (1.5 * best.step <= as_wide(tolerance))
-        return best._replace(is_close=is_close)
-
-    return jax.lax.cond(found.value < start_value, lambda: found, shorten)
 
 
 _GOLDEN = (5**0.5 - 1) / 2
@@ -245,8 +197,8 @@ def golden_section(
     best = jnp.argmin(end.values)
     # Where the start won, shorter steps than those of the bracket are tried.
     shortest = jnp.where(best == 0, end.steps[1], end.steps[best])
-    found = _Shortened(shortest, end.values[best], ~is_wide(end), as_int(0))
-    found = _below_start(value_fn, start.values[0], found, tolerance)
+    found = _shortening.Found(shortest, end.values[best], ~is_wide(end))
+    found = _shortening.below_start(value_fn, start.values[0], found, tolerance)
     return SearchResult(
         step=found.step,
         value=found.value,

@@ -147,7 +147,7 @@ def bracketing(
     smallest, $b,c,d$ move half-way to $a$. Else if $f(b) < f(c)$, $d$ moves to $c$;
     else $a$ moves to $b$; either way $b,c$ become the thirds of $[a,d]$. The answer is
     $(b+c)/2$. Where that does not lie below $f(0)$, which the notebooks do not check,
-    it is halved until it does, and on to the bottom of that valley: the answer never
+    it is quartered until it does, and on to the bottom of that valley: the answer never
     raises the function. Its step is 0 only where no step lowers it, as at a minimum.
 
     Its weak sides: it compares only b with c, so it assumes one dip and can drop a
@@ -196,8 +196,8 @@ def golden_section(
 
     The answer is the best point seen, the ends 0 and `max_step` included, so it is
     never worse than the start. Where the start is the best, shorter steps are tried,
-    each half as long, to the bottom of a valley. On a function with one dip it is the
-    minimum to within `tolerance`, in $\log(M/\mathrm{tolerance})/0.48$ rounds.
+    each a quarter as long, to the bottom of a valley. On a function with one dip it is
+    the minimum to within `tolerance`, in $\log(M/\mathrm{tolerance})/0.48$ rounds.
 
     Args:
       max_step: $M > 0$, the far end of the bracket.
