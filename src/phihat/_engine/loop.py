@@ -87,6 +87,8 @@ def run_loop(
         sound_params=sound_params,
         recorder_states=recorder_states,
     )
+    if source.is_fixed:
+        attempt_fn = _traced_once(attempt_fn, source)
     context = Context(attempt_fn, source, state, recorders, plan, evaluate_fn, {}, 1)
     row, last = jax.eval_shape(functools.partial(try_first, context), carry)
     if plan.keeps_last:
@@ -117,6 +119,18 @@ def run_loop(
         history=jax.tree.map(lambda leaf: leaf[: plan.num_rows], history),
         recorder_states=last.recorder_states,
     )
+
+
+def _traced_once(attempt_fn: AttemptFn, source: BatchSource) -> AttemptFn:
+    """Return the attempt with the batch that every step has.
+
+    It is traced for the shapes of what it measures, and then in the loop, where jit
+    remembers the first trace.
+    """
+    try_step = jax.jit(
+        lambda state: attempt_fn(state, functools.partial(source.use_fn, state.step))
+    )
+    return lambda state, use: try_step(state)  # noqa: ARG005
 
 
 def begin_recorders(recorders: dict[str, Recorder], state: FitState) -> PyTree:
