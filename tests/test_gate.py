@@ -6,7 +6,6 @@ import importlib
 import inspect
 import os
 import re
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -16,10 +15,9 @@ from typing import TypeGuard
 import pytest
 
 import phihat
-from tests.flags import QUICK
+from tests.as_user import ROOT, run_as_user
 from tests.run_document import blocks
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "phihat"
 README = ROOT / "README.md"
 
@@ -93,29 +91,6 @@ def import_module(module: str):
     return importlib.import_module(module.removesuffix(".__init__"))
 
 
-def run_as_user(*arguments: object, cwd: Path = ROOT, **variables: str) -> None:
-    """Run this Python in a process of its own, with the flags that a user has.
-
-    But for those by which XLA compiles quickly.
-    """
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("JAX_", "PYTEST_")) and name != "XLA_FLAGS"
-    }
-    environment |= {"XLA_FLAGS": QUICK, **variables}
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        pytest.fail(f"{done.stdout}\n{done.stderr}".strip(), pytrace=False)
-
-
 # -------------------------------------------------------------------- tools
 
 
@@ -154,7 +129,12 @@ def test_bits(is_first):
 # -------------------------------------------------------------------- examples
 
 DOCTESTS = (
-    *("-m", "pytest", "--doctest-modules", "-q", "--tb=short"),
+    *(
+        "-c",
+        "import sys, pytest; from tests import flags; flags.save_time(); "
+        "sys.exit(pytest.main(sys.argv[1:]))",
+    ),
+    *("--doctest-modules", "-q", "--tb=short"),
     *("-c", os.devnull, "--rootdir", ROOT, "-p", "no:cacheprovider"),
     *("-o", "filterwarnings=error:::phihat"),
     *("-o", "doctest_optionflags=ELLIPSIS NORMALIZE_WHITESPACE NUMBER"),
