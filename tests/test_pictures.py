@@ -100,7 +100,7 @@ def test_pictures_plot_what_is_recorded(name, tmp_path):
     """This runs the page or the example; it fails, too, where they do."""
     flags = {"XLA_FLAGS": ""} if name in CHAOTIC else {}
     script = ROOT / "docs" / "draw.py"
-    run_as_user(script, "--inside", tmp_path, name, cwd=tmp_path, **flags)
+    run_as_user(script, "--check", "--inside", tmp_path, name, cwd=tmp_path, **flags)
     drawn = json.loads((tmp_path / "drawn.json").read_text(encoding="utf-8"))
     assert draw.differences(RECORD[name], drawn) == []
 
