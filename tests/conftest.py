@@ -36,11 +36,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 SLOW = (
+    "test_bits",
     "test_doctests",
     "test_pyright",
     "test_kills",
     "test_site",
     "test_pictures_plot",
+    "test_notebooks_show",
+    "test_document_runs",
 )
 """Tests of many seconds, which begin first, so that none of them ends last alone."""
 

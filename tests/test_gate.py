@@ -105,12 +105,8 @@ def test_ruff_format():
 
 
 def test_pyright():
+    """It reads the package, and the typed program of a user."""
     run_as_user("-m", "pyright", "--pythonpath", sys.executable)
-
-
-def test_pyright_accepts_a_typed_program_of_a_user():
-    program = ROOT / "tests" / "typed_use.py"
-    run_as_user("-m", "pyright", "--pythonpath", sys.executable, program)
 
 
 # -------------------------------------------------------------------- bits
@@ -270,6 +266,17 @@ def test_imports_make_no_circle():
         for module in MODULES
     }
     tuple(graphlib.TopologicalSorter(graph).static_order())  # raises on a circle
+
+
+def test_nothing_of_phihat_is_imported_by_its_name_in_a_string():
+    """But for the hook of pictures, and for the names that the package hands on."""
+    by_name = re.compile(r"""import_module\(\s*f?["']phihat""")
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if by_name.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == {"__init__.py", "_core/pictures.py"}
 
 
 def test_design_describes_every_module():
