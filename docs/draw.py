@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     names = options.names or list(sources())
     if options.inside:
-        run_inside(sources()[names[0]], Path(options.inside))
+        run_inside(sources()[names[0]], Path(options.inside), options.check)
         return
     recorded = read_record()
     wrong = []
@@ -57,7 +57,8 @@ def main() -> None:
         runs = {}
         for name in names:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            runs[name] = pool.submit(run_outside, name, folder), folder
+            run = pool.submit(run_outside, name, folder, options.check)
+            runs[name] = run, folder
         for name, (run, folder) in runs.items():
             try:
                 drawn = run.result()
@@ -95,10 +96,11 @@ def keep(name: str, folder: Path, drawn: dict[str, Any]) -> None:
 # ------------------------------------------------------------------- running
 
 
-def run_outside(name: str, folder: Path) -> dict[str, Any]:
+def run_outside(name: str, folder: Path, is_check: bool) -> dict[str, Any]:
     """Run a page or a script in a process of its own."""
+    check = ["--check"] if is_check else []
     done = subprocess.run(
-        [sys.executable, __file__, "--inside", str(folder), name],
+        [sys.executable, __file__, "--inside", str(folder), *check, name],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "MPLBACKEND": "agg"},
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -110,8 +112,8 @@ def run_outside(name: str, folder: Path) -> dict[str, Any]:
     return json.loads((folder / "drawn.json").read_text(encoding="utf-8"))
 
 
-def run_inside(path: Path, folder: Path) -> None:
-    """Run it here, and leave its pictures and `drawn.json` in a folder."""
+def run_inside(path: Path, folder: Path, is_check: bool) -> None:
+    """Run it here; leave `drawn.json` in a folder and, if not a check, pictures."""
     from matplotlib.figure import Figure
 
     from phihat.plot import animations
@@ -124,15 +126,22 @@ def run_inside(path: Path, folder: Path) -> None:
     def save(figure: Any, target: Any, **options: Any) -> None:
         del options
         name = f"{path.stem}-{Path(target).stem}.png"
-        write_small(figure, folder / name)
+        if is_check:
+            draw_quickly(figure)
+        else:
+            write_small(figure, folder / name)
         figures[name] = plotted(figure)
 
     def animate(call: str, axes: Any, frames: Any, target: Any, speed: float) -> Path:
-        written = write_frames(call, axes, frames, target, speed)
         name = f"{path.stem}-{Path(target).name}"
-        write_small_gif(written, folder / name)
+        if is_check:
+            list(frames)
+            draw_quickly(axes.figure)
+        else:
+            write_frames(call, axes, frames, target, speed)
+            write_small_gif(target, folder / name)
         figures[name] = plotted(axes.figure)
-        return written
+        return target
 
     Figure.savefig = save
     write_frames, animations._write = animations._write, animate
@@ -152,6 +161,12 @@ def run_script(path: Path, folder: Path) -> None:
 
     sys.argv = [str(path), str(folder)]
     runpy.run_path(str(path), run_name="__main__")
+
+
+def draw_quickly(figure: Any) -> None:
+    """Draw without a layout, which takes most of the time of drawing."""
+    figure.set_layout_engine("none")
+    figure.canvas.draw()
 
 
 def write_small(figure: Any, path: Path) -> None:

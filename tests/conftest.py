@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import hypothesis
 import jax
@@ -19,12 +18,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Nearly all of the time of these tests is XLA's. What it compiles once is kept for the
 # run, between runs too where the folder stays. XLA reads its flags when first used.
-jax.config.update(
-    "jax_compilation_cache_dir",
-    str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"),
-)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+for name, value in flags.CACHE.items():
+    jax.config.update(name, value)
+flags.save_time()
 with pytest.MonkeyPatch.context() as patch:
     patch.setenv("XLA_FLAGS", flags.of_this_process())
     jax.devices()
@@ -40,11 +36,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 SLOW = (
+    "test_bits",
     "test_doctests",
     "test_pyright",
     "test_kills",
     "test_site",
     "test_pictures_plot",
+    "test_notebooks_show",
+    "test_document_runs",
 )
 """Tests of many seconds, which begin first, so that none of them ends last alone."""
 

@@ -1,10 +1,16 @@
 """How XLA compiles in the tests, and in what they start."""
 
+import gc
 import os
+import threading
+from pathlib import Path
 
-__all__ = ["COMPILES_FULLY", "QUICK", "of_this_process"]
+__all__ = ["CACHE", "COMPILES_FULLY", "QUICK", "of_this_process", "save_time"]
 
-QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+QUICK = (
+    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+    " --xla_cpu_parallel_codegen_split_count=1"
+)
 """Kernels written in the older of two ways and hardly optimized: most of the time of
 the tests is XLA's, and what they run is small."""
 
@@ -12,8 +18,42 @@ COMPILES_FULLY = os.environ.get("PHIHAT_COMPILE") == "fully"
 """XLA compiles here as it does for users. Tests marked `bits` run only so: what is
 hardly optimized rounds in other places."""
 
+CACHE = {
+    "jax_compilation_cache_dir": str(
+        Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled"
+    ),
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+"""Options of JAX. What is compiled once is kept, the smallest program too: it compiles
+in 10 ms and is read in 1, and the many processes of a run share most of them."""
+
 
 def of_this_process() -> str:
     """Return `XLA_FLAGS`: the user's own, and the quick ones."""
     own = os.environ.get("XLA_FLAGS", "")
     return own if COMPILES_FULLY else f"{own} {QUICK}".strip()
+
+
+def save_time() -> None:
+    """Spend less on what is not tested: garbage, and the contexts of MLIR.
+
+    JAX makes a context for each program that it lowers, which takes longer than to
+    lower a small one. Here a hundred programs share one; each thread has its own.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+    from jax._src.interpreters import mlir
+
+    make = mlir.make_ir_context
+    own = threading.local()
+
+    def shared():
+        if getattr(own, "uses", 100) >= 100:
+            own.context, own.uses = make(), 0
+        own.uses += 1
+        return own.context
+
+    mlir.make_ir_context = shared

@@ -6,6 +6,7 @@ Usage: python -m tests.kills --kills 50 [--seed 0]
 
 import argparse
 import json
+import os
 import random
 import signal
 import subprocess
@@ -112,8 +113,14 @@ def start(
     folder: Path, num_steps: int, aim: str = "nowhere", number: int = 1
 ) -> subprocess.Popen:
     arguments = [sys.executable, "-m", "tests.kills", CHILD, str(folder)]
+    # Nearly all of the time of a child is that of compiling one program again.
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     return subprocess.Popen(
         [*arguments, str(num_steps), aim, str(number)],
+        env=os.environ | cache,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

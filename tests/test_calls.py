@@ -12,7 +12,7 @@ import pytest
 import phihat
 from phihat import training
 from phihat._core import calls, kinds
-from tests import right_calls, wrong_calls
+from tests import as_user, right_calls, wrong_calls
 
 FUNCTIONS = right_calls.public_functions()
 
@@ -169,6 +169,7 @@ def test_a_sample_of_the_table():
     names = ("phihat.adam", "minibatches", "datasets.split", "strong_wolfe", "hvp")
     ran = subprocess.run(
         [sys.executable, "-m", "tests.wrong_calls", "--only", *names],
+        env=as_user.environment(),
         capture_output=True,
         text=True,
         check=True,

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import os
 import pickle
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from phihat import FitResult, Status, fitting, losses, models
 from phihat._core import jaxprs as _jaxprs
 from phihat._engine import pages
 from phihat.fitting import Tolerance
+from tests import as_user
 
 LINE = losses.least_squares(models.linear, reduction="mean")
 DATA = phihat.datasets.linear_regression()
@@ -520,15 +520,8 @@ print(len(hits), len(misses))
 
 def test_a_second_process_compiles_nothing(tmp_path):
     """With jax's own cache of compiled programs, which the user switches on."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("JAX_", "PYTEST_")) and name != "XLA_FLAGS"
-    } | {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+    own_cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    environment = as_user.environment() | own_cache
 
     def run():
         done = subprocess.run(

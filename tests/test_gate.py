@@ -6,7 +6,6 @@ import importlib
 import inspect
 import os
 import re
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -16,10 +15,9 @@ from typing import TypeGuard
 import pytest
 
 import phihat
-from tests.flags import QUICK
+from tests.as_user import ROOT, run_as_user
 from tests.run_document import blocks
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "phihat"
 README = ROOT / "README.md"
 
@@ -36,12 +34,14 @@ LAYOUT = [
     "line_searches",
     "products",
     "second_order",
+    "_result_text",
     "results",
+    "_recorder",
+    "curvature",
     "_engine",
     "fitting",
     "error_bars",
     "curves",
-    "curvature",
     "critical_points",
     "convexity",
     "sharding",
@@ -93,29 +93,6 @@ def import_module(module: str):
     return importlib.import_module(module.removesuffix(".__init__"))
 
 
-def run_as_user(*arguments: object, cwd: Path = ROOT, **variables: str) -> None:
-    """Run this Python in a process of its own, with the flags that a user has.
-
-    But for those by which XLA compiles quickly.
-    """
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("JAX_", "PYTEST_")) and name != "XLA_FLAGS"
-    }
-    environment |= {"XLA_FLAGS": QUICK, **variables}
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        pytest.fail(f"{done.stdout}\n{done.stderr}".strip(), pytrace=False)
-
-
 # -------------------------------------------------------------------- tools
 
 
@@ -128,12 +105,8 @@ def test_ruff_format():
 
 
 def test_pyright():
+    """It reads the package, and the typed program of a user."""
     run_as_user("-m", "pyright", "--pythonpath", sys.executable)
-
-
-def test_pyright_accepts_a_typed_program_of_a_user():
-    program = ROOT / "tests" / "typed_use.py"
-    run_as_user("-m", "pyright", "--pythonpath", sys.executable, program)
 
 
 # -------------------------------------------------------------------- bits
@@ -154,7 +127,12 @@ def test_bits(is_first):
 # -------------------------------------------------------------------- examples
 
 DOCTESTS = (
-    *("-m", "pytest", "--doctest-modules", "-q", "--tb=short"),
+    *(
+        "-c",
+        "import sys, pytest; from tests import flags; flags.save_time(); "
+        "sys.exit(pytest.main(sys.argv[1:]))",
+    ),
+    *("--doctest-modules", "-q", "--tb=short"),
     *("-c", os.devnull, "--rootdir", ROOT, "-p", "no:cacheprovider"),
     *("-o", "filterwarnings=error:::phihat"),
     *("-o", "doctest_optionflags=ELLIPSIS NORMALIZE_WHITESPACE NUMBER"),
@@ -288,6 +266,17 @@ def test_imports_make_no_circle():
         for module in MODULES
     }
     tuple(graphlib.TopologicalSorter(graph).static_order())  # raises on a circle
+
+
+def test_nothing_of_phihat_is_imported_by_its_name_in_a_string():
+    """But for the hook of pictures, and for the names that the package hands on."""
+    by_name = re.compile(r"""import_module\(\s*f?["']phihat""")
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if by_name.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == {"__init__.py", "_core/pictures.py"}
 
 
 def test_design_describes_every_module():

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import many_hosts
+from tests import as_user, many_hosts
 
 ROOT = Path(__file__).resolve().parents[1]
 EPS64 = 2.0**-52
@@ -25,12 +25,8 @@ def start(task, folder, num_processes=2):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("JAX_", "PYTEST_")) and name != "XLA_FLAGS"
-    }
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    environment = as_user.environment() | {"PYTHONPATH": paths}
     arguments = [ROOT / "tests" / "many_hosts.py", task, folder, port, num_processes]
     processes = []
     for number in range(num_processes):

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import pytest
 from PIL import Image
 
-from tests.test_gate import ROOT, run_as_user
+from tests.as_user import ROOT, run_as_user
 
 PICTURES = ROOT / "docs" / "pictures"
 RECORD = json.loads((PICTURES / "drawn.json").read_text(encoding="utf-8"))
@@ -96,10 +96,13 @@ def test_what_draws_is_recorded():
 
 
 @pytest.mark.parametrize("name", sorted(draw.sources()))
-def test_pictures_plot_what_is_recorded(name):
+def test_pictures_plot_what_is_recorded(name, tmp_path):
     """This runs the page or the example; it fails, too, where they do."""
     flags = {"XLA_FLAGS": ""} if name in CHAOTIC else {}
-    run_as_user(ROOT / "docs" / "draw.py", "--check", name, **flags)
+    script = ROOT / "docs" / "draw.py"
+    run_as_user(script, "--check", "--inside", tmp_path, name, cwd=tmp_path, **flags)
+    drawn = json.loads((tmp_path / "drawn.json").read_text(encoding="utf-8"))
+    assert draw.differences(RECORD[name], drawn) == []
 
 
 CHAOTIC = {"trainability"}

@@ -10,7 +10,8 @@ from pathlib import Path
 from sphinx.util.inventory import InventoryFile
 
 import phihat
-from tests.test_gate import MODULES, ROOT, is_public, run_as_user
+from tests.as_user import ROOT, run_as_user
+from tests.test_gate import MODULES, is_public
 
 DOCS = ROOT / "docs"
 

@@ -35,6 +35,7 @@ def table():
         num_steps=40,
         num_trials=8,
         num_seeds=4,
+        key=jax.random.key(0),
         mesh=ONE,
     )
 
@@ -91,6 +92,7 @@ def test_minibatches_and_the_values_of_line_searches():
         num_trials=2,
         num_seeds=3,
         batch_size=4,
+        key=jax.random.key(0),
         mesh=ONE,
     )
     assert table.entries["search"].num_values > 10 * 4
@@ -151,6 +153,18 @@ def test_wrong_calls(optimizers, kind, message):
         phihat.compare(
             LOSS, {"weight": 0.0, "bias": 0.0}, optimizers, DATA, num_steps=3
         )
+
+
+def test_random_fits_ask_for_a_key():
+    options = {"num_steps": 2, "num_trials": 1, "num_seeds": 1, "mesh": ONE}
+    with pytest.warns(
+        FutureWarning, match="the next release will need a `key`"
+    ) as told:
+        without = phihat.compare(LOSS, draw, {"a": phihat.adam}, DATA, **options)
+    assert told[0].filename == __file__
+    options["key"] = jax.random.key(0)
+    given = phihat.compare(LOSS, draw, {"a": phihat.adam}, DATA, **options)
+    np.testing.assert_array_equal(without.entries["a"].final, given.entries["a"].final)
 
 
 def test_wrong_numbers():

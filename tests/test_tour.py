@@ -1,6 +1,5 @@
 """The tour says what is true, draws what can be read, and fails politely."""
 
-import os
 import struct
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import phihat
 from phihat import _tour, datasets
 from phihat.__main__ import main
 from phihat._tour.tasks import prepare
+from tests import as_user
 from tests.cases import REFERENCE
 
 PROBLEMS, TASKS = _tour.PROBLEMS, {task.name: task for task in _tour.TASKS}
@@ -35,14 +35,9 @@ def table_rows(text: str) -> dict[str, list[str]]:
 def test_the_tour_as_a_user_takes_it(tmp_path):
     """One test, since the tour takes as long as many: it is taken only once."""
     folder = tmp_path / "new" / "pictures"
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("JAX_") and name != "XLA_FLAGS"
-    }
     done = subprocess.run(
         [sys.executable, "-m", "phihat", "--out", str(folder)],
-        env=environment,
+        env=as_user.environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from phihat._core.programs import clear_programs as clear_programs
     from phihat._core.types import Box as Box
     from phihat._core.types import Status as Status
-    from phihat._engine.recorders import Recorder as Recorder
+    from phihat._recorder import Recorder as Recorder
     from phihat.checkpoint import Checkpoints as Checkpoints
     from phihat.convexity import ConvexityReport as ConvexityReport
     from phihat.convexity import Verdict as Verdict
@@ -115,7 +115,7 @@ _HOMES = {
     "FitError": "results",
     "FitResult": "results",
     "FitState": "results",
-    "Recorder": "_engine.recorders",
+    "Recorder": "_recorder",
     "Status": "_core.types",
     "StepInfo": "results",
     "SweepResult": "sweeps",

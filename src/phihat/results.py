@@ -14,7 +14,6 @@ Example:
 import dataclasses
 import sys
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -23,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from phihat import _result_text as _text
 from phihat._core import calls as _calls
 from phihat._core import pictures as _pictures
 from phihat._core import tables as _tables
-from phihat._core import tree as _tree
 from phihat._core.data_checks import SeenData
 from phihat._core.types import Params, PyTree, RandomKey, Status
 
@@ -215,10 +214,10 @@ class FitResult:
     def __repr__(self) -> str:
         """Report the end, the loss from and to, and what is on record."""
         if any(not _is_concrete(leaf) for leaf in jax.tree.leaves(self)):
-            return f"FitResult(being traced, params={_shapes(self.params)})"
+            return f"FitResult(being traced, params={_text.shapes(self.params)})"
         _warn_of_bad_end(self, sys._getframe(1), waits=True)
-        lines = [f"FitResult: {_headline(self)}", *_loss_lines(self)]
-        lines.append(f"  params     {_values(self) or _shapes(self.params)}")
+        lines = [f"FitResult: {_text.headline(self)}", *_text.loss_lines(self)]
+        lines.append(f"  params     {_text.values(self) or _text.shapes(self.params)}")
         if self.history:
             length = np.shape(self.history["step"])[-1]
             rows = _num_rows(self)
@@ -283,7 +282,7 @@ def _names(status: np.ndarray) -> list[str]:
 def _named(status: Any) -> Any:
     """Let a status print as its name, where it is known here."""
     if isinstance(status, jax.Array):
-        if isinstance(status, jax.core.Tracer) or not _is_here(status):
+        if isinstance(status, jax.core.Tracer) or not _text.is_here(status):
             return status
         return np.asarray(status).view(NamedStatus)
     return status
@@ -298,7 +297,7 @@ def _warn_of_bad_end(result: FitResult, reader: Any, *, waits: bool = False) -> 
     if isinstance(status, jax.core.Tracer) or not hasattr(status, "dtype"):
         return
     is_known = not isinstance(status, jax.Array) or (
-        _is_here(status) and (waits or cast(Any, status).is_ready())
+        _text.is_here(status) and (waits or cast(Any, status).is_ready())
     )
     if not is_known:
         return
@@ -308,7 +307,7 @@ def _warn_of_bad_end(result: FitResult, reader: Any, *, waits: bool = False) -> 
     if num_bad:
         what = f"{num_bad} of {codes.size} fits" if codes.ndim else "This fit"
         warnings.warn(
-            f"{what} met an infinite or NaN number ({_count_statuses(codes)}); "
+            f"{what} met an infinite or NaN number ({_text.count_statuses(codes)}); "
             "`phihat.raise_for_status(result)` says where and why.",
             stacklevel=3,
         )
@@ -412,86 +411,19 @@ def raise_for_status(result: FitResult) -> FitResult:
         return result
     lane = int(bad[0])
     single = _lane(result, lane, status.ndim)
-    error = _explain(single)
+    error = FitError(*_text.diagnosis(single))
     if status.ndim:
         place = tuple(int(i) for i in np.unravel_index(lane, status.shape))
         where = place[0] if len(place) == 1 else place
+        counts = _text.count_statuses(status)
         error.args = (
-            f"{bad.size} of {status.size} lanes failed ({_count_statuses(status)}). "
+            f"{bad.size} of {status.size} lanes failed ({counts}). "
             f"The first is lane {where}: {error.args[0]}",
         )
     raise error
 
 
 # -------------------------------------------------------------------- private helpers
-
-
-_QUANTITIES = {
-    Status.NONFINITE_LOSS: "loss",
-    Status.NONFINITE_GRADIENT: "gradient",
-    Status.NONFINITE_PARAMS: "params",
-}
-
-_REASONS = {
-    Status.RUNNING: "steps are left",
-    Status.CONVERGED: "the tolerance was met",
-    Status.STALLED: "the optimizer could make no further progress",
-    Status.STOPPED: "by a callback, patience or the end of a stream",
-    Status.TIME_LIMIT: "the time limit was reached",
-}
-
-
-def _explain(result: FitResult) -> FitError:
-    status = Status(int(result.status))
-    paths = _tree.leaf_paths(result.params)
-    leaf = int(result.nonfinite_leaf)
-    path = (paths[leaf] or "the only leaf") if leaf >= 0 else None
-    step = int(result.num_steps)
-    data_leaf = int(result.nonfinite_data_leaf)
-    start = next(
-        (
-            name or "the only leaf"
-            for name, value in zip(paths, jax.tree.leaves(result.params), strict=True)
-            if not _is_finite(value)
-        ),
-        None,
-    )
-    if data_leaf >= 0:
-        name = result.data_paths[data_leaf] or "the only leaf"
-        what = result._data.describe_nonfinite(data_leaf, name)
-        advice = f"The data hold {what}: clean them."
-    elif step == 0 and start is not None:
-        advice = f"The start itself is not finite at {start}: choose another."
-    elif step == 0:
-        advice = "It was so at the start: choose another, or check the loss there."
-    elif _has_line_search(result.state.opt_state):
-        advice = (
-            "The params before that step are kept in `result.params`. Look there for a "
-            "root, a logarithm or a division by 0, or give the line search a smaller "
-            "`max_step`."
-        )
-    else:
-        advice = (
-            "The params before that step are kept in `result.params`. Try a smaller "
-            "learning rate, clip the gradients (`optax.clip_by_global_norm`), or scale "
-            "the data (`phihat.datasets.standardize`)."
-        )
-    return FitError(step, _QUANTITIES[status], path, advice)
-
-
-def _has_line_search(opt_state: PyTree) -> bool:
-    def is_search(node: Any) -> bool:
-        return hasattr(node, "num_evaluations")
-
-    return any(map(is_search, jax.tree.leaves(opt_state, is_leaf=is_search)))
-
-
-def _is_finite(value: Any) -> bool:
-    """Look at what this process holds: alone it cannot fetch the rest."""
-    parts = [value]
-    if isinstance(value, jax.Array) and not value.is_fully_addressable:
-        parts = [shard.data for shard in value.addressable_shards]
-    return all(np.isfinite(np.asarray(part, dtype=float)).all() for part in parts)
 
 
 def _lane(result: FitResult, lane: int, num_axes: int) -> FitResult:
@@ -510,101 +442,3 @@ def _lane(result: FitResult, lane: int, num_axes: int) -> FitResult:
 
 def _is_concrete(leaf: Any) -> bool:
     return not isinstance(leaf, jax.core.Tracer) and hasattr(leaf, "shape")
-
-
-def _headline(result: FitResult) -> str:
-    status = np.asarray(result.status)
-    if status.ndim:
-        return f"{status.size} lanes: {_count_statuses(status)}"
-    code = Status(int(status))
-    steps = int(result.num_steps)
-    if code == Status.COMPLETED:
-        return f"COMPLETED, the budget of {steps} step{'s' * (steps != 1)} was used"
-    if code in _QUANTITIES:
-        error = _explain(result)
-        at = f" at {error.path}" if error.path else ""
-        return f"{code.name}, the {error.quantity} was not finite{at} at step {steps}"
-    reason = f"by {result.ended_by}" if result.ended_by else _REASONS.get(code)
-    after = f"{code.name} after {steps} step{'s' * (steps != 1)}"
-    return f"{after}, {reason}" if reason else after
-
-
-def _count_statuses(status: np.ndarray) -> str:
-    codes, counts = np.unique(status, return_counts=True)
-    return ", ".join(
-        f"{count} {Status(int(code)).name}"
-        for code, count in zip(codes, counts, strict=True)
-    )
-
-
-def _loss_lines(result: FitResult) -> list[str]:
-    loss, norm = np.asarray(result.loss), np.asarray(result.grad_norm)
-    if loss.ndim:
-        finite = loss[np.isfinite(loss)]
-        if finite.size == 0:
-            return []
-        low, middle, high = np.quantile(finite.astype(float), [0.0, 0.5, 1.0])
-        whose = ", each of a minibatch" if result.loss_of == "a minibatch" else ""
-        return [f"  loss       {low:.6g} to {high:.6g}, median {middle:.6g}{whose}"]
-    first = result.history.get("loss")
-    whose = ""
-    if result.loss_of == "a minibatch":
-        whose = " on the last minibatch; on all data: loss_fn(result.params, data)"
-    start = f"{float(first[0]):.6g} -> " if first is not None and len(first) else ""
-    return [
-        f"  loss       {start}{float(loss):.6g}{whose}",
-        f"  gradient   norm {float(norm):.6g}",
-        *_validation_lines(result),
-    ]
-
-
-def _validation_lines(result: FitResult) -> list[str]:
-    """Give the lowest held-out loss, if that is what chose the params."""
-    found = np.asarray(result.history.get("validation_loss", ()))
-    if "validation_metric" in result.history or not np.isfinite(found).any():
-        return []
-    best = int(np.nanargmin(found))
-    step = int(result.history["validation_step"][best])
-    return [f"  validation {found[best]:.6g} after {step} steps, the lowest"]
-
-
-_SHOWN_ENTRIES = 8
-"""Params whose values a report has room for."""
-
-
-def _values(result: FitResult) -> str:
-    """Show the params of one fit where they are few and all here, or nothing."""
-    leaves = jax.tree.leaves(result.params)
-    is_short = 0 < sum(np.size(leaf) for leaf in leaves) <= _SHOWN_ENTRIES
-    if np.ndim(result.status) or not is_short:
-        return ""
-    if any(np.ndim(leaf) > 1 or not _is_here(leaf) for leaf in leaves):
-        return ""
-
-    def show(leaf: Any) -> str:
-        numbers = ", ".join(f"{entry:.6g}" for entry in np.ravel(leaf).astype(float))
-        return f"[{numbers}]" if np.ndim(leaf) else numbers
-
-    return ", ".join(_labelled(result.params, show))
-
-
-def _is_here(leaf: Any) -> bool:
-    """Tell whether this process can read all of an array."""
-    is_split = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
-    return not is_split or leaf.is_fully_replicated
-
-
-def _shapes(tree: PyTree) -> str:
-    def show(leaf: Any) -> str:
-        shape = ",".join(str(size) for size in jnp.shape(leaf))
-        return f"{jnp.result_type(leaf)}[{shape}]"
-
-    parts = _labelled(tree, show)
-    shown = parts if len(parts) <= 6 else [*parts[:5], f"... {len(parts) - 5} more"]
-    return ", ".join(shown) or "no leaves"
-
-
-def _labelled(tree: PyTree, show: Callable[[Any], str]) -> list[str]:
-    """Show every leaf behind its path."""
-    named = zip(_tree.leaf_paths(tree), jax.tree.leaves(tree), strict=True)
-    return [f"{name}{': ' if name else ''}{show(leaf)}" for name, leaf in named]

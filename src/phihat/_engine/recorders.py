@@ -4,64 +4,22 @@ A recorder is a pair of pure functions with a state of its own, so that a quanti
 be warm-started from its last value. `record_every` decides when it is asked.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, PyTree
 
-from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._engine.step import project
+from phihat._recorder import Recorder
 from phihat.optimizers import eval_params
 from phihat.results import FitState, StepInfo
 
 __all__ = ["Recorder", "blank", "normalise", "resolve"]
-
-
-@_calls.public
-class Recorder(NamedTuple):
-    """A quantity with a state of its own.
-
-    Attributes:
-      init_fn: `params -> recorder_state`; where there is a `final_fn`, it is given the
-        whole `FitState` instead.
-      update_fn: `(recorder_state, state, info, batch) -> (recorder_state, value)`, with
-        the `FitState` before the step and what the step measured.
-      final_fn: `recorder_state -> value`: then the history holds this one value instead
-        of rows, and `update_fn` is asked at every step that is taken.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from phihat import Recorder, fit, gradient_descent
-      >>> def update_fn(best, state, info, batch):
-      ...     best = jnp.minimum(best, info.loss)
-      ...     return best, best
-      >>> best = Recorder(lambda params: jnp.inf, update_fn)
-      >>> optimizer = gradient_descent(0.25)
-      >>> result = fit(
-      ...     lambda x: x**2, 1.0, optimizer, num_steps=3, record={"best": best}
-      ... )
-      >>> print(result.history["best"])
-      [1.     0.25   0.0625]
-    """
-
-    init_fn: Callable[..., PyTree]
-    update_fn: Callable[..., tuple[PyTree, PyTree]]
-    final_fn: Callable[[PyTree], PyTree] | None = None
-
-    def begin(self, state: FitState) -> PyTree:
-        """Return the recorder's state before the first step of a run."""
-        subject = state.params if self.final_fn is None else state
-        return _tree.strong(self.init_fn(subject))
-
-
-_FACTORIES = {"sharpness": ("phihat.curvature.recorder", "sharpness_recorder")}
-"""Named recorders that need the loss: where `loss_fn -> Recorder` is found."""
 
 
 def normalise(call: str, record: Any) -> tuple[tuple[str, Any], ...]:
@@ -76,7 +34,7 @@ def normalise(call: str, record: Any) -> tuple[tuple[str, Any], ...]:
     entries: list[tuple[str, Any]] = []
     for entry in [record] if isinstance(record, (str, Mapping)) else record:
         if isinstance(entry, str):
-            known = [*_BUILT_IN, *_FACTORIES, "step"]
+            known = [*_BUILT_IN, *_NEED_THE_LOSS, "step"]
             _checks.check_choice(call, "record", entry, known)
             entries.append((entry, None))
         elif isinstance(entry, Mapping):
@@ -116,14 +74,13 @@ def resolve(
             recorders[name] = _stateless(code)
         elif name == "params":
             recorders[name] = _stateless(Partial(_evaluation_params, projection))
-        elif name in _FACTORIES:
+        elif name in _NEED_THE_LOSS:
             if loss_fn is None:
                 raise TypeError(
                     f"{caller}: `record` asks for {name!r}, which needs the loss, but "
                     "the step function was not made by `make_step`."
                 )
-            module, factory = _FACTORIES[name]
-            recorders[name] = getattr(importlib.import_module(module), factory)(loss_fn)
+            recorders[name] = _NEED_THE_LOSS[name](loss_fn)
         else:
             recorders[name] = _stateless(Partial(_BUILT_IN[name], _tree.Static(caller)))
     return recorders
@@ -213,3 +170,13 @@ _BUILT_IN: dict[str, Any] = {
     "loss": _loss,
     "params": None,
 }
+
+
+def _sharpness(loss_fn: Any) -> Recorder:
+    # Few fits record it: `curvature` is imported for those.
+    from phihat.curvature.recorder import sharpness_recorder
+
+    return sharpness_recorder(loss_fn)
+
+
+_NEED_THE_LOSS: dict[str, Callable[[Any], Recorder]] = {"sharpness": _sharpness}

@@ -26,7 +26,7 @@ from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params
-from phihat._engine import recorders as _records
+from phihat._recorder import Recorder
 from phihat.curvature import _core, _lanczos
 from phihat.results import FitState, StepInfo
 
@@ -41,7 +41,7 @@ LanczosState = tuple[Array, Array, Array, Array]
 @_calls.public
 def sharpness_recorder(
     loss_fn: LossFn, *, num_iterations: int = 8, tolerance: float = 1e-3
-) -> _records.Recorder:
+) -> Recorder:
     """Record the largest eigenvalue of the Hessian along a fit.
 
     `fit(..., record=("loss", "sharpness"))` uses it with these defaults. It is measured
@@ -70,7 +70,7 @@ def sharpness_recorder(
     _checks.check_count(call, "num_iterations", num_iterations, 2)
     tolerance = _tree.as_scalar(tolerance, call, "tolerance")
     _checks.check_range(call, "tolerance", tolerance, 0.0)
-    return _records.Recorder(
+    return Recorder(
         init_fn=Partial(_draw_direction),
         update_fn=Partial(
             _update_sharpness,

@@ -197,7 +197,8 @@ def compare(
       num_seeds: S, of the trials, and again of the judgement.
       batch_size: as in `fit`.
       sampler: as in `fit`.
-      key: from which all seeds are drawn; `jax.random.key(0)` where None.
+      key: from which all seeds are drawn. As in `fit` it is needed where the fits are
+        random: for one more release they warn without it, and use `jax.random.key(0)`.
       max_bytes: as in `sweep`.
       mesh: as in `sweep`.
       progress: as in `sweep`.
@@ -230,6 +231,13 @@ def compare(
         _checks.check_count(call, name, value) for name, value in counts.items()
     )
     _checks.check_key(call, key)
+    is_random = callable(params) or batch_size is not None or sampler is not None
+    if key is None and (is_random or _checks.takes_argument(loss_fn, "key")):
+        _checks.warn(
+            "compare: these fits are random, so the next release will need a `key`; "
+            "pass `key=jax.random.key(0)`, which is used now.",
+            FutureWarning,
+        )
     key = jax.random.key(0) if key is None else key
     spaces = _as_spaces(call, optimizers)
     data = _data_checks.columns_as_arrays(data)

@@ -30,7 +30,7 @@ from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult
 from phihat.training import chunks, fingerprint, multihost
 from phihat.training.background import BackgroundWriter, Written, copy_arrays
-from phihat.training.driver import Run, steps_until
+from phihat.training.chunked_run import Run, steps_until
 from phihat.training.locking import FolderLock
 from phihat.training.logging import Log
 from phihat.training.restoring import (

@@ -25,6 +25,7 @@ from phihat._core import placement as _placement
 from phihat._core import tree as _tree
 from phihat._core.programs import Mode
 from phihat._core.types import Batch, Params, RandomKey, Status
+from phihat._engine import result as _result
 from phihat._engine import run as _run
 from phihat._engine.batches import BatchSource, stream_source
 from phihat._engine.bound_loss import bind_loss
@@ -297,7 +298,7 @@ def finish(
         ending = ending._replace(params=params, loss=loss, grad=grad)
     batch = source.batch_fn(last) if options.is_stream else data
     draws = options.is_stream or not source.is_fixed
-    result = fitting.as_result(ending, {}, state.step, batch, is_of_minibatch=draws)
+    result = _result.as_result(ending, {}, state.step, batch, is_of_minibatch=draws)
     return with_parts(result, best_model_state=model_state)
 
 

@@ -42,7 +42,7 @@ from phihat.training import chunks, fingerprint, multihost
 from phihat.training.arguments import check_devices, check_rest, check_stream
 from phihat.training.callbacks import as_seconds
 from phihat.training.checkpointing import CheckpointManager
-from phihat.training.driver import Run, first_room
+from phihat.training.chunked_run import Run, first_room
 from phihat.training.logging import Log, Progress
 from phihat.training.restoring import RestoredRun
 from phihat.training.signals import say, watch

@@ -18,8 +18,8 @@ from phihat._core.types import Status
 from phihat.training import callbacks as _callbacks
 from phihat.training import multihost
 from phihat.training.checkpointing import CheckpointManager
+from phihat.training.chunked_run import ChunkBatches, Run, join_rows, steps_until
 from phihat.training.chunks import own
-from phihat.training.driver import ChunkBatches, Run, join_rows, steps_until
 from phihat.training.logging import Log, Progress, as_lines
 from phihat.training.signals import Watcher
 from phihat.training.validation import Validator

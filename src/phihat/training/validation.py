@@ -25,7 +25,7 @@ from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Params
 from phihat.training import chunks
-from phihat.training.driver import Run
+from phihat.training.chunked_run import Run
 
 __all__ = ["Validation", "Validator"]
 
