@@ -314,7 +314,11 @@ def _judge(
     if free is not None:
         slopes = jnp.where(free, slopes, 0.0)
     is_flatter = _small.norm(slopes) < 0.9 * slope
-    near = eps ** (2 / 3) * jnp.abs(state.value) + noise
+    # Residuals r that are differences of larger numbers, each rounded by d, change r.r
+    # by 2 r.d + d.d; the noise holds d.d alone, since the slopes see below the rest.
+    size = jnp.abs(state.value)
+    rough = jnp.sqrt(size * jnp.maximum(noise - 4 * eps * size, 0.0))
+    near = eps ** (2 / 3) * size + 2 * rough + noise
     is_flatter &= jnp.maximum(predicted, jnp.abs(fall)) <= near
     is_good = is_known & is_finite & ~is_still & (falls | is_flatter)
 
