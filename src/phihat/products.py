@@ -323,7 +323,9 @@ def flatten(tree: Params) -> tuple[Float[Array, " P"], Callable[[Any], Params]]:
     ends = [sum(piece.size for piece in pieces[: i + 1]) for i in range(len(pieces))]
 
     def unflatten(vector: Float[Array, " P"]) -> Params:
-        split = jnp.split(vector, ends[:-1]) if leaves else []
+        split = [vector][: len(leaves)]
+        if len(leaves) > 1:
+            split = jnp.split(vector, ends[:-1])
         return treedef.unflatten(
             piece.reshape(shape).astype(dtype)
             for piece, shape, dtype in zip(split, shapes, dtypes, strict=True)

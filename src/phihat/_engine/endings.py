@@ -38,10 +38,13 @@ def measures_itself(opt_state: PyTree) -> bool:
 
 def status_of(opt_state: PyTree) -> Array:
     """Return the status of an optimizer that has one, wherever it is wrapped."""
-    status = jnp.asarray(Status.RUNNING, jnp.int32)
-    for node in jax.tree.leaves(opt_state, is_leaf=measures_itself):
-        if measures_itself(node):
-            status = jnp.where(status == Status.RUNNING, node.status, status)
+    nodes = jax.tree.leaves(opt_state, is_leaf=measures_itself)
+    found = [node.status for node in nodes if measures_itself(node)]
+    if not found:
+        return jnp.asarray(Status.RUNNING, jnp.int32)
+    status = found[0]
+    for other in found[1:]:
+        status = jnp.where(status == Status.RUNNING, other, status)
     return status
 
 

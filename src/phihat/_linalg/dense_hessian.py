@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from phihat._linalg import small as _small
 
 __all__ = ["check_size", "columns", "dense_hessian", "dense_jacobian"]
 
@@ -37,7 +38,7 @@ def dense_hessian(
 
 def columns(product_fn: Callable[[Vector], Any], point: Vector) -> Any:
     """Return the products of a linear function with every unit vector, stacked."""
-    units = jnp.eye(point.size, dtype=point.dtype)
+    units = _small.identity(point.size, point.dtype)
     if point.size <= _BLOCK:
         return jax.vmap(product_fn)(units)
     return jax.lax.map(product_fn, units, batch_size=_BLOCK)

@@ -12,14 +12,17 @@ Example:
   [0.5  0.25]
 """
 
+import functools
+import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
-__all__ = ["diagonal", "matmul", "norm", "solve"]
+__all__ = ["diagonal", "identity", "matmul", "norm", "solve"]
 
 Vector = Float[Array, " P"]
 Matrix = Float[Array, "P P"]
@@ -51,11 +54,11 @@ def solve(matrix: Matrix, right: Vector, damping: Any) -> tuple[Vector, Scalar]:
     if size <= UNROLLED:
         return _solve_unrolled(matrix, right, damping)
     if size <= LOOPED:
-        inverse = _invert(matrix + damping * jnp.eye(size, dtype=matrix.dtype))
+        inverse = _invert(matrix + damping * identity(size, matrix.dtype))
         solution = matmul(inverse, right)
         return solution, jnp.sum(solution * matmul(inverse, solution))
     shift = jnp.maximum(damping, size * float(jnp.finfo(matrix.dtype).eps))
-    factor = cho_factor(matrix + shift * jnp.eye(size, dtype=matrix.dtype))
+    factor = cho_factor(matrix + shift * identity(size, matrix.dtype))
     solution = cho_solve(factor, right)
     return solution, jnp.sum(solution * cho_solve(factor, solution))
 
@@ -65,6 +68,13 @@ def matmul(matrix: Matrix, vector: Vector) -> Vector:
     if vector.shape[0] <= LOOPED:
         return jnp.sum(matrix * vector[None, :], axis=1)
     return jnp.matmul(matrix, vector, precision=jax.lax.Precision.HIGHEST)
+
+
+def identity(size: int, dtype: Any) -> Matrix:
+    """Return the identity; where it is small a constant, and not computed each time."""
+    if size <= LOOPED:
+        return jnp.asarray(np.eye(size), dtype)
+    return jnp.eye(size, dtype=dtype)
 
 
 def diagonal(matrix: Matrix) -> Vector:
@@ -87,20 +97,20 @@ def _solve_unrolled(
     size = right.shape[0]
     smallest = size * float(jnp.finfo(matrix.dtype).eps)
     lower: list[list[Any]] = [[None] * size for _ in range(size)]
-    pivots: list[Any] = [None] * size
+    scaled: list[list[Any]] = [[None] * size for _ in range(size)]  # L D
     inverses: list[Any] = [None] * size
     for j in range(size):
         original = matrix[j, j] + damping
         pivot = original
         for k in range(j):
-            pivot = pivot - lower[j][k] * lower[j][k] * pivots[k]
-        is_own = pivot > smallest * original
-        pivots[j] = jnp.where(is_own, pivot, 0.0)
-        inverses[j] = jnp.where(is_own, 1.0 / jnp.where(is_own, pivot, 1.0), 0.0)
+            pivot = pivot - scaled[j][k] * lower[j][k]
+        # The inverse of infinity is zero, and so is the column of such an unknown.
+        inverses[j] = 1.0 / jnp.where(pivot > smallest * original, pivot, jnp.inf)
         for i in range(j + 1, size):
             entry = matrix[i, j]
             for k in range(j):
-                entry = entry - lower[i][k] * lower[j][k] * pivots[k]
+                entry = entry - scaled[i][k] * lower[j][k]
+            scaled[i][j] = entry
             lower[i][j] = entry * inverses[j]
 
     def forward(entries: list[Any]) -> list[Any]:
@@ -120,8 +130,8 @@ def _solve_unrolled(
             entry = entry - lower[k][i] * solution[k]
         solution[i] = entry
     again = forward(solution)
-    square = sum(again[i] * again[i] * inverses[i] for i in range(size))
-    return jnp.stack(solution), jnp.asarray(square)
+    squares = [again[i] * again[i] * inverses[i] for i in range(size)]
+    return jnp.stack(solution), functools.reduce(operator.add, squares)
 
 
 def _invert(matrix: Matrix) -> Matrix:

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from phihat._core.types import Status
@@ -87,7 +88,6 @@ def find_end(
       tolerance: limits that let a fit end earlier, or None.
     """
     limits = _limits(tolerance, model.slopes.dtype)
-    size = jnp.abs(model.here.value)
     own_size = model.scale * jnp.abs(model.point)
     own_length = _small.norm(own_size)
     if model.free is not None:
@@ -98,7 +98,7 @@ def find_end(
     if limits.loss is not None:
         change = jnp.maximum(verdict.fall, verdict.predicted)
         is_small = verdict.falls & ~verdict.is_first & (verdict.gain <= 2)
-        is_small &= change <= limits.loss * size
+        is_small &= change <= limits.loss * model.size
         is_converged |= is_own & is_small
     if limits.params is not None:
         is_short = verdict.length <= limits.params * own_length
@@ -110,7 +110,7 @@ def find_end(
     is_noise = -jnp.sum(model.slopes * undamped) <= model.noise
     is_noise |= jnp.all(jnp.abs(undamped) <= 2 * space.eps * own_size)
     # What no step improves is a minimum if no param alone promises anything of note.
-    limit = model.hessian.diagonal * (eps * size + 16 * model.noise)
+    limit = model.hessian.diagonal * model.visible
     is_least = jnp.all(jnp.square(model.slopes) <= limit)
     if proposal.is_exact is not True:  # an iterative search may overlook a small unit
         is_noise &= proposal.is_exact & is_least
@@ -126,26 +126,25 @@ def find_end(
 
 
 def status_of(
-    verdict: TrialResult, end: End, value: Scalar, *, leaves: Flag, is_negative: Flag
+    verdict: TrialResult, end: End, is_finite: Flag, *, leaves: Flag, is_negative: Flag
 ) -> Int[Array, ""]:
     """Return the status of a fit at this point.
 
     Args:
       verdict: on the last trial.
       end: whether the fit would end here.
-      value: the loss here.
+      is_finite: whether the loss is finite here.
       leaves: whether it goes on along negative curvature.
       is_negative: whether the curvature is clearly negative.
     """
     is_stalled = ~leaves & (end.is_stuck | (end.is_converged & is_negative))
-    status = jnp.where(is_stalled, Status.STALLED, Status.RUNNING)
+    status = jnp.where(is_stalled, np.int32(Status.STALLED), np.int32(Status.RUNNING))
     is_minimum = end.is_converged & ~is_negative
-    status = jnp.where(is_minimum, Status.CONVERGED, status)
+    status = jnp.where(is_minimum, np.int32(Status.CONVERGED), status)
     is_bad = ~(verdict.is_known | verdict.is_finite)
-    failed = jnp.where(
-        jnp.isfinite(value), Status.NONFINITE_GRADIENT, Status.NONFINITE_LOSS
-    )
-    return jnp.where(is_bad, failed, status).astype(jnp.int32)
+    failed = np.int32(Status.NONFINITE_GRADIENT)
+    failed = jnp.where(is_finite, failed, np.int32(Status.NONFINITE_LOSS))
+    return jnp.where(is_bad, failed, status)
 
 
 class _Limits(NamedTuple):

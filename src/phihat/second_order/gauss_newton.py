@@ -1,11 +1,14 @@
 r"""Levenberg and Marquardt's method: least squares by the Jacobian of residuals."""
 
+import functools
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
@@ -21,7 +24,7 @@ from phihat.second_order import quadratic_model as _quadratic_model
 from phihat.second_order import trust_region as _trust_region
 from phihat.second_order.flat_params import Space
 from phihat.second_order.negative_curvature import Curvature
-from phihat.second_order.quadratic_model import Model, Point
+from phihat.second_order.quadratic_model import Model, Point, positive
 from phihat.second_order.subproblem import CHOLESKY
 from phihat.second_order.trust_region import Method
 
@@ -138,10 +141,10 @@ def _measure(
     vector = flat(residuals, ())
     num_residuals = vector.shape[0]
     if size <= num_residuals:
-        jacobian = flat(jax.vmap(push)(jnp.eye(size, dtype=dtype)), (size,))
+        jacobian = flat(jax.vmap(push)(_small.identity(size, dtype)), (size,))
     else:
         pull = jax.linear_transpose(lambda tangent: flat(push(tangent), ()), point)
-        jacobian = jax.vmap(pull)(jnp.eye(num_residuals, dtype=dtype))[0].T
+        jacobian = jax.vmap(pull)(_small.identity(num_residuals, dtype))[0].T
     rows = jnp.concatenate([jacobian, vector[None, :]])
     gram = jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
     return Point(gram[size, size], gram[:size, size], gram[:size, :size]), eps
@@ -153,15 +156,18 @@ def _rescale(last: Vector, found: Point, point: Vector) -> Vector:
 
 
 def _first_radius(model: Model) -> Scalar:
-    own_size = model.scale * jnp.where(model.point == 0, 1.0, model.point)
-    return 10 * jnp.maximum(_small.norm(model.slopes), 0.01 * _small.norm(own_size))
+    """Return 10 times the slope, but at least a tenth of the params and at most all."""
+    own_size = model.scale * jnp.where(model.point != 0, model.point, 1.0)
+    length = _small.norm(own_size)
+    return jnp.clip(10 * model.slope, 0.1 * length, length)
 
 
 def _cosines(model: Model) -> Vector:
     """Return the cosines between the residuals and the columns of their Jacobian."""
     lengths = jnp.sqrt(_small.diagonal(model.here.half_hessian) * model.here.value)
     slopes = jnp.abs(model.here.half_gradient)
-    return jnp.where(lengths > 0, slopes / jnp.where(lengths > 0, lengths, 1.0), 0.0)
+    # Where there is no length there is no slope either.
+    return slopes / positive(lengths)
 
 
 def _check_curvature(
@@ -196,12 +202,13 @@ def _residual_curvature(
             residuals,
             bends,
         )
-        return jnp.sum(jnp.stack(jax.tree.leaves(products)))
+        return functools.reduce(operator.add, jax.tree.leaves(products))
 
-    def row(one: Vector) -> Vector:
-        return jax.vmap(lambda other: entry(one, other))(units)
-
-    units = jnp.eye(point.size, dtype=point.dtype)
-    if point.size <= _small.UNROLLED:
-        return jax.vmap(row)(units)
+    size = point.size
+    if size <= _small.UNROLLED:
+        rows, columns = np.indices((size, size)).reshape(2, -1)
+        pairs = (jnp.asarray(np.eye(size)[i], point.dtype) for i in (rows, columns))
+        return jax.vmap(entry)(*pairs).reshape(size, size)
+    units = _small.identity(size, point.dtype)
+    row = lambda one: jax.vmap(lambda other: entry(one, other))(units)  # noqa: E731
     return jax.lax.map(row, units)

@@ -106,7 +106,7 @@ def judge(
     """
     eps = float(jnp.finfo(lowest.dtype).eps)
     is_negative = lowest < -(eps ** (2 / 3)) * largest
-    is_negative &= -lowest * jnp.sum(own_size**2) > eps * jnp.abs(model.here.value)
+    is_negative &= -lowest * jnp.sum(own_size**2) > eps * model.size
     direction = direction * model.scale
     length = positive(_small.norm(direction))
     return Curvature(
@@ -123,7 +123,7 @@ def leave(
 ) -> PredictedStep:
     """Return a step along the lowest curvature, long enough for a fall that shows."""
     lowest = jnp.where(curvature.is_negative, curvature.lowest, -1.0)
-    visible = 20 * eps ** (2 / 3) * jnp.abs(model.here.value) + 4 * model.noise
+    visible = 20 * eps ** (2 / 3) * model.size + 4 * model.noise
     wanted = jnp.maximum(radius, jnp.sqrt(-visible / lowest))
     slope = jnp.sum(model.slopes * curvature.direction)
     if model.room is None:

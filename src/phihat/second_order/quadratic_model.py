@@ -62,20 +62,26 @@ class Model(NamedTuple):
       point: the accepted point, [P].
       scale: D, [P], positive.
       slopes: b in the scale of D, and zero for params that are held at a bound.
+      slope: their norm.
       free: the params that may move, bool [P], or None for all.
       room: how far each may move down and up in the scale of D, or None.
       hessian: the curvature in the scale of D.
+      size: the absolute value of the loss, [].
       noise: the part of a fall that the loss cannot show for rounding, [].
+      visible: a fall that is of note, [].
     """
 
     here: Point
     point: Vector
     scale: Vector
     slopes: Vector
+    slope: Scalar
     free: Bool[Array, " P"] | None
     room: Bounds | None
     hessian: ScaledHessian
+    size: Scalar
     noise: Scalar
+    visible: Scalar
 
 
 class PredictedStep(NamedTuple):
@@ -142,8 +148,7 @@ def search_dense(
 def relative_gradient(model: Model) -> Vector:
     """Return the relative change of the loss for a relative change of each param."""
     slopes = 2 * jnp.abs(model.here.half_gradient) / model.scale
-    size = jnp.abs(model.here.value)
-    steep = jnp.where(size > 0, slopes / positive(size), jnp.inf)
+    steep = jnp.where(model.size > 0, slopes / positive(model.size), jnp.inf)
     return jnp.where(slopes > 0, steep, 0.0)
 
 

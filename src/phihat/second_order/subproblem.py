@@ -183,8 +183,8 @@ def _search_damping(
     eps = float(jnp.finfo(right.dtype).eps)
 
     def goes_on(at: _Search) -> Flag:
-        is_short = at.length <= 1.1 * radius  # False where it is NaN
-        return (at.round == 0) | (~is_short & (at.round < _ROUNDS))
+        is_short = at.length <= 1.1 * radius  # False where it is NaN, as at first
+        return ~is_short & (at.round < _ROUNDS)
 
     def advance(at: _Search) -> _Search:
         damping = at.next_damping
@@ -202,13 +202,13 @@ def _search_damping(
             round=at.round + 1,
         )
 
-    zero = jnp.zeros((), right.dtype)
+    start = jnp.asarray(start, right.dtype)
     first = _Search(
-        damping=zero,
-        next_damping=zero + start,
-        solution=jnp.zeros_like(right),
-        undamped=jnp.zeros_like(right),
-        length=zero,
+        damping=start,
+        next_damping=start,
+        solution=right,
+        undamped=right,
+        length=jnp.full((), jnp.nan, right.dtype),
         round=jnp.zeros((), jnp.int32),
     )
     return jax.lax.while_loop(goes_on, advance, first)

@@ -121,7 +121,7 @@ class TrustRegionState(NamedTuple):
         """Return the state as unmeasured: the next update measures, and stays."""
         return self._replace(
             status=jnp.full_like(self.status, Status.RUNNING),
-            counts=self.counts.at[..., 3].set(0),
+            counts=self.counts * jnp.asarray([1, 1, 1, 0, 1], jnp.int32),
         )
 
 
@@ -220,13 +220,12 @@ def advance(
     first = method.first_radius(model) if initial_radius is None else initial_radius
     was_set = state.radius > 0
     radius = jnp.where(was_set, verdict.radius, jnp.asarray(first).astype(scale.dtype))
-    slope = _small.norm(model.slopes)
-    first_slope = jnp.where(was_set, state.promises[4], slope)
+    first_slope = jnp.where(was_set, state.promises[4], model.slope)
     forcing = None
     if not method.is_exact:
         # Near the end the search must be exact, or it would not see what is left.
         is_near = was_set & (state.promises[0] <= 1e3 * state.promises[3])
-        share = slope / jnp.where(first_slope > 0, first_slope, 1.0)
+        share = model.slope / positive(first_slope)
         forcing = jnp.where(is_near, eps**0.5, jnp.minimum(0.1, jnp.sqrt(share)))
     proposal = method.search(model, radius, forcing)
     following = predict_step(
@@ -243,11 +242,12 @@ def advance(
         relative_gradient=method.relative_gradient(model),
         tolerance=tolerance,
     )
-    is_over = (end.is_converged | end.is_stuck) & jnp.isfinite(here.value)
+    is_finite = jnp.isfinite(here.value)
+    is_over = (end.is_converged | end.is_stuck) & is_finite
     curvature = method.check_curvature(is_over, model)
     is_negative = is_over & curvature.is_negative
     # Where residuals stay, J'J may miss the curvature that makes a point a minimum.
-    is_minimum = curvature.rest <= eps * jnp.abs(here.value) + 16 * model.noise
+    is_minimum = curvature.rest <= model.visible
     end = End(end.is_converged | (end.is_stuck & is_minimum), end.is_stuck)
     away = _negative_curvature.leave(space, model, curvature, radius, eps)
     # A trial that was refused for its length is tried again, and shorter.
@@ -263,19 +263,17 @@ def advance(
     # Negative curvature was looked at, and counts as two.
     seen = curvature.is_checked.astype(jnp.int32)
     seen += curvature.is_negative.astype(jnp.int32)
-    counts = jnp.append(
-        state.counts[:3] + trials, jnp.stack([jnp.ones_like(seen), seen])
-    )
+    counts = [state.counts[:3] + trials, jnp.stack([jnp.ones_like(seen), seen])]
     is_exact = jnp.ones((), bool)
     if forcing is not None:
         is_exact = leaves | (forcing <= eps**0.5)
     promises = [
         following.fall,
         following.length,
-        slope,
+        model.slope,
         model.noise,
         first_slope,
-        is_exact.astype(slope.dtype),
+        is_exact.astype(scale.dtype),
     ]
     return updates, TrustRegionState(
         value=here.value,
@@ -283,9 +281,9 @@ def advance(
         radius=radius,
         gain=verdict.gain,
         status=status_of(
-            verdict, end, here.value, leaves=leaves, is_negative=is_negative
+            verdict, end, is_finite, leaves=leaves, is_negative=is_negative
         ),
-        counts=counts,
+        counts=jnp.concatenate(counts),
         promises=jnp.stack(promises),
         half_hessian=here.half_hessian,
         points=jnp.stack([point, moved, here.half_gradient, scale, following.trial]),
@@ -317,7 +315,7 @@ def _judge(
     # Residuals r that are differences of larger numbers, each rounded by d, change r.r
     # by 2 r.d + d.d; the noise holds d.d alone, since the slopes see below the rest.
     size = jnp.abs(state.value)
-    rough = jnp.sqrt(size * jnp.maximum(noise - 4 * eps * size, 0.0))
+    rough = jnp.sqrt(size * jnp.abs(noise - 4 * eps * size))
     near = eps ** (2 / 3) * size + 2 * rough + noise
     is_flatter &= jnp.maximum(predicted, jnp.abs(fall)) <= near
     is_good = is_known & is_finite & ~is_still & (falls | is_flatter)
@@ -326,7 +324,7 @@ def _judge(
     gain = jnp.where(is_sound, fall / jnp.where(is_sound, predicted, 1.0), 0.0)
     gain = jnp.where(is_known, gain, state.gain)
     is_cut = length >= 0.9 * state.radius
-    widened = jnp.where((gain > 0.75) & is_cut, 2.0, 1.0) * state.radius
+    widened = jnp.where((gain > 0.75) & is_cut, 2 * state.radius, state.radius)
     after_fall = jnp.where(gain < 0.25, 0.5 * length, widened)
     after_good = jnp.where(falls, after_fall, state.radius)
     after_bad = 0.25 * jnp.minimum(state.radius, length)
@@ -368,10 +366,14 @@ def _build(
         point=point,
         scale=scale,
         slopes=slopes,
+        slope=_small.norm(slopes),
         free=free,
         room=room,
         hessian=method.scale_hessian(here, point, scale, free),
-        noise=jnp.zeros_like(here.value),
+        size=jnp.abs(here.value),
+        noise=here.value,
+        visible=here.value,
     )
     rough = space.eps * method.rounding_sensitivity(model)
-    return model._replace(noise=4 * eps * jnp.abs(here.value) + jnp.sum(rough * rough))
+    noise = 4 * eps * model.size + jnp.sum(rough * rough)
+    return model._replace(noise=noise, visible=eps * model.size + 16 * noise)
