@@ -66,17 +66,24 @@ def holds(jaxpr: Any, name: str) -> bool:
 
 
 @functools.cache
-def quick_start_options() -> dict[str, Any] | None:
+def quick_start_options(*, runs_briefly: bool = False) -> dict[str, Any] | None:
     """Return options with which XLA compiles a small program in half the time.
 
     On the CPU XLA has two ways to write a kernel. The newer one takes about 10 ms for
     each, and what it writes runs up to a sixth faster. Returns None on other devices,
     where the user has chosen by `XLA_FLAGS`, or where XLA does not know the option.
+
+    Args:
+      runs_briefly: the program runs for so short a time that optimizing its kernels
+        does not pay: LLVM is told not to, and compiling takes half the time again.
     """
-    name = "xla_cpu_use_fusion_emitters"
-    if jax.default_backend() != "cpu" or name in os.environ.get("XLA_FLAGS", ""):
+    name, level = "xla_cpu_use_fusion_emitters", "xla_backend_optimization_level"
+    chosen = os.environ.get("XLA_FLAGS", "")
+    if jax.default_backend() != "cpu" or name in chosen:
         return None
-    options = {name: False}
+    options: dict[str, Any] = {name: False}
+    if runs_briefly and level not in chosen:
+        options[level] = 0
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except Exception:  # of what type depends on the version

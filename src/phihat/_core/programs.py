@@ -5,8 +5,10 @@ and its numbers, which are arguments of the program. So another learning rate, p
 or start compiles nothing, and neither does a notebook cell that is run again.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +22,7 @@ from phihat._core import tree as _tree
 from phihat._core.jaxprs import is_tracing, quick_start_options
 from phihat._core.stores import Store
 
-__all__ = ["Mode", "bind", "call", "clear_programs"]
+__all__ = ["Mode", "bind", "call", "clear_programs", "running_briefly"]
 
 
 class Mode(NamedTuple):
@@ -36,6 +38,8 @@ class Mode(NamedTuple):
 
 
 _programs = Store()
+
+_run_briefly = contextvars.ContextVar("phihat_programs_run_briefly", default=False)
 
 _FEW_ENTRIES = 2**15
 """Entries of params up to which the time to compile counts more than that to run."""
@@ -88,11 +92,29 @@ def call(
     return body(code, options, mode, *arrays)
 
 
+@contextlib.contextmanager
+def running_briefly(are_brief: bool = True) -> Iterator[None]:
+    """Compile small programs that are called in here without optimizing them."""
+    token = _run_briefly.set(are_brief)
+    try:
+        yield
+    finally:
+        _run_briefly.reset(token)
+
+
 class _Compiling(NamedTuple):
     """How a program is compiled: which arguments it is given, and for a quick start."""
 
     donated: tuple[int, ...] = ()
     is_quick: bool = False
+    runs_briefly: bool = False
+
+    @property
+    def options(self) -> dict[str, Any] | None:
+        """The options of XLA, None for its own."""
+        if not self.is_quick:
+            return None
+        return quick_start_options(runs_briefly=self.runs_briefly)
 
 
 def bind(
@@ -114,7 +136,9 @@ def bind(
         run in parts is compiled like the whole and has the same bits.
       donates: the first of the arrays is given away to the program.
     """
-    compiling = _Compiling((1,) if donates else (), _are_few(params))
+    is_quick = _are_few(params)
+    runs_briefly = is_quick and _run_briefly.get()
+    compiling = _Compiling((1,) if donates else (), is_quick, runs_briefly)
     program, numbers = _program(body, code, options, Mode(True, True), compiling)
     return functools.partial(program, numbers)
 
@@ -163,5 +187,5 @@ def _compile(
     return jax.jit(
         program,
         donate_argnums=compiling.donated,
-        compiler_options=quick_start_options() if compiling.is_quick else None,
+        compiler_options=compiling.options,
     )

@@ -88,7 +88,9 @@ def run_loop(
         recorder_states=recorder_states,
     )
     context = Context(attempt_fn, source, state, recorders, plan, evaluate_fn, {}, 1)
-    row, last = jax.eval_shape(functools.partial(try_first, context), carry)
+    row, last = {}, None
+    if recorders or plan.keeps_last:  # else nobody needs the shapes of a step
+        row, last = jax.eval_shape(functools.partial(try_first, context), carry)
     if plan.keeps_last:
         carry = carry._replace(last=blank(last))
     num_leaves = len(jax.tree.leaves((state.params, state.opt_state)))

@@ -9,7 +9,9 @@ Example:
   (['slope'], array([1.]), array([2., 4.]))
 """
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,16 +19,21 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
+from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat.curves import missing, model_checks
 from phihat.curves.arrays import as_tree, refuse_traces
 from phihat.curves.limits import Bounds, as_bounds, as_free, check_start
+from phihat.curves.model_checks import in_floats
 from phihat.curves.options import Options
 from phihat.curves.param_names import Layout, describe
 from phihat.curves.residuals import Inputs, Target, each_model
 from phihat.curves.weights import as_weights, check_squares
 
 __all__ = ["Problem", "prepare", "with_model"]
+
+_FEW_NUMBERS = 2**15
+"""Derivatives of all points up to which a fit takes less time than to compile it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +63,14 @@ class Problem:
     y: PyTree
     sigma: Any
     options: Options
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """Compute in the dtype asked for; with few numbers compile in little time."""
+        size = self.target.size * max(self.layout.size, 1)
+        dtype = self.options.dtype
+        with in_floats(dtype), _programs.running_briefly(size <= _FEW_NUMBERS):
+            yield
 
     @property
     def num_points(self) -> int:

@@ -276,7 +276,7 @@ def _starts(start: Any) -> list[Any]:
 def _run(problem: Problem) -> FitResult:
     layout, options, bounds = problem.layout, problem.options, problem.bounds
     places = layout.free_places
-    with in_floats(options.dtype):
+    with problem.computing():
         return fit(
             _loss(problem),
             problem.start[places].astype(options.dtype),
@@ -347,7 +347,7 @@ def _reached(problem: Problem, values: np.ndarray) -> tuple[str, ...]:
 
 
 def _measure(problem: Problem, result: FitResult, **options: Any) -> Any:
-    with in_floats(problem.options.dtype):
+    with problem.computing():
         return error_bars.confidence_intervals(
             _loss(problem),
             result,

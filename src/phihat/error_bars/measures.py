@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
 from phihat import losses, products
@@ -28,6 +27,7 @@ from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
 from phihat.error_bars.doubts import Evidence, Setting
 from phihat.error_bars.profiles import profile
 from phihat.second_order import covariance
+from phihat.second_order.parameter_covariance import decompose
 
 __all__ = ["Places", "measure", "spread_out"]
 
@@ -173,32 +173,16 @@ class _Kind:
     num_empty: Array
 
 
-def _as_model(residual_fn: Callable[[Array], Array], free: Array, x: Any) -> Array:
-    del x
-    return residual_fn(free)
-
-
 def _of_squares(
     residual_fn: Callable[[Array], Array], point: Array, setting: Setting
 ) -> _Kind:
     residuals, jacobian = residual_fn(point), dense_jacobian(residual_fn, point)
-    norms = jnp.linalg.norm(jacobian, axis=0)
-    norms = jnp.where(norms > 0, norms, 1.0)
-    # With too few rows, rows of zeros: the direction that is left open is then found.
-    missing = jnp.zeros((max(point.size - residuals.size, 0), point.size), point.dtype)
-    scaled = jnp.concatenate([jacobian / norms[None, :], missing])
-    _, singular, right = jnp.linalg.svd(scaled, full_matrices=False)
+    singular, right, unscaled = decompose(jacobian)
     eps = float(jnp.finfo(point.dtype).eps)
     spare = (setting.num_residuals or 0) - point.size
     total = residuals @ residuals
     chi_square = total / spare if spare > 0 else jnp.full_like(total, jnp.nan)
     unit = jnp.ones_like(total) if setting.absolute_sigma else chi_square
-    unscaled = covariance(
-        losses.least_squares(Partial(_as_model, Partial(residual_fn))),
-        point,
-        (0.0, jnp.zeros_like(residuals)),
-        absolute_sigma=True,
-    )
     scatter = 1.0 if setting.absolute_sigma else chi_square
     is_short = spare <= 0 and not setting.absolute_sigma
     spread = jnp.full_like(unscaled, jnp.inf) if is_short else scatter * unscaled

@@ -1,6 +1,6 @@
 """The covariance of fitted params, from the curvature of the loss."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -11,7 +11,21 @@ from phihat._core import checks as _checks
 from phihat._core.types import Batch, LossFn
 from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
 
-__all__ = ["covariance"]
+__all__ = ["Decomposition", "covariance", "decompose"]
+
+
+class Decomposition(NamedTuple):
+    """The singular values of a Jacobian with columns of length one.
+
+    Attributes:
+      singular: the singular values, from the largest on, [P].
+      right: their directions among the params, in rows, [P, P].
+      inverse_gram: the inverse of J'J, infinite where the columns are not independent.
+    """
+
+    singular: Float[Array, " P"]
+    right: Float[Array, "P P"]
+    inverse_gram: Float[Array, "P P"]
 
 
 @_calls.public
@@ -65,24 +79,28 @@ def covariance(
     flat_fn = lambda vector: residual_fn(unflatten(vector), *arguments)  # noqa: E731
     residuals, jacobian = flat_fn(point), dense_jacobian(flat_fn, point)
     spare = residuals.size - point.size
-    inverse = _inverse_gram(jacobian)
+    inverse = decompose(jacobian).inverse_gram
     if absolute_sigma:
         return inverse
     variance = residuals @ residuals / spare if spare > 0 else jnp.inf
     return jnp.where(spare > 0, variance * inverse, jnp.inf)
 
 
-def _inverse_gram(jacobian: Float[Array, "N P"]) -> Float[Array, "P P"]:
-    """Return the inverse of J'J by singular values of J with columns of length one."""
+def decompose(jacobian: Float[Array, "N P"]) -> Decomposition:
+    """Return the singular values of a Jacobian with columns of length one."""
+    num_rows, size = jacobian.shape
     norms = jnp.linalg.norm(jacobian, axis=0)
     norms = jnp.where(norms > 0, norms, 1.0)
-    _, singular, right = jnp.linalg.svd(jacobian / norms[None, :], full_matrices=False)
+    # With too few rows, rows of zeros: the direction that is left open is then found.
+    missing = jnp.zeros((max(size - num_rows, 0), size), jacobian.dtype)
+    scaled = jnp.concatenate([jacobian / norms[None, :], missing])
+    _, singular, right = jnp.linalg.svd(scaled, full_matrices=False)
     eps = float(jnp.finfo(jacobian.dtype).eps)
-    is_full = jacobian.shape[0] >= jacobian.shape[1]
-    is_full &= jnp.all(singular > eps * max(jacobian.shape) * singular[0])
+    is_full = num_rows >= size
+    is_full &= jnp.all(singular > eps * max(num_rows, size) * singular[0])
     half = right.T / jnp.where(singular > 0, singular, 1.0)[None, :]
     inverse = (half @ half.T) / (norms[:, None] * norms[None, :])
-    return jnp.where(is_full, inverse, jnp.inf)
+    return Decomposition(singular, right, jnp.where(is_full, inverse, jnp.inf))
 
 
 def _inverse_hessian(hessian: Float[Array, "P P"]) -> Float[Array, "P P"]:
