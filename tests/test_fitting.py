@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import pickle
 import weakref
 from unittest import mock
 
@@ -941,3 +942,27 @@ def test_reports_are_short_and_say_what_happened():
         lambda: shown.append(repr(phihat.fit(bowl, 0.0, optax.sgd(1.0), num_steps=1)))
     )()
     assert "traced" in shown[0]
+
+
+def test_the_rows_of_data_that_are_not_finite_are_named_and_counted():
+    loss_fn = losses.least_squares(models.linear)
+    start = {"weight": 0.0, "bias": 0.0}
+    x = np.arange(9.0)
+
+    def advice(y):
+        result = phihat.fit(
+            loss_fn, start, phihat.gradient_descent(1e-3), (x, y), num_steps=3
+        )
+        for one in (result, pickle.loads(pickle.dumps(result))):
+            with pytest.raises(FitError) as caught:
+                phihat.raise_for_status(one)
+            yield caught.value.advice
+
+    y = np.where(x == 7, np.nan, x)
+    here, elsewhere = advice(y)
+    assert (
+        here == "The data hold an infinite or NaN entry at [1], in row 7: clean them."
+    )
+    assert elsewhere == "The data hold an infinite or NaN entry at [1]: clean them."
+    y[[2, 3]] = np.inf, np.nan
+    assert "3 infinite or NaN entries at [1], the first in row 2" in next(advice(y))

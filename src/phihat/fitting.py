@@ -28,6 +28,7 @@ from phihat._core import checks as _checks
 from phihat._core import data_checks as _data_checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
+from phihat._core.data_checks import SeenData
 from phihat._core.programs import Mode
 from phihat._core.types import Batch, Box, LossFn, Params, PyTree, RandomKey, Status
 from phihat._engine import run as _run
@@ -39,7 +40,7 @@ from phihat._engine.spec import FitSpec
 from phihat._engine.step import Step, project
 from phihat._engine.tolerance import Tolerance
 from phihat.optimizers import eval_params
-from phihat.results import FitResult, FitState, StepInfo
+from phihat.results import FitResult, FitState, StepInfo, remember_data
 
 __all__ = ["Tolerance", "fit", "init", "make_step", "run"]
 
@@ -174,7 +175,8 @@ def fit_as(
         **others,
     )
     params = _tree.as_arrays(params)
-    return _programs.call(_fit, spec, (), params, data, key, state, model_state)
+    result = _programs.call(_fit, spec, (), params, data, key, state, model_state)
+    return remember_data(result, SeenData(data))
 
 
 @_calls.public

@@ -27,6 +27,7 @@ from phihat._core import calls as _calls
 from phihat._core import pictures as _pictures
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
+from phihat._core.data_checks import SeenData
 from phihat._core.types import Params, PyTree, RandomKey, Status
 
 __all__ = ["FitError", "FitResult", "FitState", "StepInfo", "raise_for_status"]
@@ -143,6 +144,8 @@ class FitResult:
     ended_by: str = dataclasses.field(default="", metadata={"static": True})
     loss_of: str = dataclasses.field(default="all data", metadata={"static": True})
     best_model_state: PyTree = None
+
+    _data = SeenData()  # of a fit that was called eagerly; no part of the pytree
 
     @property
     def model_state(self) -> PyTree:
@@ -371,7 +374,13 @@ def with_parts(result: FitResult, **changed: Any) -> FitResult:
     """Return a result with other parts; unlike `replace`, it looks at none of them."""
     found = vars(result)
     parts = {field.name: found[field.name] for field in dataclasses.fields(result)}
-    return FitResult(**(parts | changed))
+    return remember_data(FitResult(**(parts | changed)), result._data)
+
+
+def remember_data(result: FitResult, data: SeenData) -> FitResult:
+    """Let a result look for the cause of a failure in the data."""
+    object.__setattr__(result, "_data", data)
+    return result
 
 
 @_calls.public
@@ -449,7 +458,8 @@ def _explain(result: FitResult) -> FitError:
     )
     if data_leaf >= 0:
         name = result.data_paths[data_leaf] or "the only leaf"
-        advice = f"The data hold an infinite or NaN entry at {name}: clean them."
+        what = result._data.describe_nonfinite(data_leaf, name)
+        advice = f"The data hold {what}: clean them."
     elif step == 0 and start is not None:
         advice = f"The start itself is not finite at {start}: choose another."
     elif step == 0:

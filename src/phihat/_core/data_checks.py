@@ -8,16 +8,66 @@ Example:
 """
 
 import numbers
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
 from phihat._core import checks as _checks
 
-__all__ = ["check_data", "columns_as_arrays", "warn_of_rounding"]
+__all__ = ["SeenData", "check_data", "columns_as_arrays", "warn_of_rounding"]
+
+_KEPT_BYTES = 2**20
+"""Data up to this size are kept by who remembers them; larger ones may be freed."""
+
+
+class SeenData:
+    """The data of a fit, to look for the cause where it failed.
+
+    It is forgotten in copies by pickle, and holds no large array in memory.
+    """
+
+    def __init__(self, data: Any = ()) -> None:
+        """Remember these data."""
+        leaves = jax.tree.leaves(data)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            leaves = []
+        is_small = sum(getattr(leaf, "nbytes", 8) for leaf in leaves) <= _KEPT_BYTES
+        self._find = [
+            weakref.ref(leaf)
+            if hasattr(leaf, "nbytes") and not is_small
+            # The default binds this leaf and not the last one.
+            else lambda leaf=leaf: leaf
+            for leaf in leaves
+        ]
+
+    def __reduce__(self) -> Any:
+        """Pickle nothing."""
+        return SeenData, ()
+
+    def describe_nonfinite(self, number: int, path: str) -> str:
+        """Say how many entries of a leaf are not finite, and which row is the first.
+
+        Args:
+          number: of the leaf.
+          path: its path.
+        """
+        leaf = self._find[number]() if number < len(self._find) else None
+        is_here = leaf is not None and not _checks.is_deleted(leaf)
+        is_here = is_here and getattr(leaf, "is_fully_addressable", True)
+        bad = ~np.isfinite(np.asarray(leaf)) if is_here else np.zeros(0, bool)
+        count = int(bad.sum())
+        entries = f"{count} infinite or NaN entries"
+        if count <= 1:
+            entries = "an infinite or NaN entry"
+        if count == 0 or bad.ndim == 0:
+            return f"{entries} at {path}"
+        row = int(np.argwhere(bad)[0][0])
+        return f"{entries} at {path}, {'the first ' * (count > 1)}in row {row}"
 
 
 def columns_as_arrays(data: Any) -> Any:
