@@ -3,6 +3,7 @@
 import decimal
 import fractions
 import json
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import scipy.optimize
 import xarray
 
 from phihat import Box, fit_curve
+from phihat._core import programs as _programs
 from phihat.curves import CurveFit
 from phihat.curves.report import with_error
 
@@ -561,3 +563,14 @@ def test_ties_are_plain_python():
         {"h": 1.0, "k": 0.5},
     )
     np.testing.assert_allclose(fit.values, [3.0, 1.0], rtol=1e-7)
+
+
+@pytest.mark.parametrize(("num_points", "is_brief"), [(9, True), (40_000, False)])
+def test_fits_of_few_points_are_compiled_without_optimizing_them(num_points, is_brief):
+    x = np.linspace(0.0, 1.0, num_points)
+    line = lambda p, x: p["slope"] * x
+    name = "quick_start_options"
+    with mock.patch.object(_programs, name, return_value=None) as asked:
+        fit = fit_curve(line, x, 2 * x, {"slope": 1.0})
+    assert fit.params["slope"] == pytest.approx(2.0)
+    assert any(call.kwargs["runs_briefly"] for call in asked.call_args_list) == is_brief

@@ -17,6 +17,7 @@ import pytest
 
 import phihat
 from phihat import FitResult, Status, fitting, losses, models
+from phihat._core import jaxprs as _jaxprs
 from phihat._engine import pages
 from phihat.fitting import Tolerance
 
@@ -543,3 +544,12 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert misses > 3
     again, missed = run()
     assert (again, missed) == (hits + misses, 0)
+
+
+def test_what_runs_briefly_is_compiled_without_optimizing_it(monkeypatch):
+    options = _jaxprs.quick_start_options.__wrapped__
+    monkeypatch.setenv("XLA_FLAGS", "")
+    quick, brief = options(), options(runs_briefly=True)
+    assert brief == {**quick, "xla_backend_optimization_level": 0}
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2")
+    assert options(runs_briefly=True) == quick
