@@ -2,7 +2,6 @@
 
 import gc
 import os
-import threading
 from pathlib import Path
 
 __all__ = ["CACHE", "COMPILES_FULLY", "QUICK", "of_this_process", "save_time"]
@@ -36,24 +35,7 @@ def of_this_process() -> str:
 
 
 def save_time() -> None:
-    """Spend less on what is not tested: garbage, and the contexts of MLIR.
-
-    JAX makes a context for each program that it lowers, which takes longer than to
-    lower a small one. Here a hundred programs share one; each thread has its own.
-    """
+    """Look for garbage less often: what JAX keeps is a lot to walk through."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-    from jax._src.interpreters import mlir
-
-    make = mlir.make_ir_context
-    own = threading.local()
-
-    def shared():
-        if getattr(own, "uses", 100) >= 100:
-            own.context, own.uses = make(), 0
-        own.uses += 1
-        return own.context
-
-    mlir.make_ir_context = shared

@@ -57,7 +57,7 @@ def test_no_verdict_contradicts_what_jax_computes(flags, kind, name):
     bend = _bend(loss, 0.25, 1.0)
     if bend < -room:
         certified = phihat.certify_convexity(loss, _BOX, budget=0.05)
-        assert certified.verdict is Verdict.UNDECIDED
+        assert certified.verdict in (Verdict.UNDECIDED, Verdict.REFUTED)
     least, most = phihat.curvature_floor(loss, _BOX, budget=0.02)
     assert least <= bend + room * abs(bend)
     assert bend - room * abs(bend) <= most

@@ -159,7 +159,8 @@ WRONG = [
     ),
     (
         lambda: datasets.split({"x": np.ones(3), "y": 1.0}, KEY),
-        "split: `data['y']` is a scalar: it has no rows.",
+        "split: `data['y']` is a scalar: it has no rows; "
+        "make arrays of lists, with `np.asarray`.",
     ),
     (lambda: datasets.split((), KEY), "split: `data` has no arrays in it."),
     (

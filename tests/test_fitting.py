@@ -385,7 +385,7 @@ def test_nan_in_data_and_in_the_start_are_found():
         bad,
         num_steps=3,
     )
-    with pytest.raises(FitError, match=r"at \['x'\]: clean them"):
+    with pytest.raises(FitError, match=r"at \['x'\], in row 3: clean them"):
         phihat.raise_for_status(result)
     result = phihat.fit(line, jnp.asarray([0.0, jnp.nan]), optimizer, DATA, num_steps=3)
     assert result.num_steps == 0

@@ -201,7 +201,8 @@ WRONG_CALLS = [
     ),
     (
         lambda: sampling.check_sampler(sampling.minibatches(2), {"x": ROWS, "y": 1.0}),
-        "minibatches: `data['y']` is a scalar: it has no rows.",
+        "minibatches: `data['y']` is a scalar: it has no rows; "
+        "make arrays of lists, with `np.asarray`.",
     ),
     (
         lambda: sampling.check_sampler(sampling.minibatches(2), ()),
@@ -240,7 +241,8 @@ WRONG_CALLS = [
     ),
     (
         lambda: sampling.check_sampler(sampling.from_indices([[0]]), (ROWS, 1.0)),
-        "from_indices: `data[1]` is a scalar: it has no rows.",
+        "from_indices: `data[1]` is a scalar: it has no rows; "
+        "make arrays of lists, with `np.asarray`.",
     ),
     (
         lambda: sampling.check_sampler(32, ROWS),

@@ -93,8 +93,9 @@ def measure(
     paths = signs[:, None, None] * correlation[None]
     ends, lowest_rise = signs[:, None] * reach[None], jnp.zeros((), point.dtype)
     wald = ends
+    edges = _edges(box, as_tree, whole)[:, indices]
     if setting.method == "profile":
-        found = profile(rise_fn, correlation)
+        found = profile(rise_fn, correlation, _offsets(box, edges, point, reach))
         units = jnp.stack([found.low, found.high])
         is_known = (reach > 0) & (reach < jnp.inf)
         ends = jnp.where(is_known[None], units * reach[None], ends)
@@ -102,7 +103,6 @@ def measure(
     is_finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
     is_finite &= jnp.all(jnp.isfinite(hessian)) & ~jnp.any(jnp.isnan(spread))
     lowest, _ = spectrum(hessian)
-    edges = _edges(box, as_tree, whole)[:, indices]
     at_edge = _at_edge(edges, point, errors)
     downhill = jnp.stack([gradient > 0, gradient < 0])  # that is, out of the box
     active = jnp.any(at_edge & downhill, axis=0)
@@ -243,6 +243,16 @@ def _edges(
         return jnp.stack([-infinite, infinite])
     ends = (box.clip(as_tree(-infinite)), box.clip(as_tree(infinite)))
     return jnp.stack([products.flatten(end)[0].astype(whole.dtype) for end in ends])
+
+
+def _offsets(
+    box: Box | None, edges: Array, point: Array, reach: Array
+) -> Float[Array, "2 F"] | None:
+    """Return the ends of the box as seen from the params, in units of their reach."""
+    if box is None:
+        return None
+    offsets = (edges - point) / jnp.where(reach > 0, reach, 1.0)
+    return jnp.stack([jnp.minimum(offsets[0], 0.0), jnp.maximum(offsets[1], 0.0)])
 
 
 def _at_edge(edges: Array, point: Array, errors: Array) -> Bool[Array, "2 F"]:

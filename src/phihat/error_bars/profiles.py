@@ -13,13 +13,13 @@ Example:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from phihat._core.types import Status
+from phihat._core.types import Box, Status
 from phihat.fitting import fit
 from phihat.second_order import newton
 
@@ -65,12 +65,18 @@ class _Search(NamedTuple):
     num_rounds: Int[Array, ""]
 
 
-def profile(rise_fn: Callable[[Vector], Scalar], paths: Float[Array, "P P"]) -> Profile:
+def profile(
+    rise_fn: Callable[[Vector], Scalar],
+    paths: Float[Array, "P P"],
+    bounds: Float[Array, "2 P"] | None = None,
+) -> Profile:
     """Find, for each param and side, where the profile is 1.
 
     Args:
       rise_fn: `offset [P] -> []`, 0 at the origin, which should be its minimum.
       paths: row j is how all params move with one unit of param j, on a parabola.
+      bounds: the lowest and highest offsets allowed, 0 or less and 0 or more; an
+        interval ends at its bound where the profile is below 1 there.
 
     Returns:
       A `Profile`.
@@ -89,7 +95,13 @@ def profile(rise_fn: Callable[[Vector], Scalar], paths: Float[Array, "P P"]) -> 
             offset = jnp.zeros(size, paths.dtype).at[free].set(shares)
             return side * at * offset.at[entry].set(1.0)
 
-        return _search_end(lambda s, at: rise_fn(place(s, at)), paths[entry][free])
+        rise = lambda shares, at: rise_fn(place(shares, at))  # noqa: E731
+        if bounds is None:
+            return _search_end(rise, paths[entry][free], None, jnp.inf)
+        # Seen from the other side the bounds change places.
+        low, high = jnp.where(side > 0, bounds, -bounds[::-1])
+        box = Box(low[free], high[free])
+        return _search_end(rise, paths[entry][free], box, high[entry])
 
     ends, lowest = jax.lax.map(search, (entries, sides), batch_size=_LANES)
     low, high = -ends[:size], ends[size:]
@@ -100,9 +112,19 @@ def profile(rise_fn: Callable[[Vector], Scalar], paths: Float[Array, "P P"]) -> 
 
 
 def _search_end(
-    rise_fn: Callable[[Vector, Scalar], Scalar], shares: Vector
+    rise_fn: Callable[[Vector, Scalar], Scalar],
+    shares: Vector,
+    box: Box | None,
+    farthest: Any,
 ) -> tuple[Scalar, Scalar]:
-    """Return the distance at which the least rise is 1, and the lowest rise met."""
+    """Return the distance at which the least rise is 1, and the lowest rise met.
+
+    Args:
+      rise_fn: `(shares, distance) -> []`.
+      shares: of the distance by which the other params move on a parabola.
+      box: the offsets of the other params that are allowed, or None.
+      farthest: the distance to the bound, where the search ends.
+    """
     eps = float(jnp.finfo(shares.dtype).eps)
     number = lambda value: jnp.asarray(value, shares.dtype)  # noqa: E731
 
@@ -113,6 +135,7 @@ def _search_end(
             lambda free: rise_fn(free, at),
             shares,
             newton(),
+            projection=None if box is None else jax.tree.map(lambda end: end / at, box),
             num_steps=_MAX_STEPS,
             tolerance=0.1 * eps**0.25,  # the rise is then known to a share of root eps
             record=(),
@@ -142,12 +165,12 @@ def _search_end(
             lowest=jnp.where(is_sound, jnp.minimum(search.lowest, rise), search.lowest),
             num_rounds=search.num_rounds + 1,
         )
-        return bracket._replace(at=_next(bracket))
+        return bracket._replace(at=jnp.minimum(_next(bracket), farthest))
 
     def is_open(search: _Search) -> Array:
         is_narrow = search.high * (1.0 - eps) <= search.low
         is_found = (jnp.abs(search.excess) <= eps**0.5) | is_narrow
-        is_beyond = search.low > _FARTHEST
+        is_beyond = (search.low > _FARTHEST) | (search.low >= farthest)
         return ~is_found & ~is_beyond & (search.num_rounds < _MAX_ROUNDS)
 
     start = _Search(
@@ -155,7 +178,7 @@ def _search_end(
         low_excess=number(-1.0),
         high=number(jnp.inf),
         high_excess=number(jnp.inf),
-        at=number(1.0),
+        at=number(jnp.minimum(1.0, farthest)),
         excess=number(jnp.nan),
         shares=shares,
         lowest=number(0.0),
@@ -163,7 +186,8 @@ def _search_end(
     )
     end = jax.lax.while_loop(is_open, body, start)
     last = jnp.where(end.excess < 0, end.low, end.high)
-    return jnp.where(end.low > _FARTHEST, jnp.inf, last), end.lowest
+    last = jnp.where(end.low > _FARTHEST, jnp.inf, last)
+    return jnp.where(end.low >= farthest, farthest, last), end.lowest
 
 
 def _next(search: _Search) -> Scalar:
