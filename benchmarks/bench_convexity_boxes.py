@@ -19,7 +19,7 @@ import pytest
 
 from benchmarks import pairs
 from phihat import Box, datasets, losses, models
-from phihat.convexity.box import certificates as boxes
+from phihat.convexity.box.curvatures import curvature_floor
 from phihat.convexity.box.search import Curvature, cover
 from phihat.convexity.program.problem import pose
 
@@ -105,7 +105,7 @@ def test_certify_gabor(benchmark: Any, report: pairs.Report) -> None:
         {"jax.hessian on a grid of 41 x 41": lambda: one(points)},
         rounds=5,
     )
-    mu, L = boxes.curvature_floor(
+    mu, L = curvature_floor(
         loss_fn, Box(centre - reach / 3.6, centre + reach / 3.6), data, budget=5.0
     )
     report.add(

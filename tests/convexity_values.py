@@ -549,7 +549,9 @@ def confirmed(
     """Prove a breach: True, or False if refuted, None if open.
 
     Intervals decide first; what they leave open, values to thousands of bits; and what
-    those cannot read, floats where a gap of values leaves no doubt.
+    those cannot read, floats where a gap of values leaves no doubt. That a value has a
+    strict sign is no breach where intervals prove the sign but for 0, and rounding
+    alone keeps them from excluding 0: 1 - sigmoid(1e14) is below every precision.
     """
     third = max(len(v) for v in inputs.values()) // 3
 
@@ -567,10 +569,23 @@ def confirmed(
         sure = _settled_by_bits(program, inputs, breach, facts, third)
     if sure is None and math.inf > breach.gap > _OVERWHELMING:
         return True
+    if sure is None and breach.claim in ("positive", "negative"):
+        return False if _is_within_rounding(breach, enclosed) else None
     return sure
 
 
 _OVERWHELMING = 1e6
+
+
+def _is_within_rounding(breach: Breach, enclosed: Callable[[int], Any]) -> bool:
+    """Whether a value has the sign or is 0, and its bounds differ by rounding only."""
+    try:
+        z = enclosed(breach.chord)
+    except (evaluation.Undefined, evaluation.Unreadable):
+        return False
+    if breach.claim == "negative":
+        z = iv.neg(z)
+    return bool(0.0 <= z.low < z.high <= 2.0**-48)
 
 
 def _settled(

@@ -5,8 +5,9 @@ Each mutant is one line of the source, changed. The package is imported anew wit
 line, and asked about programs that were traced beforehand: the directed ones, claim by
 claim, against values; the zoo and its twins; random ones. A mutant is killed by a claim
 that values contradict, by a false friend that is proved, a twin that is lost, or a
-crash. Of those that survive, some change nothing, which a sentence argues; the others
-name a hole in the tests.
+crash of the package; a crash of this module ends the run. First the package is imported
+anew without a bug, and then nothing may be noticed. Of the mutants that survive, some
+change nothing, which a sentence argues; the others name a hole in the tests.
 """
 
 import argparse
@@ -22,12 +23,14 @@ import pathlib
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
 
+import phihat
 from tests import (
     convexity_attacks,
     convexity_foundation,
@@ -48,6 +51,12 @@ _KEPT = (f"{_PACKAGE}.numbers.intervals",)
 
 _SECONDS = 120.0
 """A mutant that keeps the processor busy for longer is noticed."""
+
+_TESTS = str(pathlib.Path(__file__).parent)
+_SOURCE = str(pathlib.Path(phihat.__file__).parent)
+
+_NO_BUG = Mutant("prover.interpreter", "def prove(", "def prove(")
+"""Changes nothing."""
 
 Called = set[tuple[str, int]]
 """Modules and first lines of functions."""
@@ -130,7 +139,6 @@ class _Finder:
 @contextlib.contextmanager
 def planted(mutant: Mutant) -> Iterator[tuple[Any, Any]]:
     """Import the package with a bug; yield its `prover` and its `problem`."""
-    import phihat
 
     def is_ours(name: str) -> bool:
         return name.startswith(_PACKAGE) and not name.startswith(_KEPT)
@@ -142,7 +150,7 @@ def planted(mutant: Mutant) -> Iterator[tuple[Any, Any]]:
     sys.meta_path.insert(0, _Finder)
     try:
         yield (
-            importlib.import_module(f"{_PACKAGE}.prover"),
+            importlib.import_module(f"{_PACKAGE}.prover.interpreter"),
             importlib.import_module(f"{_PACKAGE}.program.problem"),
         )
     finally:
@@ -198,8 +206,6 @@ def place_of(mutant: Mutant) -> tuple[str, int] | None:
 @functools.cache
 def _functions(module: str) -> tuple[str, list[tuple[int, int, bool]]]:
     """Return a module's text; of its functions both ends, and whether they remember."""
-    import phihat
-
     folder = pathlib.Path(phihat.__file__).parent / "convexity"
     path = folder / f"{module.replace('.', '/')}.py"
     source = path.read_text(encoding="utf-8")
@@ -237,7 +243,7 @@ def _is_false(case: Prepared, prover: Any) -> str | None:
     except TimeoutError:
         raise
     except Exception as error:
-        return f"crash: {type(error).__name__} in {case.case.name}"
+        return _crash(error, case.case.name)
     new = {n for n, array in known.items() if _claims(array) != case.claims.get(n)}
     if not new:
         return None
@@ -247,6 +253,17 @@ def _is_false(case: Prepared, prover: Any) -> str | None:
     if not found.false:
         return None
     return f"false claim: {found.false[0].claim} in {case.case.name}"
+
+
+def _crash(error: Exception, name: str) -> str:
+    """Describe a crash of the package; raise one of the tests again."""
+    frames = [
+        frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    ours = [file for file in frames if file.startswith((_SOURCE, _TESTS))]
+    if not ours or ours[-1].startswith(_TESTS):
+        raise error
+    return f"crash: {type(error).__name__} in {name}"
 
 
 def _is_misjudged(
@@ -262,7 +279,7 @@ def _is_misjudged(
         except TimeoutError:
             raise
         except Exception as error:
-            return f"crash: {type(error).__name__} in the zoo: {case.name}"
+            return _crash(error, f"the zoo: {case.name}")
         if _holds(proof, claim) != expected:
             return f"zoo: {case.name} {'lost' if expected else 'proved'}"
     return None
@@ -322,6 +339,8 @@ def judge(
 ) -> str | None:
     """Return what kills a mutant, or None where it survives."""
     place, anew = place_of(mutant), mutant.module in _RETRACED
+    if mutant == _NO_BUG:
+        place, anew = None, True
     if place is not None:
         directed = [case for case in directed if place in case.called]
         random = [case for case in random if place in case.called]
@@ -402,6 +421,9 @@ def _prepare(count: int) -> None:
         prepared(convexity_programs.random_case(soundness.numbers(seed)))
         for seed in range(count)
     ]
+    noticed = judge(_NO_BUG, directed, random, zoo)
+    if noticed is not None:
+        raise AssertionError(f"without a bug, this was noticed: {noticed}")
     _PREPARED[:] = directed, random, zoo
     print(
         f"{len(directed)} directed and {len(random)} random programs, {len(zoo)} of "

@@ -66,6 +66,7 @@ def survey(
         counts["false proofs"] += bool(found.false)
         counts["open suspicions"] += len(found.open)
         reports += [f"{case.name} {place}: {breach}" for breach in found.false]
+        reports += [f"{case.name} {place}, open: {breach}" for breach in found.open]
         if all_parts and place % all_parts == 0:
             contradiction = _contradiction(problem, facts, broken, counts)
             counts["contradictions"] += contradiction is not None

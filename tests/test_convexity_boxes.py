@@ -15,9 +15,15 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+import phihat
 from phihat import Box, datasets, losses, models
 from phihat.convexity import Verdict, replay
 from phihat.convexity.box import certificates as boxes
+from phihat.convexity.box.curvatures import (
+    certified_radius,
+    curvature_floor,
+    minimal_ridge,
+)
 from phihat.convexity.box.hessians import second_derivatives
 from phihat.convexity.numbers import derivatives
 from phihat.convexity.numbers.intervals import Interval
@@ -325,11 +331,12 @@ def hostile(name: str) -> tuple[Any, Any, Any, Any]:
 def test_hostile_programs_are_never_certified(name: str) -> None:
     loss_fn, low, high, data = hostile(name)
     report = certify(loss_fn, low, high, data, 0.2)
-    assert report.verdict is Verdict.UNDECIDED
+    assert report.verdict in (Verdict.UNDECIDED, Verdict.REFUTED)
+    assert (report.verdict is Verdict.REFUTED) == (report.witness is not None)
     assert report.reason
     assert report.mu is None
     assert report.L is None
-    mu, _ = boxes.curvature_floor(
+    mu, _ = curvature_floor(
         loss_fn, Box(np.array(low, float), np.array(high, float)), data, budget=0.1
     )
     assert not mu >= 0
@@ -339,7 +346,7 @@ def test_hostile_programs_are_never_certified(name: str) -> None:
 def test_no_ridge_cures_a_concave_kink(name: str) -> None:
     loss_fn, low, high, data = hostile(name)
     box = Box(np.array(low, float), np.array(high, float))
-    assert boxes.minimal_ridge(loss_fn, box, data, budget=0.3) is None
+    assert minimal_ridge(loss_fn, box, data, budget=0.3) is None
 
 
 def test_a_kink_apart_from_the_box_does_not_matter() -> None:
@@ -379,7 +386,7 @@ def test_every_data_set_of_a_range() -> None:
 
 def test_least_curvature_of_data_is_found_at_the_end_of_their_range() -> None:
     box, data = Box([-1.0], [1.0]), Box(np.array([0.5]), np.array([2.0]))
-    mu, L = boxes.curvature_floor(lambda w, d: jnp.sum(d * w**2), box, data, budget=0.5)
+    mu, L = curvature_floor(lambda w, d: jnp.sum(d * w**2), box, data, budget=0.5)
     assert mu == pytest.approx(1.0, rel=1e-6)
     assert mu <= 1.0
     assert pytest.approx(4.0, rel=1e-6) == L
@@ -477,7 +484,7 @@ def test_gabor_is_convex_near_its_global_minimum() -> None:
     centre = np.array([0.0037946356109375586, 16.026347827141723])
     reach = np.array([1.0, 5.0])
     box = Box(centre - 0.1 * reach, centre + 0.1 * reach)
-    mu, L = boxes.curvature_floor(loss_fn, box, data, budget=4.0)
+    mu, L = curvature_floor(loss_fn, box, data, budget=4.0)
     corners = np.stack(np.meshgrid(*[np.linspace(-1, 1, 9)] * 2), -1).reshape(-1, 2)
     points = jnp.asarray(centre + 0.1 * corners * reach)
     hessian = jax.vmap(lambda p: jax.hessian(loss_fn)(p, data))
@@ -495,27 +502,67 @@ def test_a_sigmoid_least_squares_becomes_convex_by_a_ridge() -> None:
     loss_fn = lambda w: jnp.mean((jax.nn.sigmoid(x @ w) - y) ** 2)
     box = Box(np.full(2, -3.0), np.full(2, 3.0))
     assert (
-        boxes.curvature_floor(lambda w: loss_fn(w) + 0.2 * w @ w, box, budget=1.0)[0]
-        > 0.25
+        curvature_floor(lambda w: loss_fn(w) + 0.2 * w @ w, box, budget=1.0)[0] > 0.25
     )
-    bracket = boxes.minimal_ridge(loss_fn, box, budget=2.0)
+    bracket = minimal_ridge(loss_fn, box, budget=2.0)
     assert bracket is not None
     assert 0 < bracket.refuted_below <= bracket.certified_at
     shifted = lambda r: lambda w: loss_fn(w) + r * w @ w
     cured = certify(shifted(bracket.certified_at * 1.05), [-3, -3], [3, 3], budget=60.0)
     assert cured.verdict is CERTIFIED
     missed = certify(shifted(bracket.refuted_below * 0.9), [-3, -3], [3, 3], budget=9.0)
-    assert missed.verdict is Verdict.UNDECIDED
+    assert missed.verdict is Verdict.REFUTED
+
+
+REFUTED = {
+    "gabor": (
+        losses.least_squares(models.gabor),
+        [-10.0, 5.0],
+        [10.0, 20.0],
+        datasets.gabor(),
+    ),
+    "x^4 - x^2": (lambda w: jnp.sum(w**4 - w**2), [-1.0], [1.0], None),
+    "sin": (lambda w: jnp.sum(jnp.sin(w)), [-1.0, -1.0], [1.0, 1.0], None),
+    "nearly flat": (lambda w: w @ w - 1.000001 * w[0] ** 2, [-1.0], [1.0], None),
+    **{
+        name: hostile(name)
+        for name in ("-|x|", "saddle", "round", "custom_jvp", "stop_gradient", "range")
+    },
+}
+
+
+@pytest.mark.parametrize("name", REFUTED)
+def test_negative_curvature_leads_to_a_broken_chord(name: str) -> None:
+    loss_fn, low, high, data = REFUTED[name]
+    report = certify(loss_fn, low, high, data, 1.0)
+    assert report.verdict is Verdict.REFUTED
+    assert report.witness.rigorous
+    a, b = report.witness.a, report.witness.b
+    assert all(np.all((low <= end) & (end <= np.array(high))) for end in (a, b))
+    ends = [data] if not isinstance(data, Box) else [data.low, data.high]
+    values = [
+        [float(loss_fn(*((w,) if d is None else (w, d)))) for w in (a, (a + b) / 2, b)]
+        for d in ends
+    ]
+    gap = max(middle - (left + right) / 2 for left, middle, right in values)
+    assert gap > 0
+    assert gap >= report.witness.gap * (1 - 1e-9)
+
+
+def test_a_box_on_which_only_rounding_could_tell_stays_undecided() -> None:
+    report = certify(lambda w: 1e6 + jnp.sum(w**3), [-1e-5], [1.0], budget=0.5)
+    assert report.verdict is Verdict.UNDECIDED
+    assert "eigenvalue" in report.reason
 
 
 def test_a_bracket_is_as_tight_as_promised() -> None:
-    bracket = boxes.minimal_ridge(
+    bracket = minimal_ridge(
         lambda w: jnp.sum(jnp.cos(w)) + w[0] * w[1], Box(-np.ones(2), np.ones(2))
     )
     assert bracket is not None
     assert bracket.refuted_below <= 1.0 <= bracket.certified_at  # -1 - 1 at the origin
     assert bracket.certified_at <= bracket.refuted_below * 1.01
-    spare = boxes.minimal_ridge(lambda w: 3 * w @ w, Box([-1.0], [1.0]))
+    spare = minimal_ridge(lambda w: 3 * w @ w, Box([-1.0], [1.0]))
     assert spare is not None
     assert spare.certified_at == pytest.approx(-3.0)
 
@@ -533,7 +580,7 @@ def test_a_bracket_is_as_tight_as_promised() -> None:
 def test_radii_come_within_two_percent_of_the_truth(
     loss_fn: Any, centre: Any, truth: float
 ) -> None:
-    radius = boxes.certified_radius(loss_fn, jnp.asarray(centre), budget=5.0)
+    radius = certified_radius(loss_fn, jnp.asarray(centre), budget=5.0)
     assert 0.98 * truth <= radius <= truth
 
 
@@ -541,16 +588,16 @@ def test_a_radius_may_have_a_scale_for_each_entry() -> None:
     loss_fn = lambda p: -jnp.cos(p["a"]) - jnp.sum(jnp.cos(p["b"]))
     params = {"a": 0.0, "b": jnp.zeros(2)}
     scale = {"a": 2.0, "b": np.array([1.0, 4.0])}
-    radius = boxes.certified_radius(loss_fn, params, scale=scale)
+    radius = certified_radius(loss_fn, params, scale=scale)
     assert radius == pytest.approx(np.pi / 8, rel=0.01)
 
 
 def test_kinks_leave_one_side_unbounded() -> None:
     box = Box([-1.0], [2.0])
-    mu, L = boxes.curvature_floor(lambda w: jnp.sum(jnp.abs(w) + w**2), box)
+    mu, L = curvature_floor(lambda w: jnp.sum(jnp.abs(w) + w**2), box)
     assert mu == pytest.approx(2.0)
     assert np.inf == L
-    mu, L = boxes.curvature_floor(lambda w: jnp.sum(w**2 - jnp.abs(w)), box)
+    mu, L = curvature_floor(lambda w: jnp.sum(w**2 - jnp.abs(w)), box)
     assert mu == -np.inf
     assert pytest.approx(2.0) == L
 
@@ -564,8 +611,8 @@ def test_the_flags_of_jax_decide_which_program_is_certified() -> None:
     assert boxes.certify_convexity(loss_fn, box).verdict is CERTIFIED
     with jax.enable_x64(False):
         narrow = boxes.certify_convexity(loss_fn, box)
-        assert boxes.curvature_floor(loss_fn, box)[0] <= -2.0
-        assert boxes.certified_radius(loss_fn, 0.3) == 0.0
+        assert curvature_floor(loss_fn, box)[0] <= -2.0
+        assert certified_radius(loss_fn, 0.3) == 0.0
     assert narrow.verdict is not CERTIFIED
 
 
@@ -626,7 +673,7 @@ def test_bad_boxes_and_budgets_are_named(
     call: str, box: Any, budget: float, sentence: str
 ) -> None:
     with pytest.raises((TypeError, ValueError), match=sentence) as raised:
-        getattr(boxes, call)(lambda w: jnp.sum(w), box, budget=budget)
+        getattr(phihat, call)(lambda w: jnp.sum(w), box, budget=budget)
     assert str(raised.value).startswith(f"{call}: ")
 
 
@@ -641,7 +688,7 @@ def test_no_budget_leaves_it_undecided() -> None:
     report = certify(lambda w: jnp.sum(w**2), [-1.0], [1.0], budget=0.0)
     assert report.verdict is Verdict.UNDECIDED
     assert "budget" in report.reason
-    assert boxes.certified_radius(lambda w: w**2, jnp.ones([]), budget=0.0) == 0.0
+    assert certified_radius(lambda w: w**2, jnp.ones([]), budget=0.0) == 0.0
 
 
 def test_a_box_without_width_is_a_point() -> None:

@@ -9,7 +9,7 @@ from jax import lax
 import phihat
 from phihat import Box
 from phihat.convexity import Verdict, replay
-from phihat.convexity.box import certificates as boxes
+from phihat.convexity.box import curvatures
 from phihat.convexity.numbers import dtypes
 from phihat.convexity.program import problem as posing
 from phihat.convexity.program.problem import pose
@@ -112,11 +112,11 @@ def _concave(w):
 
 
 def test_false_bounds_of_the_curvature_raise_the_alarm(monkeypatch):
-    original = boxes.refine
+    original = curvatures.refine
     box = Box([1.0], [2.0])
     for mu, ceiling in ((-1.0, 3.0), (-4.0, -3.0)):
         monkeypatch.setattr(
-            boxes,
+            curvatures,
             "refine",
             lambda *args, mu=mu, ceiling=ceiling, **options: original(
                 *args, **options
@@ -125,14 +125,14 @@ def test_false_bounds_of_the_curvature_raise_the_alarm(monkeypatch):
         with pytest.warns(RuntimeWarning, match=r"curvature_floor.*misread"):
             assert phihat.curvature_floor(_concave, box) == (-np.inf, np.inf)
     monkeypatch.setattr(
-        boxes, "refine", lambda *args, **options: original(*args)._replace(mu=0.0)
+        curvatures, "refine", lambda *args, **options: original(*args)._replace(mu=0.0)
     )
     with pytest.warns(RuntimeWarning, match=r"minimal_ridge.*misread"):
         assert phihat.minimal_ridge(_concave, box) is None
 
 
 def test_a_false_radius_raises_the_alarm(monkeypatch):
-    monkeypatch.setattr(boxes, "_largest", lambda *args: 1.0)
+    monkeypatch.setattr(curvatures, "_largest", lambda *args: 1.0)
     with pytest.warns(RuntimeWarning, match=r"certified_radius.*misread"):
         assert phihat.certified_radius(_concave, jnp.ones(2)) == 0.0
 

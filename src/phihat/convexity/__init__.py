@@ -18,9 +18,9 @@ Example:
 """
 
 from phihat.convexity.api import check_convexity, convex_blocks, prove_convexity, replay
-from phihat.convexity.box.certificates import (
+from phihat.convexity.box.certificates import certify_convexity
+from phihat.convexity.box.curvatures import (
     certified_radius,
-    certify_convexity,
     curvature_floor,
     minimal_ridge,
 )

@@ -360,7 +360,7 @@ def _searched(
         enclosed = certificates.certify(
             problem, deadline, convex_values=proof.convex_summands
         )
-        if enclosed.verdict is Verdict.CERTIFIED_ON_BOX:
+        if enclosed.verdict is not Verdict.UNDECIDED:
             return enclosed
     return report
 

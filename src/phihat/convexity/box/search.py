@@ -68,6 +68,8 @@ class CertificationResult(NamedTuple):
       reason: a sentence.
       blame: the equation that stood in the way, if one did.
       cells: the boxes on which it was shown, where certified.
+      suspect: where not certified, a point `[n]` at or around which the loss seems not
+        to be convex, and the direction `[n]` of negative curvature there, or None.
     """
 
     is_certified: bool
@@ -77,6 +79,7 @@ class CertificationResult(NamedTuple):
     reason: str
     blame: Blame | None = None
     cells: Cells | None = None
+    suspect: tuple[np.ndarray, np.ndarray | None] | None = None
 
 
 class Refined(NamedTuple):
@@ -143,6 +146,11 @@ class Curvature:
         if self.is_partial:
             least = np.full(least.shape, np.inf)
         return least, most
+
+    def lowest_direction(self, point: np.ndarray) -> np.ndarray:
+        """Return about an eigenvector of the least eigenvalue at a point `[n]`."""
+        middle = self._derivatives(point[None], point[None]).upper.middle[0]
+        return np.linalg.eigh(middle)[1][:, 0]
 
     def _batches(self, low: np.ndarray, high: np.ndarray) -> list[_Pair]:
         starts = range(0, low.shape[0], self.batch)
@@ -211,10 +219,12 @@ def cover(
     shown: list[Cells] = []
     todo_low, todo_high = low[None], high[None]
 
-    def give_up(reason: str) -> CertificationResult:
-        count = curvature.num_boxes - before
+    def give_up(
+        reason: str, suspect: tuple[np.ndarray, np.ndarray | None] | None = None
+    ) -> CertificationResult:
+        count, blame = curvature.num_boxes - before, curvature.blame
         return CertificationResult(
-            False, -math.inf, math.inf, count, reason, curvature.blame
+            False, -math.inf, math.inf, count, reason, blame, suspect=suspect
         )
 
     while len(todo_low):
@@ -234,14 +244,17 @@ def cover(
         worst = np.argsort(failed.mu)[:_LOOK_AT]
         least, _ = curvature.extremes(centres[worst])
         if least.min() < 0:
-            at = _shown(centres[worst[least.argmin()]])
+            at = centres[worst[least.argmin()]]
             return give_up(
-                f"an eigenvalue of the Hessian is at most {least.min():.3g} at {at}"
+                f"an eigenvalue of the Hessian is at most {least.min():.3g} at "
+                f"{_shown(at)}",
+                (at, curvature.lowest_direction(at)),
             )
         is_small = (failed.high - failed.low <= _SMALLEST * whole).all(1)
         if is_small.any():
-            at = _shown(centres[is_small.argmax()])
-            return give_up(f"no bound was found near {at}, however small the box")
+            at = centres[is_small.argmax()]
+            reason = f"no bound was found near {_shown(at)}, however small the box"
+            return give_up(reason, (at, None))
         if curvature.num_boxes - before > _MOST_BOXES:
             return give_up(f"{_MOST_BOXES} boxes were not enough")
         halves = curvature.cut(failed, whole)

@@ -79,6 +79,14 @@ class Problem:
             where += f" ({names}; the other leaves held)"
         return where + (" for all data in the range" if self.has_data_range else "")
 
+    def cut(self, point: Any) -> list[Any]:
+        """Cut a flat point `[N]` into leaves like those of params."""
+        ends = np.cumsum([leaf.size for leaf in self.start])
+        return [
+            point[end - leaf.size : end].reshape(leaf.shape)
+            for leaf, end in zip(self.start, ends.tolist(), strict=True)
+        ]
+
     def unflatten(self, leaves: Sequence[Any]) -> Any:
         """Return params from a list of leaves."""
         return jax.tree.unflatten(jax.tree.structure(self.params), list(leaves))

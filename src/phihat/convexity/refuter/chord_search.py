@@ -1,9 +1,8 @@
-r"""The search for a broken chord, and the proof that it is broken.
+r"""The search for a broken chord, in floats.
 
-Chords are tried in floats: along coordinates, at random, along eigenvectors of negative
-eigenvalues of the Hessian, and by variation of the most concave ones. The value of the
-flat program in intervals then decides: only what they prove is a witness. Where they
-cannot read the program, an overwhelming gap is reported as what it is, not rigorous.
+Chords are tried along coordinates, at random, along eigenvectors of negative
+eigenvalues of the Hessian, and by variation of the most concave ones. What seems broken
+is a witness only if `witnesses` proves it.
 """
 
 import contextlib
@@ -18,16 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from phihat.convexity.numbers import dtypes
-from phihat.convexity.numbers import intervals as iv
-from phihat.convexity.numbers.intervals import Interval, from_array
-from phihat.convexity.primitives.evaluation import Undefined, Unreadable, evaluate
 from phihat.convexity.program.floating import function_of
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.refuter import chords
 from phihat.convexity.refuter.jumps import across
+from phihat.convexity.refuter.witnesses import proved
 from phihat.convexity.report import Witness
 
-__all__ = ["ChordSearch", "data_sets"]
+__all__ = ["ChordSearch"]
 
 _NUM_CHORDS = 3072
 _CHORDS_A_ROUND = 256
@@ -39,9 +36,6 @@ _LONGEST = 1500
 
 _UNIT = 2.0**-52
 """The rounding of float64; 64 of it, times the values, is what a gap may owe to it."""
-
-_OVERWHELMING = 1e-3
-"""Where intervals cannot read the program, a gap must exceed this times the values."""
 
 _NUM_PRODUCTS = 24
 """How many products with the Hessian Lanczos' method takes."""
@@ -125,7 +119,7 @@ class ChordSearch:
         self.num_chords = self.num_finite = 0
         self.failure = ""
         self.noise = 64 * _UNIT
-        self.space, self.shapes = _space(problem)
+        self.space = chords.space_of(problem)
         self.value_fn: Any = None
         self.values_fn: Any = None
         self.product_fn: Any = None
@@ -141,23 +135,16 @@ class ChordSearch:
         return time.monotonic() >= self.deadline
 
     # ---------------------------------------------------------------- evaluation
-    def leaves(self, point: Any) -> list[Any]:
-        """Cut a flat point into leaves."""
-        return [
-            point[leaf].reshape(shape)
-            for leaf, shape in zip(self.space.leaves, self.shapes, strict=True)
-        ]
-
     def compile(self, data: Sequence[Any]) -> None:
         """Compile the flat program, whose data may vary; else the loss itself."""
         flat = function_of(self.problem.program)
 
         def of_program(point: Any, data: Sequence[Any]) -> Any:
-            return flat(self.leaves(point), data)
+            return flat(self.problem.cut(point), data)
 
         def of_loss(point: Any, data: Sequence[Any]) -> Any:
             del data
-            return self.problem.loss(self.leaves(point))
+            return self.problem.loss(self.problem.cut(point))
 
         candidates = [(of_loss, _unit(self.problem))]
         if len(self.problem.program.equations) <= _LONGEST and data is not None:
@@ -257,8 +244,12 @@ class ChordSearch:
         for rows, most in ((broken, 4), (outside, 2)):
             for row in [row for row in rows if keys[row] not in refused][:most]:
                 refused.add(keys[row])
-                found = self.witness(
-                    best.middle[row], best.step[row], data, best.values[:, row]
+                found = proved(
+                    self.problem,
+                    best.middle[row],
+                    best.step[row],
+                    data,
+                    best.values[:, row] if self.noise == 64 * _UNIT else None,
                 )
                 if found is not None or self.is_over:
                     return found
@@ -342,67 +333,6 @@ class ChordSearch:
         eigenvalues, vectors = np.linalg.eigh((projected + projected.T) / 2)
         return [basis.T @ vectors[:, 0]] if eigenvalues[0] < 0 else []
 
-    # -------------------------------------------------------------- confirmation
-    def witness(
-        self,
-        middle: np.ndarray,
-        step: np.ndarray,
-        data: Sequence[Any],
-        values: np.ndarray,
-    ) -> Witness | None:
-        """Prove that the chord is broken, or that its middle has no value."""
-        problem = self.problem
-        left, right = middle - step, middle + step
-        a, b = (problem.unflatten(self.leaves(end)) for end in (left, right))
-        at_middle, at_left, at_right = (float(value) for value in values)
-        try:
-            ends = [self.enclosed(end, data) for end in (left, right)]
-            try:
-                between = self.enclosed(middle, data)
-            except Undefined as error:
-                if not error.certain:
-                    return None
-                values_of = (at_left, math.inf, at_right)
-                return Witness(a, b, 0.5, math.inf, True, values_of)
-        except Undefined:
-            return None
-        except Unreadable:
-            gap = at_middle - (at_left + at_right) / 2
-            if not self.is_overwhelming(gap, values):
-                return None
-            return Witness(a, b, 0.5, gap, False, (at_left, at_middle, at_right))
-        chord = iv.mul(0.5, iv.add(*ends))
-        gap = float(iv.sub(between, chord).low)
-        if not gap > 0.0:
-            return None
-        at_left, at_middle, at_right = (
-            float(x.middle) for x in (ends[0], between, ends[1])
-        )
-        return Witness(a, b, 0.5, gap, True, (at_left, at_middle, at_right))
-
-    def enclosed(self, point: np.ndarray, data: Sequence[Any]) -> Interval:
-        """Enclose the loss at a flat point."""
-        program = self.problem.program
-        inputs = dict(
-            zip(program.params, map(from_array, self.leaves(point)), strict=True)
-        )
-        known = zip(program.data, data, self.problem.data, strict=True)
-        inputs.update(
-            # An integer beyond 2^53 is its own range, and no float.
-            (number, given if not self.problem.has_data_range else from_array(leaf))
-            for number, leaf, given in known
-            if given is not None
-        )
-        return evaluate(program, inputs)[program.output]
-
-    def is_overwhelming(self, gap: float, values: np.ndarray) -> bool:
-        """Tell whether floats alone convince: a huge gap, all in float64, no atoms."""
-        program = self.problem.program
-        if not np.isfinite(values).all() or program.assumptions:
-            return False
-        is_wide = self.noise == 64 * _UNIT
-        return is_wide and gap > _OVERWHELMING * float(np.abs(values).sum())
-
 
 _HINTED = {1: 2.0**-9, 5: 2.0**-3, 8: 2.0**-6}
 """The rounds in which curvature is asked for hints, and the width of differences."""
@@ -421,51 +351,3 @@ def _flags() -> Any:
     stack.enter_context(jax.numpy_dtype_promotion("standard"))
     stack.enter_context(jax.numpy_rank_promotion("allow"))
     return stack
-
-
-def _space(problem: Problem) -> tuple[chords.Space, list[tuple[int, ...]]]:
-    sizes = [leaf.size for leaf in problem.start]
-    ends = np.cumsum([0, *sizes])
-    start, low, high = (
-        np.concatenate([np.ravel(part) for part in parts])
-        for parts in (
-            problem.start,
-            [interval.low for interval in problem.domain],
-            [interval.high for interval in problem.domain],
-        )
-    )
-    leaves = tuple(slice(int(i), int(j)) for i, j in itertools.pairwise(ends))
-    return chords.Space(start, low, high, leaves), [x.shape for x in problem.start]
-
-
-def data_sets(problem: Problem) -> list[tuple[str, list[Any]]]:
-    """Return the data to try: as they are, or both ends and the middle of a range."""
-    if not problem.has_data_range:
-        return [("", [None if leaf is None else leaf.low for leaf in problem.data])]
-    named: dict[str, list[Any]] = {"low ends": [], "high ends": [], "middle": []}
-    for number, leaf in zip(problem.program.data, problem.data, strict=True):
-        if leaf is None:
-            ends: Any = (None, None, None)
-        else:
-            dtype = problem.program.dtypes[number]
-            middle = np.floor(leaf.middle)
-            if dtypes.is_float(dtype):  # a number that the program can be given
-                middle = leaf.middle.astype(dtype).astype(np.float64)
-            middle = np.clip(middle, leaf.low, leaf.high)
-            ends = (leaf.low, leaf.high, middle)
-        for leaves, end in zip(named.values(), ends, strict=True):
-            leaves.append(end)
-    return [
-        (name, leaves)
-        for name, leaves in named.items()
-        if all(
-            leaf is None or _is_given(leaf, problem.program.dtypes[number])
-            for leaf, number in zip(leaves, problem.program.data, strict=True)
-        )
-    ]
-
-
-def _is_given(leaf: np.ndarray, dtype: Any) -> bool:
-    """Tell whether a leaf of data holds numbers that are its own, not their bounds."""
-    limit = np.inf if dtypes.is_float(dtype) else 2.0**53
-    return bool((np.abs(leaf) < limit).all())

@@ -5,11 +5,14 @@ m + s and their mean m are floats without any rounding. Chords keep to the domai
 leaves that are held do not move.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Space", "evolved", "first", "random", "snapped"]
+from phihat.convexity.program.problem import Problem
+
+__all__ = ["Space", "evolved", "first", "random", "snapped", "space_of"]
 
 
 class Space(NamedTuple):
@@ -31,6 +34,22 @@ class Space(NamedTuple):
     def free(self) -> np.ndarray:
         """The coordinates that may vary."""
         return np.nonzero(self.low < self.high)[0]
+
+
+def space_of(problem: Problem) -> Space:
+    """Return where the chords of a question lie."""
+    start, low, high = (
+        np.concatenate([np.ravel(part) for part in parts])
+        for parts in (
+            problem.start,
+            [interval.low for interval in problem.domain],
+            [interval.high for interval in problem.domain],
+        )
+    )
+    ends = itertools.accumulate((leaf.size for leaf in problem.start), initial=0)
+    return Space(
+        start, low, high, tuple(itertools.starmap(slice, itertools.pairwise(ends)))
+    )
 
 
 _BITS = 10

@@ -37,15 +37,12 @@ def across(
     """
     middles, steps = [], []
     data = [None if leaf is None else leaf.low for leaf in problem.data]
-    sizes = np.cumsum([leaf.size for leaf in problem.start])[:-1]
     for number, at in list(dict.fromkeys(jumps))[:_MOST]:
         program = dataclasses.replace(problem.program, outputs=(number,))
         value = function_of(program)
 
         def values(point: np.ndarray, value=value) -> np.ndarray:
-            parts = zip(np.split(point, sizes), problem.start, strict=True)
-            leaves = [part.reshape(leaf.shape) for part, leaf in parts]
-            return np.asarray(value(leaves, data)).reshape(-1)[:_MOST]
+            return np.asarray(value(problem.cut(point), data)).reshape(-1)[:_MOST]
 
         before = values(start)
         for axis in free[:_MOST]:

@@ -17,8 +17,9 @@ from phihat._core import checks as _checks
 from phihat._core.types import Box
 from phihat.convexity.program.problem import Problem, pose
 from phihat.convexity.program.trace import Untraceable
-from phihat.convexity.refuter.chord_search import ChordSearch, data_sets
+from phihat.convexity.refuter.chord_search import ChordSearch
 from phihat.convexity.refuter.derivative_lints import lints
+from phihat.convexity.refuter.witnesses import data_sets
 from phihat.convexity.report import ConvexityReport, Verdict, Witness
 
 __all__ = ["lints", "refute", "refute_convexity"]
