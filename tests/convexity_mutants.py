@@ -266,8 +266,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("prover.whole_expressions", "low=0.0 if square else -math.inf", "low=0.0", ("polynomials",)),
     Mutant("prover.whole_expressions", "convex, concave = concave, convex", "pass", ("random",)),
     Mutant("prover.whole_expressions", "concave=polynomials.is_convex(negated)", "concave=polynomials.is_convex(entry)", ("polynomials",)),
-    Mutant("prover.whole_expressions", "sign = -1 if name == \"sub\" else 1", "sign = 1", ("random",)),
-    Mutant("prover.whole_expressions", "factor = 1 / factor", "pass"),
+    Mutant("prover.summands", "sign = -1 if name == \"sub\" else 1", "sign = 1", ("random",)),
+    Mutant("prover.summands", "factor = 1 / factor", "pass"),
     Mutant("prover.whole_expressions", "low = max(low, 0.0) if shape.lowest >= 0 else low", "low = max(low, 0.0)", ("pieces",)),
     Mutant("prover.whole_expressions", "return shape == target or math.prod(shape) == 1", "return True", ("reductions",), argument="Only elementwise equations lie between, whose shapes are equal but for scalars."),
     # ------------------------------------------------------------------ polynomials

@@ -124,7 +124,8 @@ def prove_convexity(
       data: as in `check_convexity`.
       domain: as in `check_convexity`.
       wrt: as in `check_convexity`.
-      budget: accepted for symmetry; a proof takes milliseconds.
+      budget: seconds, >= 0, of which a tenth may go to chords of the function itself,
+        which guard the verdict; the proof itself is not cut short.
 
     Returns:
       A report whose verdict is PROVED_CONVEX, PROVED_AFFINE, PROVED_CONCAVE or

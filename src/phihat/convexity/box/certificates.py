@@ -90,13 +90,15 @@ def certify(
     if convex_values and not outcome.is_certified:
         left = (time.monotonic(), deadline)
         outcome = _covered(problem, convex_values, left, False)
-    known, blame, witness = outcome.is_certified, outcome.blame, None
+    known, blame, reason = outcome.is_certified, outcome.blame, outcome.reason
+    verdict, witness = Verdict.UNDECIDED, None
     if outcome.suspect is not None:
-        witness = witnesses.through(problem, *outcome.suspect, deadline=deadline)
-    verdict = Verdict.UNDECIDED if witness is None else Verdict.REFUTED
-    reason = outcome.reason
-    if witness is not None and outcome.suspect[1] is None:
-        reason = "the function rises above one of its chords"
+        point, direction = outcome.suspect
+        witness = witnesses.through(problem, point, direction, deadline=deadline)
+        if witness is not None:
+            verdict = Verdict.REFUTED
+            if direction is None:
+                reason = "the function rises above one of its chords"
     return ConvexityReport(
         Verdict.CERTIFIED_ON_BOX if known else verdict,
         problem.scope,

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from phihat.convexity.kernel.array_rules import ARRAY_RULES
-from phihat.convexity.kernel.claims import claimed, implies, parsed
+from phihat.convexity.kernel.claims import claimed, follows, implies
 from phihat.convexity.kernel.constants import constant
 from phihat.convexity.kernel.elementwise import (
     ON_SAME,
@@ -34,10 +34,10 @@ from phihat.convexity.kernel.facts import (
     Ask,
     Known,
     Refused,
-    either,
     normal,
 )
 from phihat.convexity.kernel.identities import IDENTITIES
+from phihat.convexity.kernel.logarithms import logged, positive
 from phihat.convexity.kernel.moves import MOVES, moved
 from phihat.convexity.kernel.objects import jax_primitive
 from phihat.convexity.kernel.one_value import of_one_value, perspective
@@ -58,8 +58,6 @@ _ATOMS = {
     *("logaddexp", "log_ndtr", "xlogy", "xlog1py", "entr", "rel_entr", "kl_div"),
     *("interp", "interp_extrapolated", "slogdet", "slogdet_sign"),
 }
-
-
 _OWN = {"fft", "row", "stack", "select_n"}
 """What the trace writes itself: unrolled loops, and transforms of real parts."""
 
@@ -103,7 +101,7 @@ class Checker:
         program lies within the half-spaces where they are.
         """
         self.problem = problem
-        self.logged = _read_whole(problem.program) if on_logs else set()
+        self.logged = logged(problem.program) if on_logs else set()
         self.program: Program = problem.program
         self.lines = tuple(lines)
         self.values: dict[int, Value] = {}
@@ -116,7 +114,9 @@ class Checker:
         for n, r, free in zip(
             self.program.params, problem.domain, problem.varied, strict=True
         ):
-            self.values[n] = self._on_log(n, _leaf(r, free, self.program.dtypes[n]))
+            self.values[n] = self._where_logged(
+                n, _leaf(r, free, self.program.dtypes[n])
+            )
         for n, r in zip(self.program.data, problem.data, strict=True):
             if n in self.program.constants:
                 continue  # NaN or infinite data, which the question compares
@@ -246,7 +246,7 @@ class Checker:
         """Derive what is known of the outputs of one equation."""
         inputs = [self.values[n] for n in equation.inputs]
         self._check_equation(equation)
-        first, *ways = _parts(rule)
+        first, *ways = rule.split("; ")
         if first in IDENTITIES and equation.primitive in IDENTITIES[first][0]:
             outputs = [IDENTITIES[first][1](self, self.ask(equation), equation)]
         elif first in _plain_names(equation.primitive):
@@ -264,23 +264,11 @@ class Checker:
         for n, value in zip(equation.outputs, outputs, strict=True):
             if n in self.reserved and value._ids is None:
                 value._ids = self.reserved[n]
-            self.values[n] = self._on_log(n, value)
+            self.values[n] = self._where_logged(n, value)
             self.writers[n] = equation
 
-    def _on_log(self, n: int, value: Value) -> Value:
-        """Restrict an affine value to where its logarithm exists, a half-space."""
-        if n not in self.logged or value.constant:
-            return value
-        if all(k.sign > 0 for k in value.knowns) or not all(
-            k.affine and k.total and k.high > 0.0 for k in value.knowns
-        ):
-            return value
-        self.conditions.append("the argument of a logarithm is > 0")
-        knowns = [
-            normal(k._replace(low=max(k.low, 0.0), sign=1, total=False))
-            for k in value.knowns
-        ]
-        return Value(value.shape, knowns, value.places, ids=value.ids)
+    def _where_logged(self, n: int, value: Value) -> Value:
+        return positive(value, self.conditions) if n in self.logged else value
 
     def _holds_as_a_whole(self, equation: Equation, n: int, text: str) -> bool:
         """Try what whole expressions give, where the line does not say how."""
@@ -393,50 +381,7 @@ class Checker:
 
     def _holds(self, n: int, text: str) -> bool:
         """Whether what a line claims of a value follows from what is known of it."""
-        value = self.values[n]
-        head, _, rest = text.partition("] ")
-        if head != "[" + ",".join(map(str, value.shape)):
-            return False
-        claims = [c.removesuffix(" shifted") for c in rest.split(" | ")]
-        if "..." in claims or rest == "constant":
-            return value.constant or rest != "constant"
-        wanted = [parsed(claim) for claim in claims]
-        return all(any(implies(k, c) for c in wanted) for k in value.knowns) or (
-            implies(value.known, functools.reduce(either, wanted))
-        )
-
-
-_STRICT = {
-    *("add", "sub", "mul", "div", "neg", "square", "exp", "reduce_sum", "dot_general"),
-    *("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "transpose"),
-    *("add_any", "concatenate", "stack"),
-}
-
-
-def _read_whole(program: Program) -> set[int]:
-    """Find what logarithms are taken of, each element of which decides the loss.
-
-    If an element of such a logarithm is undefined, so is all that strict primitives
-    make of it, and the loss in the end: none of them drops an element.
-    """
-    writers = {n: e for e in program.equations for n in e.outputs}
-    stack, seen, found = list(program.outputs), set(), set()
-    while stack:
-        writer = writers.get(stack.pop())
-        if writer is None or writer.outputs[0] in seen:
-            continue
-        seen.add(writer.outputs[0])
-        if 0 in program.shapes[writer.outputs[0]]:
-            continue
-        if writer.primitive == "log":
-            found.add(writer.inputs[0])
-        elif writer.primitive in _STRICT:
-            stack.extend(writer.inputs)
-    return found
-
-
-def _parts(rule: str) -> list[str]:
-    return rule.split("; ")
+        return follows(self.values[n], text)
 
 
 def _leaf(r: Interval, free: bool, dtype: Any) -> Value:
@@ -458,9 +403,7 @@ def _constant(array: Any) -> Value:
     return Value(np.shape(array), exact=np.asarray(array))
 
 
-_OTHER_ON_INTEGERS = {"and", "or", "xor", "not", "div", "pow", "sign"} - {"sign"}
-
-
+_OTHER_ON_INTEGERS = {"and", "or", "xor", "not", "div", "pow"}
 _ON_BOOLS = {
     *("and", "or", "xor", "not", "eq", "ne", "lt", "le", "gt", "ge", "max", "min"),
     *("select_n", "convert_element_type"),

@@ -13,7 +13,7 @@ from fractions import Fraction
 from phihat.convexity.kernel.facts import NOTHING, Known, Refused, either, number
 from phihat.convexity.kernel.values import Value
 
-__all__ = ["claimed", "implies", "parsed"]
+__all__ = ["claimed", "follows", "implies", "parsed"]
 
 
 _CLAIM = re.compile(
@@ -78,3 +78,17 @@ def claimed(text: str, shape: tuple[int, ...]) -> Value:
     """Return what the text of a line says, taken at its word."""
     claims = text.partition("] ")[2].removesuffix(" shifted").split(" | ")
     return Value(shape, (functools.reduce(either, map(parsed, claims)),))
+
+
+def follows(value: Value, text: str) -> bool:
+    """Whether what a line claims of a value follows from what is known of it."""
+    head, _, rest = text.partition("] ")
+    if head != "[" + ",".join(map(str, value.shape)):
+        return False
+    claims = [c.removesuffix(" shifted") for c in rest.split(" | ")]
+    if "..." in claims or rest == "constant":
+        return value.constant or rest != "constant"
+    wanted = [parsed(claim) for claim in claims]
+    return all(any(implies(k, c) for c in wanted) for k in value.knowns) or (
+        implies(value.known, functools.reduce(either, wanted))
+    )

@@ -399,12 +399,10 @@ class _Flattener:
                 return False
             if equation.primitive in ("max", "reduce_max", "cummax"):
                 return True
-            if (
-                equation.primitive not in STRUCTURAL
-                and equation.primitive != "select_n"
-            ):
+            is_choice = equation.primitive == "select_n"
+            if not (is_choice or equation.primitive in STRUCTURAL):
                 return False
-            number = equation.inputs[-1 if equation.primitive == "select_n" else 0]
+            number = equation.inputs[-1 if is_choice else 0]
         return False
 
     def first_of_truths(
@@ -443,11 +441,6 @@ class _Flattener:
         results = [self.inline(branch, operands, source) for branch in branches]
         which = self.bool_behind.get(which, which)
         return [
-            self.make(
-                "select_n",
-                (which, *cases),
-                variable.aval,
-                source,
-            )
+            self.make("select_n", (which, *cases), variable.aval, source)
             for variable, *cases in zip(eqn.outvars, *results, strict=True)
         ]

@@ -21,14 +21,16 @@ from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.call import Call, Rule, Undecided
 from phihat.convexity.primitives.facts.combining import elementwise, same_elements
 from phihat.convexity.primitives.facts.data_movement import moved
-from phihat.convexity.primitives.facts.facts import TOP, Facts, closed, join
+from phihat.convexity.primitives.facts.facts import TOP, Facts, closed
 from phihat.convexity.primitives.facts.powers import square
 from phihat.convexity.primitives.registry import record
 from phihat.convexity.program.form import Equation, Program
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.program.structure import STRUCTURAL, Unknown
 from phihat.convexity.prover import cancellation
+from phihat.convexity.prover.blame import blame_of, blame_of_stop
 from phihat.convexity.prover.identities import identity
+from phihat.convexity.prover.summands import convex_summands
 from phihat.convexity.prover.whole_expressions import WholeExpressions
 from phihat.convexity.report import Blame, Line
 
@@ -121,15 +123,13 @@ def _interpreted(problem: Problem, logged: frozenset[int]) -> Proof:
         facts = interpreter.values[problem.program.output].facts
     except Undecided as error:
         facts = TOP
-        stopped = interpreter.blame_of_stop(error)
+        stopped = blame_of_stop(interpreter.current, error)
     blame, summands = ((stopped,) if stopped else ()), frozenset()
     if not facts.curved and stopped is None:
         jumps = interpreter.whole_expressions.jumps
-        blame = tuple(jumps.values()) or interpreter.blame(problem.program.output)
+        blame = tuple(jumps.values()) or blame_of(interpreter, problem.program.output)
         if not interpreter.constraints:
-            summands = interpreter.whole_expressions.convex_summands(
-                problem.program.output
-            )
+            summands = convex_summands(interpreter, problem.program.output)
     return Proof(
         facts,
         tuple(interpreter.lines),
@@ -350,61 +350,6 @@ class Interpreter:
             return self.reserved[output]
         return None
 
-    # ------------------------------------------------------------------- blame
-    def blame_of_stop(self, error: Undecided) -> Blame:
-        """Name the equation that ended the proof."""
-        equation = self.current
-        if equation is None:
-            return Blame("(unknown line)", "", str(error))
-        return Blame(str(equation.source), equation.primitive, str(error))
-
-    def blame(self, number: int, limit: int = 3) -> tuple[Blame, ...]:
-        """Walk back from a value without curvature to where it was lost first."""
-        found: dict[Blame, None] = {}
-        seen: set[int] = set()
-        stack = [number]
-        while stack and len(found) < limit:
-            current = stack.pop()
-            equation = self.producers.get(current)
-            if current in seen or equation is None:
-                continue
-            seen.add(current)
-            worse = [
-                n
-                for n in equation.inputs
-                if not self.values[n].is_constant
-                and not all(f.curved for f in self.values[n].classes)
-                and n in self.producers
-            ]
-            if worse:
-                stack.extend(worse)
-            else:
-                found[self._reason(equation)] = None
-        return tuple(found)
-
-    def _reason(self, equation: Equation) -> Blame:
-        moving = [
-            _words(self.values[n].facts)
-            for n in equation.inputs
-            if not self.values[n].is_constant
-        ]
-        name = equation.primitive
-        what = " and of ".join(moving)
-        return Blame(str(equation.source), name, record(name).lost.format(what=what))
-
-
-def _words(facts: Facts) -> str:
-    kind = (
-        "an affine"
-        if facts.affine
-        else "a convex"
-        if facts.convex
-        else "a concave"
-        if facts.concave
-        else "an uncurved"
-    )
-    return f"{kind} value"
-
 
 def _literal(value: np.ndarray) -> Array:
     """Return the array of a constant of the program."""
@@ -487,8 +432,3 @@ def _on_same(
         return closed(Facts(float(one_or_zero), float(one_or_zero), constant=True))
 
     return elementwise(function, inputs, shape, same)
-
-
-def joined(x: Array, y: Array) -> Array:
-    """Return what holds of both arrays, element by element."""
-    return elementwise(join, [x, y], x.shape)

@@ -8,9 +8,8 @@ After each equation whose output has neither curvature, three ways are tried:
 - a sum: its polynomial summands are added up exactly, the others by their facts.
 """
 
-import collections
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -25,6 +24,7 @@ from phihat.convexity.primitives.facts.facts import Facts, closed
 from phihat.convexity.primitives.registry import record
 from phihat.convexity.program.form import Equation
 from phihat.convexity.prover import polynomials, univariate
+from phihat.convexity.prover.summands import summands
 from phihat.convexity.report import Blame
 
 __all__ = ["WholeExpressions"]
@@ -143,7 +143,7 @@ class WholeExpressions:
         """Group the summands of a scalar: polynomials exactly, the rest by facts."""
         if output.shape != ():
             return None
-        terms = list(self._summands(number, Fraction(1)))
+        terms = list(summands(self.interpreter, number))
         if len(terms) < 3:
             return None
         total: polynomials.Polynomial = {}
@@ -158,101 +158,6 @@ class WholeExpressions:
             rest.append((_scaled_facts(coefficient, facts), 1))
         known = weighted_sum([(_facts_of_polynomial(total), 1), *rest])
         return Array.of(known) if known.curved else None
-
-    def _summands(
-        self, number: int, coefficient: Fraction, *, whole: bool = False
-    ) -> Iterator[tuple[Fraction, int]]:
-        """Follow scalar sums, differences and multiples back to what they add up.
-
-        `whole` stops at what is proved convex, unless its summands are so each.
-        """
-        parts = list(self._parts(number, coefficient, whole))
-        values = self.interpreter.values
-        stands = whole and coefficient > 0 and values[number].facts.convex
-        if stands and not all(c > 0 and values[n].facts.convex for c, n in parts):
-            parts = [(coefficient, number)]
-        yield from parts
-
-    def _parts(
-        self, number: int, coefficient: Fraction, whole: bool
-    ) -> Iterator[tuple[Fraction, int]]:
-        equation = self.interpreter.producers.get(number)
-        values = self.interpreter.values
-        name = equation.primitive if equation else ""
-        if equation is None or any(values[n].shape != () for n in equation.inputs):
-            yield coefficient, number
-        elif name in ("add", "add_any", "sub"):
-            one, other = equation.inputs
-            yield from self._summands(one, coefficient, whole=whole)
-            sign = -1 if name == "sub" else 1
-            yield from self._summands(other, sign * coefficient, whole=whole)
-        elif name == "neg":
-            yield from self._summands(equation.inputs[0], -coefficient, whole=whole)
-        elif name in ("mul", "div"):
-            yield from self._multiple(equation, number, coefficient, whole)
-        else:
-            yield coefficient, number
-
-    def convex_summands(self, number: int) -> frozenset[int]:
-        """Return the values, proved convex, that a sum adds with a coefficient > 0.
-
-        Each is read by nothing else, nor is any sum on the way to it. Only those with a
-        kink on their way: to enclose the curvature of smooth ones says more.
-        """
-        read = collections.Counter(
-            n
-            for equation in self.interpreter.program.equations
-            for n in equation.inputs
-        )
-        terms = list(self._summands(number, Fraction(1), whole=True))
-        entered = collections.Counter(n for _, n in terms)
-        found = set()
-        for coefficient, n in terms:
-            facts = self.interpreter.values[n].facts
-            alone = read[n] == entered[n] == 1 and self._is_read_once(number, n, read)
-            proved = coefficient > 0 and facts.convex and facts.total
-            if alone and proved and self._has_kink(n):
-                found.add(n)
-        return frozenset(found)
-
-    def _has_kink(self, number: int) -> bool:
-        """Whether an equation with a kink lies between the params and a value."""
-        stack, seen = [number], set()
-        while stack:
-            equation = self.interpreter.producers.get(stack.pop())
-            if equation is None or equation.outputs[0] in seen:
-                continue
-            if equation.primitive in _KINKED:
-                return True
-            seen.add(equation.outputs[0])
-            stack.extend(equation.inputs)
-        return False
-
-    def _is_read_once(self, number: int, target: int, read: Mapping[int, int]) -> bool:
-        """Whether the sums between a value and its summand are read once each."""
-        while target != number:
-            readers = [
-                e for e in self.interpreter.program.equations if target in e.inputs
-            ]
-            if len(readers) != 1 or read[target] != 1:
-                return False
-            target = readers[0].outputs[0]
-        return True
-
-    def _multiple(
-        self, equation: Equation, number: int, coefficient: Fraction, whole: bool
-    ) -> Iterator[tuple[Fraction, int]]:
-        values = self.interpreter.values
-        pairs = [equation.inputs, equation.inputs[::-1]]
-        for x, c in pairs if equation.primitive == "mul" else pairs[:1]:
-            point = values[c].point
-            if point is not None and not values[x].is_constant:
-                factor = Fraction(float(point))
-                if equation.primitive == "div":
-                    factor = 1 / factor
-                yield from self._summands(x, coefficient * factor, whole=whole)
-                return
-        yield coefficient, number
 
     # ------------------------------------------------------------------- one value
     def _of_one_value(self, number: int, output: Array) -> Array | None:
@@ -454,17 +359,4 @@ def _piecewise(
     return values[number]
 
 
-_KINKED = {
-    "abs",
-    "clamp",
-    "cummax",
-    "max",
-    "min",
-    "reduce_max",
-    "reduce_min",
-    "select_n",
-    "sort",
-    "sqrt",
-    "top_k",
-}
 _LOGICAL = {"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "sort", "argmax"}
