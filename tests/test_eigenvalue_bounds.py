@@ -107,9 +107,6 @@ def test_no_matrix_passes_that_exact_arithmetic_refuses(
     matrix = factor @ factor.T
     matrix = np.tril(matrix) + np.tril(matrix, -1).T
     matrix[0, 0] += ulps * np.spacing(matrix[0, 0])
-    floor = float(np.linalg.eigvalsh(matrix)[0]) if ulps % 2 else 0.0
-    if bounds.is_positive_definite(matrix, floor=floor):
-        assert is_psd_exactly(matrix, floor)
     low = float(bounds.smallest_eigenvalue(matrix))
     assert is_psd_exactly(matrix, math.nextafter(low, -math.inf))
 
@@ -128,29 +125,14 @@ def test_no_matrix_passes_that_exact_arithmetic_refuses(
     ],
 )
 def test_what_is_not_positive_definite_never_passes(matrix: object) -> None:
-    assert not bounds.is_positive_definite(matrix)
     assert not bounds.smallest_eigenvalue(matrix) > 0
-
-
-@pytest.mark.parametrize("floor", [np.nan, np.inf])
-def test_a_floor_that_is_no_number_fails(floor: float) -> None:
-    assert not bounds.is_positive_definite(np.eye(3), floor=floor)
-
-
-def test_whitening_serves_badly_scaled_matrices_of_many_rows() -> None:
-    scales = 10.0 ** np.linspace(-4, 4, 12)
-    middle = np.eye(12) + 0.05
-    radius = 0.01 * np.ones((12, 12))
-    outer = scales[:, None] * scales
-    matrix = Interval((middle - radius) * outer, (middle + radius) * outer)
-    assert bounds.is_positive_definite(matrix)
 
 
 def test_stacks_are_treated_one_by_one() -> None:
     stack = np.stack([np.eye(3), -np.eye(3), np.full((3, 3), np.inf)])
     wide = Interval(np.minimum(stack, 9.0) - 0.1, stack + 0.1)
-    assert bounds.is_positive_definite(wide).tolist() == [True, False, False]
     found = bounds.smallest_eigenvalue(wide)
+    assert (found > 0).tolist() == [True, False, False]
     assert [float(bounds.smallest_eigenvalue(m)) for m in (wide[0], wide[1])] == (
         found[:2].tolist()
     )

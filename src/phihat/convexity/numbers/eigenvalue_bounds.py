@@ -30,43 +30,13 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity.numbers.intervals import Interval, as_interval, matmul, neg, sub
+from phihat.convexity.numbers.intervals import Interval, as_interval, neg
 from phihat.convexity.numbers.intervals.rounding import TINIEST, UNIT
 
-__all__ = ["is_positive_definite", "largest_eigenvalue", "smallest_eigenvalue"]
+__all__ = ["largest_eigenvalue", "smallest_eigenvalue"]
 
 _MOST_ROWS_FOR_HERTZ = 8
 _silent = np.errstate(all="ignore")
-
-
-@_silent
-def is_positive_definite(matrix: Any, floor: Any = 0.0) -> np.ndarray:
-    r"""Tell where every eigenvalue of every matrix certainly exceeds `floor`.
-
-    Rohn's bound is tried first, then Hertz's vertices, then Rohn's on $W'(M - \mu I)W$,
-    whitened at the middle: if that is positive definite, so is $M - \mu I$, and W is
-    not singular, for else $W'(M - \mu I)W$ would have an eigenvalue 0.
-
-    Args:
-      matrix: symmetric matrices `[..., n, n]`, floats or intervals; of the latter the
-        lower triangle is read.
-      floor: $\mu$, floats that broadcast to `[...]`.
-
-    Returns:
-      Booleans `[...]`. False proves nothing.
-    """
-    low, high = _triangles(as_interval(matrix))
-    floor = np.broadcast_to(np.asarray(floor, np.float64), low.shape[:-2])
-    done = np.zeros(low.shape[:-2], bool)
-    tests = [_by_rohn, _by_hertz, _by_whitening]
-    if low.shape[-1] > _MOST_ROWS_FOR_HERTZ:
-        tests.remove(_by_hertz)
-    possible = np.isfinite(floor) & _is_finite(low) & _is_finite(high)
-    for test in tests:
-        todo = possible & ~done
-        if todo.any():
-            done[todo] = test(low[todo], high[todo], floor[todo])
-    return np.asarray(done)
 
 
 @_silent
@@ -117,32 +87,6 @@ def _gershgorin(low: np.ndarray, high: np.ndarray, scale: np.ndarray) -> np.ndar
     size[..., rows, rows] = 0.0
     reach = _up((size @ scale[..., None])[..., 0] / scale, low.shape[-1])
     return np.nextafter(low[..., rows, rows] - reach, -np.inf).min(-1)
-
-
-def _by_rohn(low: np.ndarray, high: np.ndarray, floor: np.ndarray) -> np.ndarray:
-    middle, radius = _middle_and_radius(low, high)
-    _, weight = _weights(radius)
-    return _exceeds(middle, np.nextafter(floor + weight, np.inf))
-
-
-def _by_hertz(low: np.ndarray, high: np.ndarray, floor: np.ndarray) -> np.ndarray:
-    vertices = _vertices(low, high)
-    return np.asarray(_exceeds(vertices, floor[..., None]).all(-1))
-
-
-def _by_whitening(low: np.ndarray, high: np.ndarray, floor: np.ndarray) -> np.ndarray:
-    shifted = sub(Interval(low, high), floor[..., None, None] * np.eye(low.shape[-1]))
-    middle = low / 2 + high / 2 - floor[..., None, None] * np.eye(low.shape[-1])
-    size = np.abs(np.diagonal(middle, axis1=-2, axis2=-1))
-    scale = 1.0 / np.sqrt(np.where(size > 0, size, 1.0))
-    values, vectors = np.linalg.eigh(scale[..., :, None] * middle * scale[..., None, :])
-    safe = np.maximum(np.abs(values), 1e-12)
-    whitening = scale[..., :, None] * vectors / np.sqrt(safe)[..., None, :]
-    white = matmul(matmul(np.swapaxes(whitening, -1, -2), shifted), whitening)
-    low, high = _triangles(white)
-    result = _is_finite(low) & _is_finite(high)
-    result[result] = _by_rohn(low[result], high[result], np.zeros(result.sum()))
-    return result
 
 
 def _vertices(low: np.ndarray, high: np.ndarray) -> np.ndarray:
