@@ -102,6 +102,10 @@ CONVEX |= {
 }
 
 NOT_CONVEX = {
+    "the eigenvalue in the middle": (
+        lambda w: -jnp.max(jnp.linalg.eigvalsh(_sym(_A) + jnp.diag(w))[:2]),
+        POINT,
+    ),
     "form of an indefinite solve": (
         lambda w: w @ jnp.linalg.solve(np.diag([1.0, -2.0, 3.0]), w),
         POINT,

@@ -379,6 +379,7 @@ _PARTIAL: dict[str, Callable[[Any], Any]] = {
     "xlog1py(-2,z)": lambda z: special.xlog1py(-2.0, z),
     "tan": jnp.tan,
     "acosh": jnp.arccosh,
+    "exp -logaddexp": lambda z: jnp.exp(-jnp.logaddexp(z, 0.0)),
     "guarded root": lambda z: jnp.where(
         jnp.maximum(2.0, jnp.minimum(jnp.sqrt(z), 1.0)) > 1.0, z, 5.0 - z
     ),
