@@ -57,6 +57,9 @@ FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
     # complements
     "log1p of a sigmoid": (lambda x: -jnp.log1p(jax.nn.sigmoid(x)), _X),
     "log1p of - sigmoid": (lambda x: jnp.log1p(-jax.nn.sigmoid(x)), _X),
+    "log1p of - sigmoid of a concave": (
+        lambda x: -jnp.log1p(-jax.nn.sigmoid(-(x**2))), _X,
+    ),
     "xlog1py the wrong way": (
         lambda x: special.xlog1py(2.0, -jax.nn.sigmoid(x)), _X,
     ),
@@ -91,20 +94,27 @@ FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
     ),
     # means
     "minus a harmonic mean of squares": (
-        lambda v: -1.0 / jnp.sum(1.0 / v**2), _ONES, None, _ABOVE,
+        lambda v: -(1.0 / jnp.sum(1.0 / v**2)), _ONES, None, _ABOVE,
     ),
     "harmonic mean": (lambda v: 1.0 / jnp.sum(1.0 / v), _ONES, None, _ABOVE),
     "minus a harmonic difference": (
-        lambda v: -1.0 / (1.0 / v[0] - 0.1 / v[1]), _ONES, None, Box(1.0, 5.0),
+        lambda v: -(1.0 / (1.0 / v[0] - 0.1 / v[1])), _ONES, None, Box(1.0, 5.0),
     ),
     "minus a harmonic sum over a sum": (
-        lambda v: -(1.0 + v[0]) / jnp.sum(1.0 / v), _ONES, None, _ABOVE,
+        lambda v: -((1.0 + v[0]) / jnp.sum(1.0 / v)), _ONES, None, _ABOVE,
     ),
     "minus a harmonic mean of exps": (
-        lambda v: -1.0 / jnp.sum(jnp.exp(v)), _V,
+        lambda v: -(1.0 / jnp.sum(jnp.exp(v))), _V,
     ),
     "minus a product by logs": (
         lambda v: -jnp.exp(jnp.sum(jnp.log(v))), _ONES, None, _ABOVE,
+    ),
+    "minus a product by a sum of two logs": (
+        lambda v: -jnp.exp(0.6 * jnp.log(v[0]) + 0.6 * jnp.log(v[1])), _ONES, None,
+        _ABOVE,
+    ),
+    "minus a square by logs": (
+        lambda v: -jnp.exp(2.0 * jnp.log(v[0])), _ONES, None, _ABOVE,
     ),
     "minus a ratio by logs": (
         lambda v: -jnp.exp(jnp.log(v[0]) - jnp.log(v[1])), _ONES, None, _ABOVE,
@@ -164,6 +174,10 @@ FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
     ),
     "perspective of a falling convex": (
         lambda v: v[1] * jnp.exp(-(v[0] ** 2) / v[1]), _ONES, None, _ABOVE,
+    ),
+    # choices by several truths
+    "the first of two truths": (
+        lambda x: jnp.select([x > 0.0, x > -1.0], [-(x**2), x**2], x**2), _X,
     ),
     # an implied condition
     "implied by another": (

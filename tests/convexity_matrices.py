@@ -180,12 +180,22 @@ NOT_CONVEX = {
         POINT,
     ),
     "concave where a root is NaN": (
-        lambda w: jnp.where(jnp.isnan(jnp.sqrt(w[0]) + _HOLES[0]), -(w[0] ** 2), 0.0),
+        lambda w: jnp.sum(
+            jnp.where(
+                jnp.isnan(jnp.sqrt(w) + _HOLES[:3]),
+                -(w**2) * jnp.array([1.0, 0.0, 1.0]),
+                0.0,
+            )
+        ),
         POINT,
     ),
     "NaN to the power 0": (
         lambda w: jnp.sum(
-            jnp.where(jnp.isnan((_HOLES - _X @ w) ** 0), 0.0, -(w[0] ** 2))
+            jnp.where(
+                jnp.isnan((_HOLES - _X @ w) ** 0),
+                0.0,
+                -(w[0] ** 2) * jnp.isnan(_HOLES),
+            )
         ),
         POINT,
     ),
