@@ -26,6 +26,7 @@ from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.facts import Facts
 from tests import convexity_programs, convexity_values
 from tests.convexity_programs import Case
+from tests.mutation import crash
 
 __all__ = ["MUTANTS", "claims_of", "false_claims", "survivors"]
 
@@ -196,11 +197,18 @@ MUTANTS: tuple[Mutant, ...] = (
 )  # fmt: skip
 
 
+_NO_BUG = Mutant("checker", "class Checker:", "class Checker:")
+"""Changes nothing."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0])
     parser.add_argument("--only", default="", help="part of a module's name")
+    parser.add_argument("--first", type=int, default=0, help="the first mutant")
+    parser.add_argument("--number", type=int, default=len(MUTANTS), help="how many")
     options = parser.parse_args(arguments)
     chosen = [m for m in MUTANTS if options.only in m.module]
+    chosen = chosen[options.first :][: options.number]
     left = []
     for mutant, how in survivors(chosen):
         print(
@@ -212,8 +220,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def survivors(mutants: Iterable[Mutant]) -> Iterable[tuple[Mutant, str | None]]:
-    """Yield each mutant with what notices it, or None."""
+    """Yield each mutant with what notices it, or None.
+
+    First without a bug, which must not be noticed.
+    """
     prepared = _prepared()
+    noticed = _noticed(_NO_BUG, prepared)
+    if noticed is not None:
+        raise AssertionError(f"without a bug, this was noticed: {noticed}")
     for mutant in mutants:
         yield mutant, _noticed(mutant, prepared)
 
@@ -246,7 +260,7 @@ def _noticed(mutant: Mutant, prepared: Sequence[Any]) -> str | None:
             try:
                 claims = claims_of(problem, checker, refused)
             except Exception as error:
-                return f"crash: {type(error).__name__} in {case.name}"
+                return crash(error, case.name)
             new = {n for n, a in claims.items() if _text(a) != known.get(n)}
             found = convexity_programs.judged(
                 problem, inputs, values, Facts(), claims, only=new
@@ -271,7 +285,7 @@ def _noticed(mutant: Mutant, prepared: Sequence[Any]) -> str | None:
                 if not convexity_faults.tried(fault).refused:
                     return f"accepts: {name}"
             except Exception as error:
-                return f"crash: {type(error).__name__} in {name}"
+                return crash(error, name)
     return _forged(kernel, convexity_zoo.FALSE_FRIENDS)
 
 
@@ -301,7 +315,7 @@ def _forged(kernel: dict[str, Any], friends: dict[str, Case]) -> str | None:
             except kernel["facts"].Refused:
                 continue
             except Exception as error:
-                return f"crash: {type(error).__name__} in {case.name}"
+                return crash(error, case.name)
             if checker.values[problem.program.output].known.convex:
                 return f"accepts as convex: {case.name}"
     claim, known = kernel["claims"].parsed("affine"), kernel["facts"].Known

@@ -43,7 +43,7 @@ from tests import (
 from tests.convexity_mutants import MUTANTS, Mutant
 from tests.convexity_programs import Case
 
-__all__ = ["main", "place_of"]
+__all__ = ["crash", "main", "place_of"]
 
 _PACKAGE = "phihat.convexity"
 _KEPT = (f"{_PACKAGE}.numbers.intervals",)
@@ -243,7 +243,7 @@ def _is_false(case: Prepared, prover: Any) -> str | None:
     except TimeoutError:
         raise
     except Exception as error:
-        return _crash(error, case.case.name)
+        return crash(error, case.case.name)
     new = {n for n, array in known.items() if _claims(array) != case.claims.get(n)}
     if not new:
         return None
@@ -255,7 +255,7 @@ def _is_false(case: Prepared, prover: Any) -> str | None:
     return f"false claim: {found.false[0].claim} in {case.case.name}"
 
 
-def _crash(error: Exception, name: str) -> str:
+def crash(error: Exception, name: str) -> str:
     """Describe a crash of the package; raise one of the tests again."""
     frames = [
         frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)
@@ -279,7 +279,7 @@ def _is_misjudged(
         except TimeoutError:
             raise
         except Exception as error:
-            return _crash(error, f"the zoo: {case.name}")
+            return crash(error, f"the zoo: {case.name}")
         if _holds(proof, claim) != expected:
             return f"zoo: {case.name} {'lost' if expected else 'proved'}"
     return None
