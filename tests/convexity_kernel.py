@@ -184,7 +184,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _a('matrices', 'Known(0.0, q=Fraction(2), sign=1', 'Known(0.0, q=Fraction(4), sign=1'),
     _a('one_value', 'or ratio.inputs[1] != t:', ':'),
     _a('one_value', 'if not all(k.affine and k.sign > 0 for k in values[t].knowns):', 'if not all(k.affine for k in values[t].knowns):'),
-    _a('one_value', '(f.concave, f.convex) if is_turned else (f.convex, f.concave)', '(f.convex, f.concave)'),
+    _a('one_value', '(f.concave, f.convex) if is_negated else (f.convex, f.concave)', '(f.convex, f.concave)'),
     _a("matrices", "if any(entries[i, j] != entries[j, i] for j in range(size)):", "if False:"),
     _a("matrices", "if not is_semidefinite(rows):", "if False:"),
     _a("expressions", "if sorted(read.of(m, \"max\")) == sorted(pair) and both:", "if both:"),
@@ -310,7 +310,7 @@ def _forged(kernel: dict[str, Any], friends: dict[str, Case]) -> str | None:
                         except kernel["facts"].Refused:
                             continue
                         if found is not None:
-                            value = kernel["elementwise"].met(value, found)
+                            value = kernel["elementwise"].intersection(value, found)
                     checker.values[equation.outputs[0]] = value
             except kernel["facts"].Refused:
                 continue

@@ -91,7 +91,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("primitives.facts.arithmetic", "negative=x.negative and y.negative,\n        total", "negative=x.negative or y.negative,\n        total", ("binary: max",)),
     Mutant("primitives.facts.arithmetic", "positive=x.positive or y.positive,\n        negative", "positive=x.nonnegative or y.nonnegative,\n        negative", ("binary: max",)),
     Mutant("primitives.facts.arithmetic", "if x.nonnegative and y.nonnegative and moving:", "if moving:", ("binary: max",), argument="p and q are known of values >= 0 only: `closed` drops all others. A constant below a value >= 0 leaves it as it is."),
-    Mutant("primitives.facts.arithmetic", "q = min(qs)\n    if turned", "q = max(qs)\n    if turned", ("binary: min",)),
+    Mutant("primitives.facts.arithmetic", "q = min(qs)\n    if least", "q = max(qs)\n    if least", ("binary: min",)),
     Mutant("primitives.facts.arithmetic", "negative(call, maximum(call, negative(call, x), negative(call, y)))", "negative(call, maximum(call, negative(call, x), y))", ("binary: min",)),
     Mutant("primitives.facts.arithmetic", "return minimum(call, maximum(call, x, low), high)", "return maximum(call, x, low)", ("total: clip",)),
     Mutant("primitives.facts.powers", "p=Fraction(0) if x.convex else None,\n        q", "p=Fraction(0),\n        q", ("total: neg",)),
@@ -146,7 +146,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("primitives.facts.comparisons", "return less(call, y, x)", "return less(call, x, y)", ("total: ",)),
     Mutant("primitives.facts.comparisons", "return less_or_equal(call, y, x)", "return less_or_equal(call, x, y)", ("binary: ge",)),
     Mutant("primitives.facts.comparisons", "same = x.low == x.high == y.low == y.high", "same = x.low == y.low", ("binary: eq",)),
-    Mutant("primitives.facts.comparisons", "_compared(same, _apart(x, y), x, y)", "_compared(same, not same, x, y)", ("binary: eq",)),
+    Mutant("primitives.facts.comparisons", "_compared(same, _never_equal(x, y), x, y)", "_compared(same, not same, x, y)", ("binary: eq",)),
     Mutant("primitives.facts.comparisons", "return logical_not(call, equal(call, x, y))", "return equal(call, x, y)", ("total: ",)),
     Mutant("primitives.facts.comparisons", "if not x.total:\n        raise Undecided(\"a value that is not defined everywhere flows into is_finite", "if False:\n        raise Undecided(\"a value that is not defined everywhere flows into is_finite", ("partial: finite",)),
     Mutant("primitives.facts.comparisons", "None if truth is None else not truth", "truth", ("binary: where",)),
@@ -159,7 +159,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("primitives.facts.comparisons", "if not x.total:\n            raise Undecided(\"a value that is not defined everywhere is rounded", "if False:\n            raise Undecided(\"a value that is not defined everywhere is rounded", ("partial: staircase",)),
     Mutant("primitives.facts.comparisons", "closed(Facts(float(end.low), float(end.high), constant=x.constant))", "closed(x.replace(low=float(end.low), high=float(end.high)))", ("total: ",)),
     Mutant("primitives.facts.comparisons", "Interval(-0.5, 0.5)", "Interval(0.0, 0.0)", ("total: asinh",)),
-    Mutant("primitives.facts.comparisons", "return stairs(intervals.truncate)(call, x)", "return x", ("total: ",)),
+    Mutant("primitives.facts.comparisons", "return step_function(intervals.truncate)(call, x)", "return x", ("total: ",)),
     # ---------------------------------------------------------------------- lattice
     Mutant("primitives.facts.facts", "p = Fraction(1)  # a larger p says less", "pass", ("total: ", "partial: log"), argument="Each rule that gives p = 0 says > 0 beside it; the guard is a second line."),
     Mutant("primitives.facts.facts", "if low < 0.0:\n        p = q = None", "if False:\n        p = q = None", ("binary: ",), argument="Each rule gives p and q to values >= 0 only; the guard is a second line."),
@@ -246,7 +246,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("prover.identities", "Facts(high=0.0, concave=True, negative=True, total=total)", "Facts(high=0.0, convex=True, negative=True, total=total)", ("pairs",)),
     # ------------------------------------------------------------------------ loops
     Mutant("primitives.facts.loops", "if all(map(_agree, met, carry)):", "if True:", ("scan",)),
-    Mutant("primitives.facts.loops", "elementwise(join, [old, _bare(new)], old.shape)", "elementwise(lambda o, n: o, [old, _bare(new)], old.shape)", ("scan",)),
+    Mutant("primitives.facts.loops", "elementwise(join, [old, _without_identity(new)], old.shape)", "elementwise(lambda o, n: o, [old, _without_identity(new)], old.shape)", ("scan",)),
     Mutant("primitives.facts.loops", "return Array(array.shape, array.classes, array.places)", "return array", ("scan",)),
     Mutant("primitives.facts.loops", "Array.of(array.facts, array.shape[1:])", "Array.of(array.classes[0], array.shape[1:])", ("scan",)),
     # ----------------------------------------------------------------------- prover
@@ -291,7 +291,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("numbers.piecewise", "rising=curved and low_slope >= 0,", "rising=curved,", ("pieces",)),
     Mutant("numbers.piecewise", "\"le\": lambda d: d <= 0,", "\"le\": lambda d: d < 0,", ("pieces",)),
     Mutant("numbers.piecewise", "\"lt\": lambda d: d < 0,", "\"lt\": lambda d: d > 0,", ("pieces", "total")),
-    Mutant("numbers.piecewise", "if left is None and _towards(x, -1) < 0:", "if False:", ("pieces",)),
+    Mutant("numbers.piecewise", "if left is None and _sign_far_out(x, -1) < 0:", "if False:", ("pieces",)),
     # ------------------------------------------------------------------------ tails
     Mutant("prover.univariate", "if len(signs) > 1:\n                return None", "pass", ("total: ", "partial: ")),
     Mutant("numbers.jet_arithmetic", "second = add(mul(slope, x.second), mul(bend, iv.square(x.first)))", "second = mul(bend, iv.square(x.first))", ("total: ", "partial: ")),
@@ -369,7 +369,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("prover.means", 'if not all(f.affine and f.positive for z in arrays', 'if not all(f.positive for z in arrays'),
     Mutant("prover.whole_expressions", 'if ratio is None or ratio.primitive != "div" or ratio.inputs[1] != t:', 'if ratio is None or ratio.primitive != "div":'),
     Mutant("prover.whole_expressions", 'if not all(f.affine and f.positive for f in values[t].classes):', 'if not all(f.affine for f in values[t].classes):'),
-    Mutant("prover.whole_expressions", 'return whole.with_classes(_turned) if is_turned else whole', 'return whole'),
+    Mutant("prover.whole_expressions", 'return whole.with_classes(_negated) if is_negated else whole', 'return whole'),
     Mutant("prover.interpreter", 'if equation.primitive in _CARRIERS:', 'if True:'),
     Mutant("prover.interpreter", 'return closed(f.replace(low=low, positive=True, total=False))', 'return closed(f.replace(low=low, positive=True))', argument="Beyond the half-space the loss is no number, so no guard can ask; that params lie within is a test of its own."),
     Mutant("primitives.facts.interpolation", 'bends_up = all(a <= b for a, b in pairs)', 'bends_up = True'),

@@ -366,7 +366,7 @@ def _quotient(matrix: Interval, which: int) -> Interval:
     v = np.linalg.eigh(middle)[1][..., which]
     image = iv.mul(iv.mul(v[..., :, None], matrix), v[..., None, :])
     quotient = iv.div(iv.reduce_sum(image, (1, 2)), iv.reduce_sum(iv.square(v), 1))
-    return iv.where(known, quotient, iv.everything(known.shape))
+    return iv.where(known, quotient, iv.entire(known.shape))
 
 
 def _points(low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -268,16 +268,16 @@ def _max(ask: Ask, x: Known, y: Known) -> Known:
 
 def _min(ask: Ask, x: Known, y: Known) -> Known:
     """-max(-z, -w); of z, w >= 0 the power q is the smaller of both powers."""
-    turned = negative(ask, _max(ask, negative(ask, x), negative(ask, y)))
+    least = negative(ask, _max(ask, negative(ask, x), negative(ask, y)))
     moving = [z for z in (x, y) if not z.constant]
-    if x.low < 0.0 or y.low < 0.0 or not moving or turned.infinite:
-        return turned
-    sign = 1 if x.sign > 0 and y.sign > 0 else turned.sign
+    if x.low < 0.0 or y.low < 0.0 or not moving or least.infinite:
+        return least
+    sign = 1 if x.sign > 0 and y.sign > 0 else least.sign
     if all(z.q is not None for z in moving):
         q = min(z.q for z in moving if z.q is not None)
-        q = q if turned.q is None else max(q, turned.q)
-        return normal(turned._replace(q=q, sign=sign))
-    return normal(turned._replace(sign=sign))
+        q = q if least.q is None else max(q, least.q)
+        return normal(least._replace(q=q, sign=sign))
+    return normal(least._replace(sign=sign))
 
 
 def _clamp(ask: Ask, low: Known, x: Known, high: Known) -> Known:

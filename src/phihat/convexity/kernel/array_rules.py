@@ -275,18 +275,18 @@ def _aligned(x: Value, y: Value, dims: Any) -> tuple[Value, Value, tuple[int, ..
     sides = [[v.shape[k] for k in f] for v, f in zip((x, y), free, strict=True)]
     depth = math.prod(x.shape[k] for k in contracts[0])
     terms = (*batch, *sides[0], *sides[1], depth)
-    laid = []
+    sides = []
     for k, v in enumerate((x, y)):
         ones = [1] * len(sides[1 - k])
         sizes = [*sides[k], *ones] if k == 0 else [*ones, *sides[k]]
         axes = [*batches[k], *free[k], *contracts[k]]
 
-        def lay(parts: Any, axes: Any = axes, sizes: Any = sizes) -> np.ndarray:
+        def spread(parts: Any, axes: Any = axes, sizes: Any = sizes) -> np.ndarray:
             flat = parts[0].transpose(axes).reshape([*batch, *sizes, depth])
             return np.broadcast_to(flat, terms)
 
-        laid.append(taken([v], lay, terms))
-    return laid[0], laid[1], terms
+        sides.append(taken([v], spread, terms))
+    return sides[0], sides[1], terms
 
 
 def _convolution(

@@ -22,9 +22,9 @@ from phihat.convexity.kernel.claims import claimed, follows, implies
 from phihat.convexity.kernel.constants import constant
 from phihat.convexity.kernel.elementwise import (
     ON_SAME,
-    held,
+    as_constant,
+    intersection,
     known_choice,
-    met,
     same_elements,
 )
 from phihat.convexity.kernel.facts import (
@@ -257,7 +257,7 @@ class Checker:
             if way not in _WAYS:
                 raise Refused(f"no rule is called `{way}`")
             found = _WAYS[way](self, equation, outputs[0])
-            outputs[0] = met(outputs[0], found) if found else outputs[0]
+            outputs[0] = intersection(outputs[0], found) if found else outputs[0]
         dtype = self.program.dtypes[equation.outputs[0]]
         if not is_discrete(dtype) and not outputs[0].is_known:
             outputs[0] = follow(self, equation, inputs, outputs[0])
@@ -279,7 +279,7 @@ class Checker:
             except Refused:
                 continue
             if found is not None:
-                self.values[n] = met(value, found)
+                self.values[n] = intersection(value, found)
         return self._holds(n, text)
 
     def _check_equation(self, equation: Equation) -> None:
@@ -312,7 +312,7 @@ class Checker:
             for v, w in zip(plain, outputs, strict=True)
         )
         if all(v.constant for v in inputs):
-            outputs = [held(v) for v in outputs]
+            outputs = [as_constant(v) for v in outputs]
         return outputs
 
     def _plain(

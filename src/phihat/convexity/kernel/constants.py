@@ -160,7 +160,7 @@ def _cholesky(matrix: Interval) -> list[Value] | None:
     if matrix.ndim != 2 or size > 32:
         return None
     zero = Interval(0.0, 0.0)
-    rows: list[list[Any]] = [[iv.everything()] * size for _ in range(size)]
+    rows: list[list[Any]] = [[iv.entire()] * size for _ in range(size)]
     for j in range(size):
         for i in range(j, size):
             entry = matrix[i, j]

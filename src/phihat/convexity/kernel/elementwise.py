@@ -17,13 +17,20 @@ from phihat.convexity.kernel.table import TABLE
 from phihat.convexity.kernel.values import Value, each
 from phihat.convexity.program.form import Equation
 
-__all__ = ["MAX_EXPANDED", "ON_SAME", "held", "known_choice", "met", "same_elements"]
+__all__ = [
+    "MAX_EXPANDED",
+    "ON_SAME",
+    "as_constant",
+    "intersection",
+    "known_choice",
+    "same_elements",
+]
 
 
 MAX_EXPANDED = 1 << 22
 
 
-def held(value: Value) -> Value:
+def as_constant(value: Value) -> Value:
     """What is computed from constants is one; with a number everywhere, affine."""
     if value.is_known:
         return value
@@ -36,7 +43,7 @@ def held(value: Value) -> Value:
     return Value(value.shape, knowns, value.places)
 
 
-def met(value: Value, found: Value) -> Value:
+def intersection(value: Value, found: Value) -> Value:
     """Return what both say of one value; its elements and views are kept."""
     result = each(meet, [value, found], value.shape)
     result._ids, result.view, result.order = value._ids, value.view, value.order

@@ -83,7 +83,7 @@ def _log(ask: Ask, x: Known) -> Known:
         x = ask.require(x, True, "a logarithm")
     if x.infinite:
         return NOTHING
-    r = iv.log(x.range) if x.low < x.high or x.low > 0.0 else iv.everything()
+    r = iv.log(x.range) if x.low < x.high or x.low > 0.0 else iv.entire()
     sign = 1 if x.low > 1.0 else -1 if x.high < 1.0 else 0
     return of_range(
         r,
@@ -214,7 +214,7 @@ def _digamma(ask: Ask, x: Known) -> Known:
     """Concave and rises for z > 0: f'' = -2 sum (z + k)^-3."""
     if x.sign <= 0:
         raise Refused("the argument of digamma is not known to be positive")
-    r = iv.digamma(x.range) if x.low > 0.0 else iv.everything()
+    r = iv.digamma(x.range) if x.low > 0.0 else iv.entire()
     return _compose(x, r, Interval(0.0, INF), Interval(-INF, 0.0))
 
 

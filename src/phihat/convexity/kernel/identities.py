@@ -37,9 +37,9 @@ def _complement(checker: Any, ask: Ask, equation: Equation) -> Value:
     z = checker.values[_one(checker, equation.inputs[1], "logistic").inputs[0]]
     if not _is_one(one) or z.shape != s.shape:
         raise Refused("not 1 - sigmoid")
-    turned = each(lambda k: TABLE["logistic"](ask, TABLE["neg"](ask, k)), [z], s.shape)
+    other = each(lambda k: TABLE["logistic"](ask, TABLE["neg"](ask, k)), [z], s.shape)
     plain = each(functools.partial(TABLE["sub"], ask), [one, s], s.shape)
-    return each(meet, [plain, turned], s.shape)
+    return each(meet, [plain, other], s.shape)
 
 
 def _complement_of_ratio(checker: Any, ask: Ask, equation: Equation) -> Value:
@@ -54,9 +54,9 @@ def _complement_of_ratio(checker: Any, ask: Ask, equation: Equation) -> Value:
         is_so = all(map(_is_one, ones)) and e.shape == s.shape and not e.constant
         if is_so and all(k.sign > 0 for k in e.knowns):
             sides = [e, values[ratio.inputs[1]]]
-            turned = each(functools.partial(TABLE["div"], ask), sides, s.shape)
+            other = each(functools.partial(TABLE["div"], ask), sides, s.shape)
             plain = each(functools.partial(TABLE["sub"], ask), [one, s], s.shape)
-            return each(meet, [plain, turned], s.shape)
+            return each(meet, [plain, other], s.shape)
     raise Refused("not 1 - 1 / (1 + E)")
 
 

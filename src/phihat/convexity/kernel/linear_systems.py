@@ -75,7 +75,7 @@ class Pivots:
         self.meaning: dict[int, tuple[int, str, int, int]] = {}
         self.sides: list[list[Poly]] = []
 
-    def _fresh(self, *meaning: Any) -> Poly:
+    def _new_symbol(self, *meaning: Any) -> Poly:
         n = -1 - len(self.meaning)
         self.meaning[n] = meaning
         return {(n,): Fraction(1)}
@@ -97,7 +97,7 @@ class Pivots:
         names = np.empty_like(lines)
         for j in range(lines.shape[1]):
             for i in range(size):
-                names[i, j] = self._fresh(factors, "Pb", len(self.sides), i)
+                names[i, j] = self._new_symbol(factors, "Pb", len(self.sides), i)
             self.sides.append(list(lines[:, j]))
         shape = np.moveaxis(given, axis, 0).shape
         named = np.moveaxis(names.reshape(shape), 0, axis).reshape(-1)
@@ -153,10 +153,10 @@ class Pivots:
             raise Refused("not a factor of a factorisation")
         step = "Pb" if params["lower"] else "L^-1 Pb"
         for j, column in enumerate(given.T):
-            side = self._side(writer.outputs[0], step, list(column))
+            side = self._right_hand_side(writer.outputs[0], step, list(column))
             if params["lower"]:
                 result[:, j] = [
-                    self._fresh(writer.outputs[0], "L^-1 Pb", side, i)
+                    self._new_symbol(writer.outputs[0], "L^-1 Pb", side, i)
                     for i in range(len(column))
                 ]
             else:
@@ -167,7 +167,7 @@ class Pivots:
                 result[:, j] = solution(rows, self.sides[side])
         return result
 
-    def _side(self, factors: int, step: str, column: list[Poly]) -> int:
+    def _right_hand_side(self, factors: int, step: str, column: list[Poly]) -> int:
         """Return which right-hand side a column is, complete and in its order."""
         found = set()
         for i, entry in enumerate(column):

@@ -51,10 +51,10 @@ def _less(x: Known, y: Known, strictly: bool) -> bool:
     return apart or x.high < y.low or (not strictly and x.high <= y.low)
 
 
-def _compare(strictly: bool, turned: bool) -> Callable[[Ask, Known, Known], Known]:
+def _compare(strictly: bool, swapped: bool) -> Callable[[Ask, Known, Known], Known]:
     def rule(ask: Ask, x: Known, y: Known) -> Known:
         """Decided where the ranges do not meet, of values that are numbers."""
-        if turned:
+        if swapped:
             x, y = y, x
         decided = None
         if all(z.total or z.infinite for z in (x, y)):

@@ -51,7 +51,7 @@ def _nans(checker: Any, n: int, steps: int = 32) -> np.ndarray:
     return none
 
 
-def _told(checker: Any, ask: Ask, equation: Equation) -> Value:
+def _test_for_nan(checker: Any, ask: Ask, equation: Equation) -> Value:
     """X != x is true of NaN alone, and NaN is not finite; numbers are the contrary."""
     del ask
     n = equation.inputs[0]
@@ -67,5 +67,5 @@ def _told(checker: Any, ask: Ask, equation: Equation) -> Value:
     return Value(x.shape, exact=nans if equation.primitive == "ne" else ~nans)
 
 
-TESTS = {"test for NaN": (("eq", "is_finite", "ne"), _told)}
+TESTS = {"test for NaN": (("eq", "is_finite", "ne"), _test_for_nan)}
 """By the name in certificates: the primitives at which it may stand, its check."""

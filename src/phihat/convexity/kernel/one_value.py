@@ -68,10 +68,10 @@ def perspective(checker: Any, equation: Equation, output: Value) -> Value | None
     if equation.primitive != "mul":
         return None
     for t, product in (equation.inputs, equation.inputs[::-1]):
-        turned = writers.get(t)
-        is_turned = turned is not None and turned.primitive == "neg"
-        if turned is not None and is_turned:
-            (t,) = turned.inputs
+        negation = writers.get(t)
+        is_negated = negation is not None and negation.primitive == "neg"
+        if negation is not None and is_negated:
+            (t,) = negation.inputs
         if not all(k.affine and k.sign > 0 for k in values[t].knowns):
             continue
         for root, inside in _dominators(checker, product):
@@ -89,13 +89,13 @@ def perspective(checker: Any, equation: Equation, output: Value) -> Value | None
             except Refused:
                 continue
             if found is not None:
-                return each(_scaled_by(is_turned), [found, values[t]], output.shape)
+                return each(_scaled_by(is_negated), [found, values[t]], output.shape)
     return None
 
 
-def _scaled_by(is_turned: bool) -> Callable[[Known, Known], Known]:
+def _scaled_by(is_negated: bool) -> Callable[[Known, Known], Known]:
     def rule(f: Known, t: Known) -> Known:
-        convex, concave = (f.concave, f.convex) if is_turned else (f.convex, f.concave)
+        convex, concave = (f.concave, f.convex) if is_negated else (f.convex, f.concave)
         total = f.total and t.total
         return normal(Known(convex=convex, concave=concave, total=total))
 

@@ -120,7 +120,7 @@ def _case(piece: _Piece, which: Line, *cases: Line) -> Line:
     return cases[k]
 
 
-def _flag(value: bool) -> Line:
+def _truth(value: bool) -> Line:
     return (Fraction(1),) if value else ()
 
 
@@ -141,7 +141,7 @@ def _whole_power(x: Line, n: Any) -> Line:
     return result
 
 
-def _over(x: Line, y: Line) -> Line:
+def _divided(x: Line, y: Line) -> Line:
     if len(y) != 1:
         raise Refused("a quotient")
     return _trim([c / y[0] for c in x])
@@ -150,7 +150,7 @@ def _over(x: Line, y: Line) -> Line:
 def _cast(piece: _Piece, params: Any, x: Line) -> Line:
     new = np.dtype(params["new_dtype"])
     if new == np.bool_:
-        return _flag(piece.sign(x) != 0)
+        return _truth(piece.sign(x) != 0)
     if jnp.issubdtype(new, jnp.integer):
         raise Refused("a staircase")
     return x
@@ -173,14 +173,14 @@ PIECES: dict[str, Callable[..., Line]] = {
     "and": lambda q, p, x, y: _mul(x, y),
     "clamp": lambda q, p, a, x, b: _smaller(q, _bigger(q, x, a), b),
     "convert_element_type": _cast,
-    "div": lambda q, p, x, y: _over(x, y),
+    "div": lambda q, p, x, y: _divided(x, y),
     "integer_pow": lambda q, p, x: _whole_power(x, p["y"]),
     "max": lambda q, p, x, y: _bigger(q, x, y),
     "min": lambda q, p, x, y: _smaller(q, x, y),
     "mul": lambda q, p, x, y: _mul(x, y),
     "neg": lambda q, p, x: _add((), x, -1),
-    "not": lambda q, p, x: _flag(not x),
-    "or": lambda q, p, x, y: _flag(bool(x or y)),
+    "not": lambda q, p, x: _truth(not x),
+    "or": lambda q, p, x, y: _truth(bool(x or y)),
     "pow": lambda q, p, x, y: _whole_power(
         x, y[0] if len(y) == 1 else 0 if not y else -1
     ),
@@ -189,7 +189,7 @@ PIECES: dict[str, Callable[..., Line]] = {
     "square": lambda q, p, x: _mul(x, x),
     "sub": lambda q, p, x, y: _add(x, y, -1),
     **{
-        name: lambda q, p, x, y, test=test: _flag(test(q.sign(_add(x, y, -1))))
+        name: lambda q, p, x, y, test=test: _truth(test(q.sign(_add(x, y, -1))))
         for name, test in _COMPARED.items()
     },
 }

@@ -48,17 +48,17 @@ def entries_of(checker: Any, n: int) -> np.ndarray:
 
 
 def _judged(poly: Poly) -> Known:
-    turned = {m: -c for m, c in poly.items()}
+    negated = {m: -c for m, c in poly.items()}
     square, below = (
         _degree(poly) <= 2 and is_semidefinite(_matrix(one, True))
-        for one in (poly, turned)
+        for one in (poly, negated)
     )
     return normal(
         Known(
             low=0.0 if square else -math.inf,
             high=0.0 if below else math.inf,
             convex=_is_convex(poly),
-            concave=_is_convex(turned),
+            concave=_is_convex(negated),
             p=Fraction(1, 2) if square else None,
         )
     )

@@ -237,10 +237,14 @@ def each(
         names.append(results.setdefault(rule(*given), len(results)))
     if not results:
         return Value(shape, (number(0.0),))
-    return _made(list(results), np.array(names)[inverse.reshape(codes.shape)], shape)
+    return _value_of_few(
+        list(results), np.array(names)[inverse.reshape(codes.shape)], shape
+    )
 
 
-def _made(knowns: list[Known], places: np.ndarray, shape: Sequence[int]) -> Value:
+def _value_of_few(
+    knowns: list[Known], places: np.ndarray, shape: Sequence[int]
+) -> Value:
     if len(knowns) > _MANY:
         names: dict[Any, int] = {}
         joined: list[Known] = []
@@ -277,7 +281,7 @@ def grouped(
         rule([(k, int(n)) for k, n in zip(value.knowns, row, strict=True) if n])
         for row in patterns
     ]
-    return _made(results, which.reshape(tuple(shape)), shape)
+    return _value_of_few(results, which.reshape(tuple(shape)), shape)
 
 
 def along(

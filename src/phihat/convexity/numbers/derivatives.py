@@ -105,16 +105,16 @@ def _log2(x: Interval) -> Derivatives:
 def _logistic(x: Interval) -> Derivatives:
     """Take s, s (1 - s) and s (1 - s) (1 - 2 s), where 1 - s(x) = s(-x)."""
     value = iv.logistic(x)
-    slope = _bell(x)
+    slope = _sigmoid_slope(x)
     return value, slope, mul(slope, sub(1.0, mul(2.0, value)))
 
 
 def _softplus(x: Interval) -> Derivatives:
     slope = iv.logistic(x)
-    return iv.softplus(x), slope, _bell(x)
+    return iv.softplus(x), slope, _sigmoid_slope(x)
 
 
-def _bell(x: Interval) -> Interval:
+def _sigmoid_slope(x: Interval) -> Interval:
     """Take s(x) s(-x) <= 1/4, which falls with |x|."""
     near, far = (np.minimum(end, 1e300) for end in iv.absolute(x))
     high, low = (
@@ -156,7 +156,7 @@ def _cosh(x: Interval) -> Derivatives:
 def _tanh(x: Interval) -> Derivatives:
     """Take t, 1 - t^2 = 4 s(2x) s(-2x), which loses nothing at the ends, and -2t t'."""
     value, twice = iv.tanh(x), mul(2.0, x)
-    slope = mul(4.0, _bell(twice))
+    slope = mul(4.0, _sigmoid_slope(twice))
     return value, slope, mul(mul(-2.0, value), slope)
 
 

@@ -117,7 +117,7 @@ def compose(x: Ridge | Jet, fn: Callable[[Interval], Derivatives]) -> Ridge | Je
         return Ridge(x.rows, value, mul(slope, x.first), second)
     lower, upper = _bounds_times(slope, x)
     outer = _outer(x.grad, x.grad)
-    is_vague = ~_is_telling(x.grad)
+    is_vague = ~_is_gradient_known(x.grad)
     least = np.where((bend.low > 0) & is_vague, 0.0, bend.low)
     most = np.where((bend.high < 0) & is_vague, 0.0, bend.high)
     is_affine = x.is_convex & x.is_concave
@@ -159,7 +159,7 @@ def maximum(x: Ridge | Jet, y: Ridge | Jet, slopes: Interval) -> Ridge | Jet:
     assert isinstance(f, Jet)
     assert isinstance(g, Jet)
     upper = either(f.upper, g.upper, 2)
-    unbounded = iv.everything(upper.shape)
+    unbounded = iv.entire(upper.shape)
     return Jet(
         value,
         either(f.grad, g.grad, 1),
@@ -212,7 +212,7 @@ def _end_times(end: np.ndarray, matrix: Interval) -> Interval:
     """Multiply matrices by one end of an interval; unbounded where it is infinite."""
     finite = np.isfinite(end)[..., None, None]
     scaled = mul(np.where(finite[..., 0, 0], end, 0.0)[..., None, None], matrix)
-    return iv.where(finite, scaled, iv.everything(scaled.shape))
+    return iv.where(finite, scaled, iv.entire(scaled.shape))
 
 
 def _outer(f: Interval, g: Interval) -> Interval:
@@ -224,7 +224,7 @@ def _outer(f: Interval, g: Interval) -> Interval:
     return iv.where(is_diagonal, iv.square(f)[..., None], outer)
 
 
-def _is_telling(grad: Interval) -> np.ndarray:
+def _is_gradient_known(grad: Interval) -> np.ndarray:
     """Tell where the gradient's middle outweighs its radius, entries scaled alike."""
     size = grad.magnitude.max((0, 1), initial=0.0)
     scale = np.where((size > 0) & np.isfinite(size), size, 1.0)

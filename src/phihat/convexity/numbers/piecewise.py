@@ -250,12 +250,12 @@ def _is_nonnegative(x: Coefficients, left: Any, right: Any) -> bool:
         points += [vertex] if inside else []
     if any(_at(x, point) < 0 for point in points):
         return False
-    if left is None and _towards(x, -1) < 0:
+    if left is None and _sign_far_out(x, -1) < 0:
         return False
-    return not (right is None and _towards(x, 1) < 0)
+    return not (right is None and _sign_far_out(x, 1) < 0)
 
 
-def _towards(x: Coefficients, side: int) -> Fraction:
+def _sign_far_out(x: Coefficients, side: int) -> Fraction:
     """Return a number with the sign of a polynomial far out on one side."""
     if not x:
         return Fraction(0)
@@ -269,7 +269,7 @@ def _slope_at(piece: Coefficients, end: Any, *, left: bool) -> Any:
         return _at(slope, end)
     if len(slope) <= 1:
         return slope[0] if slope else Fraction(0)
-    far = _towards(slope, -1 if left else 1)
+    far = _sign_far_out(slope, -1 if left else 1)
     return math.inf if far > 0 else -math.inf
 
 

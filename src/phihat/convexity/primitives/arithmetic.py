@@ -28,7 +28,7 @@ PAGE = {
         facts.absolute,
         function(iv.absolute, np.abs),
         jets.absolute,
-        errors.steady(np.abs, 0),
+        errors.nonexpansive(np.abs, 0),
         exact.absolute,
     ),
     "add": _ADD,
@@ -82,7 +82,7 @@ PAGE = {
         facts.negative,
         function(iv.neg, np.negative),
         jets.negative,
-        errors.steady(np.negative, 0),
+        errors.nonexpansive(np.negative, 0),
         exact.negative,
     ),
     "pow": Primitive(

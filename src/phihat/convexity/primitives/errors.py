@@ -26,7 +26,7 @@ __all__ = [
     "compare",
     "divide",
     "dot_general",
-    "even",
+    "even_function",
     "extreme",
     "fourier_transform",
     "general_power",
@@ -36,6 +36,7 @@ __all__ = [
     "logic",
     "monotone",
     "multiply",
+    "nonexpansive",
     "power",
     "product",
     "reciprocal_root",
@@ -43,7 +44,6 @@ __all__ = [
     "running",
     "select_n",
     "sort",
-    "steady",
     "subtract",
     "xlogy",
 ]
@@ -115,7 +115,7 @@ def monotone(function: Callable[..., Any], ulps: float = 16) -> Rule:
     return rule
 
 
-def steady(function: Callable[..., Any], ulps: float = 1) -> Rule:
+def nonexpansive(function: Callable[..., Any], ulps: float = 1) -> Rule:
     """A function whose slope is at most 1 in absolute value."""
 
     def rule(e: Equation, unit: float, x: Ball) -> Ball:
@@ -124,7 +124,7 @@ def steady(function: Callable[..., Any], ulps: float = 1) -> Rule:
     return rule
 
 
-def even(function: Callable[[Any], Any], ulps: float) -> Rule:
+def even_function(function: Callable[[Any], Any], ulps: float) -> Rule:
     """An even function that rises with |x|."""
 
     def rule(e: Equation, unit: float, x: Ball) -> Ball:
@@ -205,8 +205,8 @@ def running(function: Callable[..., Any], adds: bool) -> Rule:
         axis = e.params["axis"]
 
         def run(step: Callable[..., Any], a: np.ndarray) -> np.ndarray:
-            turned = np.flip(a, axis) if e.params["reverse"] else a
-            result = step(turned, axis)
+            flipped = np.flip(a, axis) if e.params["reverse"] else a
+            result = step(flipped, axis)
             return np.flip(result, axis) if e.params["reverse"] else result
 
         errors = np.broadcast_to(x.error, x.value.shape)
@@ -222,8 +222,8 @@ def running(function: Callable[..., Any], adds: bool) -> Rule:
 def log_sums(e: Equation, unit: float, x: Ball) -> Ball:
     """As many steps of log-sum-exp as the axis is long."""
     axis = e.params["axis"]
-    turned = np.flip(x.value, axis) if e.params["reverse"] else x.value
-    value = np.logaddexp.accumulate(turned, axis)
+    flipped = np.flip(x.value, axis) if e.params["reverse"] else x.value
+    value = np.logaddexp.accumulate(flipped, axis)
     value = np.flip(value, axis) if e.params["reverse"] else value
     error = np.max(x.error, initial=0.0)
     steps = 16 * x.value.shape[axis] * unit

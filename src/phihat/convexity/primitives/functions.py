@@ -9,7 +9,7 @@ import scipy.special
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.extended import MINUS_INFINITY, PLUS_INFINITY
 from phihat.convexity.primitives import errors
-from phihat.convexity.primitives.errors import even, monotone, steady
+from phihat.convexity.primitives.errors import even_function, monotone, nonexpansive
 from phihat.convexity.primitives.facts import functions as facts
 from phihat.convexity.primitives.facts import powers
 from phihat.convexity.primitives.facts.interpolation import interpolation
@@ -65,14 +65,14 @@ PAGE = {
         "cos",
         facts.cosine,
         function(iv.cos),
-        steady(np.cos, 64),
+        nonexpansive(np.cos, 64),
         lost=_BENDS.format("cos"),
     ),
     **_smooth(
         "cosh",
         facts.hyperbolic_cosine,
         function(iv.cosh, np.cosh),
-        even(np.cosh, 64),
+        even_function(np.cosh, 64),
     ),
     **_smooth("digamma", facts.digamma, function(iv.digamma, None, values.poles)),
     **_smooth(
@@ -152,7 +152,7 @@ PAGE = {
         "sin",
         facts.sine,
         function(iv.sin),
-        steady(np.sin, 64),
+        nonexpansive(np.sin, 64),
         lost=_BENDS.format("sin"),
     ),
     **_smooth(

@@ -43,7 +43,7 @@ PAGE = {
         exact.multiply,
     ),
     "ceil": Primitive(
-        facts.stairs(iv.ceil),
+        facts.step_function(iv.ceil),
         function(iv.ceil, np.ceil),
         jets.jump(jets.is_whole),
         errors.monotone(np.ceil, 0),
@@ -52,7 +52,7 @@ PAGE = {
         facts.cast, values.cast, jets.cast, errors.cast, exact.cast
     ),
     "floor": Primitive(
-        facts.stairs(iv.floor),
+        facts.step_function(iv.floor),
         function(iv.floor, np.floor),
         jets.jump(jets.is_whole),
         errors.monotone(np.floor, 0),
@@ -95,7 +95,7 @@ PAGE = {
     "shift_right_arithmetic": Primitive(value=values.shift),
     "shift_right_logical": Primitive(value=values.shift),
     "sign": Primitive(
-        facts.stairs(iv.sign),
+        facts.step_function(iv.sign),
         function(iv.sign, np.sign),
         jets.jump(lambda x: x == 0),
         errors.monotone(np.sign, 0),

@@ -66,7 +66,9 @@ def follow(
     )
 
 
-def _hidden(interpreter: Any, equation: Equation, arrays: Sequence[Array]) -> Array:
+def _without_symbols(
+    interpreter: Any, equation: Equation, arrays: Sequence[Array]
+) -> Array:
     """Apply the primitive to the values without their symbols."""
     computed = interpreter.computed(equation, arrays)
     if computed is not None:
@@ -108,7 +110,7 @@ def _add(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> Shift
         for array in inputs
     ]
     if views[0] is None and views[1] is None:
-        return _opened(interpreter, equation, inputs, sign)
+        return _with_maximum_as_symbol(interpreter, equation, inputs, sign)
     hidden, terms_of = [], []
     for array, view, other in ((x, views[0], views[1]), (y, views[1], views[0])):
         if view is not None:
@@ -121,10 +123,12 @@ def _add(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> Shift
             hidden.append(array)
             terms_of.append(())
     terms = _merged(shape, (1, terms_of[0]), (sign, terms_of[1]))
-    return Shift(_hidden(interpreter, equation, hidden), terms, is_factor=False)
+    return Shift(
+        _without_symbols(interpreter, equation, hidden), terms, is_factor=False
+    )
 
 
-def _opened(
+def _with_maximum_as_symbol(
     interpreter: Any, equation: Equation, inputs: Sequence[Array], sign: int
 ) -> Shift | None:
     """Take a maximum that is added or subtracted for a symbol."""
@@ -135,7 +139,7 @@ def _opened(
         return Shift(_spread(x, shape), terms, is_factor=False)
     if x.is_anchor and not y.is_constant:
         terms = ((Fraction(1), np.broadcast_to(x.numbers, shape)),)
-        rest = _hidden(interpreter, equation, [_zeros(x.shape), y])
+        rest = _without_symbols(interpreter, equation, [_zeros(x.shape), y])
         return Shift(rest, terms, is_factor=False)
     return None
 
@@ -186,7 +190,9 @@ def _is_symbol_of(array: Array, view: Shift, shape: tuple[int, ...]) -> bool:
 def _negate(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> Shift:
     view = _view(inputs[0])
     terms = view.terms if view.is_factor else tuple((-c, n) for c, n in view.terms)
-    return Shift(_hidden(interpreter, equation, [view.hidden]), terms, view.is_factor)
+    return Shift(
+        _without_symbols(interpreter, equation, [view.hidden]), terms, view.is_factor
+    )
 
 
 def _view(array: Array) -> Shift:
@@ -208,7 +214,9 @@ def _multiply(
         ]
         parts = [() if view is None else view.terms for view in views]
         terms = _merged(shape, (1, parts[0]), (sign, parts[1]))
-        return Shift(_hidden(interpreter, equation, hidden), terms, is_factor=True)
+        return Shift(
+            _without_symbols(interpreter, equation, hidden), terms, is_factor=True
+        )
     for k, view in enumerate(views):
         other = inputs[1 - k]
         if view is None or view.is_factor or views[1 - k] is not None:
@@ -221,7 +229,9 @@ def _multiply(
         scale = 1 / c.exact if equation.primitive == "div" else c.exact
         hidden = [view.hidden, other] if k == 0 else [other, view.hidden]
         terms = _merged(shape, (1, tuple((scale * f, n) for f, n in view.terms)))
-        return Shift(_hidden(interpreter, equation, hidden), terms, is_factor=False)
+        return Shift(
+            _without_symbols(interpreter, equation, hidden), terms, is_factor=False
+        )
     return None
 
 
@@ -234,7 +244,7 @@ def _of_view(takes_factor: bool, gives_factor: bool) -> Callable[..., Shift | No
         view = _view(inputs[0])
         if view.is_factor != takes_factor:
             return None
-        hidden = _hidden(interpreter, equation, [view.hidden])
+        hidden = _without_symbols(interpreter, equation, [view.hidden])
         return Shift(hidden, view.terms, gives_factor)
 
     return follow_view
@@ -262,7 +272,7 @@ def _reduce(
         if view.is_factor:
             times = 1
         terms.append((coefficient * times, np.squeeze(first, axis=axes)))
-    hidden = _hidden(interpreter, equation, [view.hidden])
+    hidden = _without_symbols(interpreter, equation, [view.hidden])
     return Shift(hidden, tuple(terms), view.is_factor)
 
 
@@ -276,7 +286,7 @@ def _extreme(
         return None
     if _merged(shape, (1, x.terms), (-1, y.terms)):
         return None
-    hidden = _hidden(interpreter, equation, [x.hidden, y.hidden])
+    hidden = _without_symbols(interpreter, equation, [x.hidden, y.hidden])
     return Shift(hidden, _merged(shape, (1, x.terms)), x.is_factor)
 
 
@@ -305,7 +315,7 @@ def _select(
         case if other is None else other.hidden
         for case, other in zip(cases, views, strict=True)
     ]
-    result = _hidden(interpreter, equation, [which, *hidden])
+    result = _without_symbols(interpreter, equation, [which, *hidden])
     return Shift(result, _merged(shape, (1, view.terms)), view.is_factor)
 
 

@@ -31,7 +31,7 @@ from phihat.convexity.primitives.facts.powers import logarithm
 from phihat.convexity.primitives.registry import record
 from phihat.convexity.program.form import Equation
 
-__all__ = ["EXPRESSIONS", "is_number", "met", "writer"]
+__all__ = ["EXPRESSIONS", "is_number", "joined_with_rule", "writer"]
 
 
 def writer(interpreter: Any, number: int, *primitives: str) -> Equation | None:
@@ -45,7 +45,7 @@ def is_number(array: Array, value: float) -> bool:
     return all(f.constant and f.is_point and f.low == value for f in array.classes)
 
 
-def met(
+def joined_with_rule(
     interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call, to: Array
 ) -> Array:
     """Return what both the rule and the identity know of the output."""
@@ -60,7 +60,7 @@ def met(
 # -------------------------------------------------------------- the normal distribution
 
 
-def _turned_erfc(interpreter: Any, number: int) -> int | None:
+def _minus_argument_of_erfc(interpreter: Any, number: int) -> int | None:
     """Return w where a value is erfc(-w), however it is written."""
     values = interpreter.values
     one = writer(interpreter, number, "add")
@@ -74,7 +74,7 @@ def _turned_erfc(interpreter: Any, number: int) -> int | None:
     if choice is None or len(choice.inputs) != 3:
         return None
     which, below, above = choice.inputs
-    found = [_turned_erfc(interpreter, n) for n in (below, above)]
+    found = [_minus_argument_of_erfc(interpreter, n) for n in (below, above)]
     if found[0] is not None and found[0] == found[1]:
         return found[0]
     # erfc(|w|) where w <= 0 and 2 - erfc(|w|) where w > 0
@@ -104,7 +104,7 @@ def _erfc_by_cases(
     if len(inputs) != 3:
         return None
     interpreter.producers[equation.outputs[0]] = equation
-    w = _turned_erfc(interpreter, equation.outputs[0])
+    w = _minus_argument_of_erfc(interpreter, equation.outputs[0])
     shape = interpreter.shape(equation)
     if w is None or interpreter.values[w].shape != shape:
         return None
@@ -124,7 +124,7 @@ def _complement_of_normal(
     if half is None or not is_number(inputs[0], 1.0):
         return None
     for c, rest in (half.inputs, half.inputs[::-1]):
-        w = _turned_erfc(interpreter, rest)
+        w = _minus_argument_of_erfc(interpreter, rest)
         if w is None or values[w].shape != shape or not is_number(values[c], 0.5):
             continue
 
@@ -132,7 +132,7 @@ def _complement_of_normal(
             return multiply(call, c, complementary_error_function(call, f))
 
         other = elementwise(function, [values[c], values[w]], shape)
-        return met(interpreter, equation, inputs, call, other)
+        return joined_with_rule(interpreter, equation, inputs, call, other)
     return None
 
 
@@ -141,10 +141,10 @@ def _complement_of_normal(
 
 def _complemented(interpreter: Any, number: int, call: Call) -> Array | None:
     """Return 1 - s where a value is -s, for s = sigmoid(z): it is sigmoid(-z)."""
-    turned = writer(interpreter, number, "neg")
-    if turned is None:
+    negation = writer(interpreter, number, "neg")
+    if negation is None:
         return None
-    source = writer(interpreter, turned.inputs[0], "logistic")
+    source = writer(interpreter, negation.inputs[0], "logistic")
     if source is None:
         return None
     z = interpreter.values[source.inputs[0]]
@@ -186,11 +186,11 @@ def _saturation(
         return None
     values, shape = interpreter.values, interpreter.shape(equation)
     exponent = values[source.inputs[0]]
-    turned = writer(interpreter, source.inputs[0], "neg")
-    if turned is None:
+    negation = writer(interpreter, source.inputs[0], "neg")
+    if negation is None:
         z = elementwise(lambda f: negative(call, f), [exponent], exponent.shape)
     else:
-        z = values[turned.inputs[0]]
+        z = values[negation.inputs[0]]
     if z.shape != shape or not all(f.positive for f in z.classes):
         return None
 
@@ -206,7 +206,9 @@ def _saturation(
             )
         )
 
-    return met(interpreter, equation, inputs, call, elementwise(function, [z], shape))
+    return joined_with_rule(
+        interpreter, equation, inputs, call, elementwise(function, [z], shape)
+    )
 
 
 # ------------------------------------------------------------ exponential linear units

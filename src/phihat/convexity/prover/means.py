@@ -24,7 +24,7 @@ from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.call import Call
 from phihat.convexity.primitives.facts.facts import Facts, closed
 from phihat.convexity.program.form import Equation
-from phihat.convexity.prover.expressions import met, writer
+from phihat.convexity.prover.expressions import joined_with_rule, writer
 
 __all__ = ["MEANS"]
 
@@ -92,7 +92,7 @@ def _harmonic_mean(
     known = closed(Facts(low=0.0, concave=True, positive=True, total=total))
     other = Array.of(known, interpreter.shape(equation))
     if equation.primitive == "div":
-        return met(interpreter, equation, inputs, call, other)
+        return joined_with_rule(interpreter, equation, inputs, call, other)
     return other
 
 
@@ -172,7 +172,7 @@ def _geometric_mean(
     q = 1 / weight
     known = closed(Facts(low=0.0, q=q, positive=True, total=inputs[0].facts.total))
     other = Array.of(known, interpreter.shape(equation))
-    return met(interpreter, equation, inputs, call, other)
+    return joined_with_rule(interpreter, equation, inputs, call, other)
 
 
 # --------------------------------------------------------------------- gamma functions
@@ -248,7 +248,7 @@ def _log_beta(
         return None
     is_total = all(z.facts.total for z in arrays)
     other = Array.of(closed(Facts(convex=True, total=is_total)))
-    return met(interpreter, equation, inputs, call, other)
+    return joined_with_rule(interpreter, equation, inputs, call, other)
 
 
 MEANS: dict[str, tuple[tuple[str, Any], ...]] = {

@@ -223,7 +223,7 @@ class Expander:
 
     def _new_value(self, number: int) -> np.ndarray:
         array = self.interpreter.values[number]
-        self._spend(array.size)
+        self._count_terms(array.size)
         point = array.point
         if point is not None:
             return _mapped(
@@ -247,7 +247,7 @@ class Expander:
             return self._chosen(equation)
         if name == "triangular_solve":
             given = self._value(equation.inputs[1])
-            self._spend(given.size * len(given))
+            self._count_terms(given.size * len(given))
             return self.systems.solved(equation, given)
         if name not in EXPANDED:
             raise TooLarge
@@ -294,13 +294,13 @@ class Expander:
                 arrays.append(self._value(n))
         return move(equation, arrays)[equation.outputs.index(number)]
 
-    def _spend(self, amount: int) -> None:
+    def _count_terms(self, amount: int) -> None:
         self.cost += amount
         if self.cost > _MAX_TERMS:
             raise TooLarge
 
     def _product(self, x: Polynomial, y: Polynomial) -> Polynomial:
-        self._spend(len(x) * len(y))
+        self._count_terms(len(x) * len(y))
         if degree(x) + degree(y) > _MAX_DEGREE:
             raise TooLarge
         return multiply(x, y)

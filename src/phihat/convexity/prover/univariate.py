@@ -59,7 +59,9 @@ def shape(
             found = _evaluate(inside, root, number, constants, cells)
             if found.first is None or found.second is None:
                 return None
-            first, second = (_on(cells, x) for x in (found.first, found.second))
+            first, second = (
+                _on_all_cells(cells, x) for x in (found.first, found.second)
+            )
             up, down = second.low >= 0.0, second.high <= 0.0
             signs |= ({1} if up.any() else set()) | (
                 {-1} if (down & ~up).any() else set()
@@ -79,7 +81,7 @@ def shape(
     return None
 
 
-def _on(cells: Interval, x: Interval) -> Interval:
+def _on_all_cells(cells: Interval, x: Interval) -> Interval:
     """Write a derivative out for all cells; it may be the same on each."""
     return iv.rearrange(lambda end: np.broadcast_to(end[0, 0], cells.shape), x)
 

@@ -110,9 +110,9 @@ class WholeExpressions:
         if equation.primitive != "mul":
             return None
         for t, value in (equation.inputs, equation.inputs[::-1]):
-            turned = self.interpreter.producers.get(t)
-            is_turned = turned is not None and turned.primitive == "neg"
-            t = turned.inputs[0] if turned is not None and is_turned else t
+            negation = self.interpreter.producers.get(t)
+            is_negated = negation is not None and negation.primitive == "neg"
+            t = negation.inputs[0] if negation is not None and is_negated else t
             if values[t].shape != output.shape or values[value].shape != output.shape:
                 continue
             if not all(f.affine and f.positive for f in values[t].classes):
@@ -135,7 +135,7 @@ class WholeExpressions:
                         [found, values[t]],
                         output.shape,
                     )
-                    return whole.with_classes(_turned) if is_turned else whole
+                    return whole.with_classes(_negated) if is_negated else whole
         return None
 
     # ------------------------------------------------------------------------ sums
@@ -193,7 +193,7 @@ class WholeExpressions:
             if len(frontier) == 1:
                 (root,) = frontier
                 shape = interpreter.values[root].shape
-                if _spreads(shape, interpreter.values[number].shape):
+                if _broadcasts_to(shape, interpreter.values[number].shape):
                     yield root, inside[::-1]
 
     def _shapes(
@@ -310,7 +310,7 @@ def _facts_of_polynomial(entry: polynomials.Polynomial) -> Facts:
     )
 
 
-def _turned(facts: Facts) -> Facts:
+def _negated(facts: Facts) -> Facts:
     """Return the curvature of -z."""
     return closed(Facts(convex=facts.concave, concave=facts.convex, total=facts.total))
 
@@ -329,7 +329,7 @@ def _is_one_number(part: np.ndarray) -> bool:
     return part.size > 0 and bool((part == part[0]).all())
 
 
-def _spreads(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+def _broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return shape == target or math.prod(shape) == 1
 
 

@@ -108,7 +108,7 @@ def _lines(problem: Problem) -> _Lines:
     return _Lines(
         jax.jit(jax.vmap(value)),
         _curvature(with_rules) if problem.program.rules_of_ad else None,
-        *_room(problem, directions),
+        *_reach(problem, directions),
     )
 
 
@@ -130,7 +130,7 @@ def _curvature(value: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     return forwards
 
 
-def _room(
+def _reach(
     problem: Problem, directions: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return how far each line stays within the domain, both ways."""

@@ -19,7 +19,7 @@ __all__ = [
     "blockwise",
     "div",
     "div_is_defined",
-    "everything",
+    "entire",
     "from_array",
     "from_decimal",
     "from_rational",
@@ -59,7 +59,7 @@ class Interval:
                 "Interval: `low` and `high` must have the same shape, got "
                 f"{list(low.shape)} and {list(high.shape)}."
             )
-        if not _is_sound(low, high):
+        if not _is_valid(low, high):
             wrong = ~((low <= high) & (low < np.inf) & (high > -np.inf))
             raise ValueError(
                 "Interval: `low` must not lie above `high`, and a finite number must "
@@ -215,7 +215,7 @@ _MANY = 1 << 22
 """Points that are fewer are widened at once."""
 
 
-def _is_sound(low: np.ndarray, high: np.ndarray) -> bool:
+def _is_valid(low: np.ndarray, high: np.ndarray) -> bool:
     """Tell whether each entry is a set of finite reals that is not empty; NaN is not.
 
     The order is checked entry by entry; given it, no entry can be [inf, inf] or
@@ -283,7 +283,7 @@ def from_array(x: Any) -> Interval:
       TypeError: the numbers are complex, wider than float64, or no numbers.
     """
     if isinstance(x, float):
-        return _point(x) if math.isfinite(x) else everything()
+        return _point(x) if math.isfinite(x) else entire()
     if isinstance(x, int):
         return from_rational(x)
     array = np.asarray(x)
@@ -328,7 +328,7 @@ def from_decimal(digits: str) -> Interval:
     return Interval(from_rational(below).low, from_rational(below + last_place).high)
 
 
-def everything(shape: Sequence[int] = ()) -> Interval:
+def entire(shape: Sequence[int] = ()) -> Interval:
     """Return [-inf, inf], of which nothing is known, in views that cost no memory."""
     return Interval(
         np.broadcast_to(np.float64(-np.inf), shape),

@@ -46,8 +46,8 @@ def product_of_points(x: Any, y: Any) -> tuple[Any, Any]:
 
 def product_with_point(x: Any, y_low: Any, y_high: Any) -> tuple[Any, Any]:
     """Bound the multiples of x: monotone in y, by the sign of x."""
-    is_turned = x < 0
-    least, most = choose(is_turned, y_high, y_low), choose(is_turned, y_low, y_high)
+    is_negative = x < 0
+    least, most = choose(is_negative, y_high, y_low), choose(is_negative, y_low, y_high)
     return round_down(*two_product(x, least)), round_up(*two_product(x, most))
 
 
@@ -82,9 +82,12 @@ def quotient_between(
     the large one if it is positive, the small one if negative. Zero divided is zero.
     """
     unknown = ((y_low < 0) & (y_high > 0)) | ((y_low == 0) & (y_high == 0))
-    is_turned = y_low < 0
-    least, most = choose(is_turned, -x_high, x_low), choose(is_turned, -x_low, x_high)
-    near, far = choose(is_turned, y_high, y_low), choose(is_turned, -y_low, y_high)
+    is_negative = y_low < 0
+    least, most = (
+        choose(is_negative, -x_high, x_low),
+        choose(is_negative, -x_low, x_high),
+    )
+    near, far = choose(is_negative, y_high, y_low), choose(is_negative, -y_low, y_high)
     near = abs(near)  # a negative zero would turn the sign of an infinite quotient
     under_least = choose(least == 0, 1.0, choose(least > 0, far, near))
     under_most = choose(most == 0, 1.0, choose(most < 0, far, near))

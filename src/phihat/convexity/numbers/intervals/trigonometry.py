@@ -26,16 +26,16 @@ r"""The two floats around $\pi$."""
 @blockwise
 def sin(x: Any) -> Interval:
     """Take the sine: 1 where x may hold some (2k + 1/2) pi, -1 at (2k + 3/2) pi."""
-    return _wave(_sin_at, x, 0.5)
+    return _periodic(_sin_at, x, 0.5)
 
 
 @blockwise
 def cos(x: Any) -> Interval:
     """Take the cosine: 1 where x may hold some 2k pi, -1 at (2k + 1) pi."""
-    return _wave(_cos_at, x, 0.0)
+    return _periodic(_cos_at, x, 0.0)
 
 
-def _wave(at: Callable[..., tuple[Any, Any]], x: Any, peak: float) -> Interval:
+def _periodic(at: Callable[..., tuple[Any, Any]], x: Any, peak: float) -> Interval:
     """Bound by the ends, and by 1 or -1 where a peak or a trough may lie between.
 
     Peaks are at (2k + peak) pi, troughs half a turn on. The turns are counted with
@@ -47,7 +47,7 @@ def _wave(at: Callable[..., tuple[Any, Any]], x: Any, peak: float) -> Interval:
         other_low, other_high = at(_near(x.high))
         low, high = np.minimum(low, other_low), np.maximum(high, other_high)
     turns = sub(mul(div(x, PI), 0.5), peak / 2)
-    is_far = x.magnitude > trusted.WAVE_LIMIT
+    is_far = x.magnitude > trusted.TRIGONOMETRIC_LIMIT
     has_peak = is_far | _may_hold_whole(turns)
     has_trough = is_far | _may_hold_whole(sub(turns, 0.5))
     return Interval(
@@ -57,17 +57,17 @@ def _wave(at: Callable[..., tuple[Any, Any]], x: Any, peak: float) -> Interval:
 
 
 def _sin_at(x: Any) -> tuple[Any, Any]:
-    low, high = trusted.enclose_wave("sin", x)
+    low, high = trusted.enclose_sine_or_cosine("sin", x)
     return np.where(x == 0, 0.0, low), np.where(x == 0, 0.0, high)
 
 
 def _cos_at(x: Any) -> tuple[Any, Any]:
-    low, high = trusted.enclose_wave("cos", x)
+    low, high = trusted.enclose_sine_or_cosine("cos", x)
     return np.where(x == 0, 1.0, low), np.where(x == 0, 1.0, high)
 
 
 def _near(end: np.ndarray) -> np.ndarray:
-    return np.clip(end, -trusted.WAVE_LIMIT, trusted.WAVE_LIMIT)
+    return np.clip(end, -trusted.TRIGONOMETRIC_LIMIT, trusted.TRIGONOMETRIC_LIMIT)
 
 
 def _may_hold_whole(x: Interval) -> np.ndarray:
@@ -82,7 +82,9 @@ def tan(x: Any) -> Interval:
     """
     x = as_interval(x)
     ends = (Interval(end, end) for end in map(_near, x))
-    low, high = (div(_wave(_sin_at, p, 0.5), _wave(_cos_at, p, 0.0)) for p in ends)
+    low, high = (
+        div(_periodic(_sin_at, p, 0.5), _periodic(_cos_at, p, 0.0)) for p in ends
+    )
     is_defined = tan_is_defined(x)
     return Interval(
         np.where(is_defined, low.low, -np.inf), np.where(is_defined, high.high, np.inf)
@@ -92,7 +94,7 @@ def tan(x: Any) -> Interval:
 def tan_is_defined(x: Any) -> np.ndarray:
     """Tell where x certainly holds no pole, an odd multiple of pi / 2."""
     x = as_interval(x)
-    is_near = x.magnitude <= trusted.WAVE_LIMIT
+    is_near = x.magnitude <= trusted.TRIGONOMETRIC_LIMIT
     return is_near & ~_may_hold_whole(sub(div(x, PI), 0.5))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from phihat.convexity.numbers.intervals import rounding
 
-__all__ = ["ULPS", "WAVE_LIMIT", "enclose", "enclose_wave"]
+__all__ = ["TRIGONOMETRIC_LIMIT", "ULPS", "enclose", "enclose_sine_or_cosine"]
 
 ULPS = {
     "exp": 5,  # 4, and one of margin
@@ -31,7 +31,7 @@ ULPS = {
     "arccos": 5,
     "arctan": 5,
     "arctan2": 5,
-    "sin": 5,  # as `enclose_wave` applies it
+    "sin": 5,  # as `enclose_sine_or_cosine` applies it
     "cos": 5,
     "cbrt": 6,  # glibc alone comes to 4
     "sinh": 8,  # this and the rest: some C libraries combine exp, expm1 and log1p
@@ -49,12 +49,12 @@ def enclose(name: str, *xs: Any) -> tuple[Any, Any]:
     return rounding.inflate(getattr(np, name)(*xs), ULPS[name])
 
 
-WAVE_LIMIT = 2.0**20
+TRIGONOMETRIC_LIMIT = 2.0**20
 """Up to here sines are asked for; beyond, a float's phase is of little use."""
 
 
-def enclose_wave(name: str, x: Any) -> tuple[Any, Any]:
-    """Bound `sin` or `cos` at floats up to `WAVE_LIMIT`.
+def enclose_sine_or_cosine(name: str, x: Any) -> tuple[Any, Any]:
+    """Bound `sin` or `cos` at floats up to `TRIGONOMETRIC_LIMIT`.
 
     Beyond 1 the bound is in ulps of 1 and not of the result: to reduce the argument may
     cost relative accuracy near the zeros, where only absolute accuracy is left.

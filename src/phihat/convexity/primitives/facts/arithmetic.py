@@ -253,17 +253,17 @@ def maximum(call: Call, x: Facts, y: Facts) -> Facts:
 
 def minimum(call: Call, x: Facts, y: Facts) -> Facts:
     """-max(-z, -w); q: min(z, w)^q = min(z^q, w^q) for z, w >= 0."""
-    turned = negative(call, maximum(call, negative(call, x), negative(call, y)))
+    least = negative(call, maximum(call, negative(call, x), negative(call, y)))
     if not (x.nonnegative and y.nonnegative):
-        return turned
+        return least
     moving = [z for z in (x, y) if not z.constant]
     qs = [z.q for z in moving if z.q is not None]
-    if not moving or len(qs) < len(moving) or turned.is_infinite:
-        return turned
+    if not moving or len(qs) < len(moving) or least.is_infinite:
+        return least
     q = min(qs)
-    if turned.q is not None:
-        q = max(q, turned.q)
-    return closed(turned.replace(q=q, positive=x.positive and y.positive))
+    if least.q is not None:
+        q = max(q, least.q)
+    return closed(least.replace(q=q, positive=x.positive and y.positive))
 
 
 def clamp(call: Call, low: Facts, x: Facts, high: Facts) -> Facts:

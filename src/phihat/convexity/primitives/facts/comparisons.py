@@ -29,7 +29,7 @@ __all__ = [
     "logical_or",
     "not_equal",
     "rounded",
-    "stairs",
+    "step_function",
 ]
 
 _READABLE = {"float64", "float32", "float16", "bfloat16"}
@@ -97,7 +97,7 @@ def greater_or_equal(call: Call, x: Facts, y: Facts) -> Facts:
     return less_or_equal(call, y, x)
 
 
-def _apart(x: Facts, y: Facts) -> bool:
+def _never_equal(x: Facts, y: Facts) -> bool:
     return _below(x, y) or _below(y, x)
 
 
@@ -105,7 +105,7 @@ def equal(call: Call, x: Facts, y: Facts) -> Facts:
     """False where the ranges do not meet, true for equal points."""
     del call
     same = x.low == x.high == y.low == y.high
-    return _compared(same, _apart(x, y), x, y)
+    return _compared(same, _never_equal(x, y), x, y)
 
 
 def not_equal(call: Call, x: Facts, y: Facts) -> Facts:
@@ -172,7 +172,7 @@ def choose(which: Facts, cases: Sequence[Facts]) -> Facts:
     return Facts(result.low, result.high)
 
 
-def stairs(function: Callable[[Interval], Interval]) -> Rule:
+def step_function(function: Callable[[Interval], Interval]) -> Rule:
     """Make the rule of a staircase."""
 
     def step(call: Call, x: Facts) -> Facts:
@@ -190,9 +190,9 @@ def stairs(function: Callable[[Interval], Interval]) -> Rule:
 
 def rounded(call: Call, x: Facts) -> Facts:
     """A staircase; half a step more than any rounding covers both ties."""
-    return stairs(lambda r: intervals.add(r, Interval(-0.5, 0.5)))(call, x).replace(
-        constant=x.constant
-    )
+    return step_function(lambda r: intervals.add(r, Interval(-0.5, 0.5)))(
+        call, x
+    ).replace(constant=x.constant)
 
 
 def cast(call: Call, x: Facts) -> Facts:
@@ -210,4 +210,4 @@ def cast(call: Call, x: Facts) -> Facts:
         return closed(Facts(low, high, total=x.total, constant=x.constant))
     if "int" not in str(kind):
         raise Undecided(f"a cast to {kind}")
-    return stairs(intervals.truncate)(call, x)
+    return step_function(intervals.truncate)(call, x)

@@ -221,7 +221,7 @@ def digamma(call: Call, x: Facts) -> Facts:
     del call
     if not x.positive:
         raise Undecided("the argument of digamma is not proved positive")
-    value = intervals.digamma(x.range) if x.low > 0.0 else intervals.everything()
+    value = intervals.digamma(x.range) if x.low > 0.0 else intervals.entire()
     return _composed(x, value, Interval(0.0, _INF), Interval(-_INF, 0.0))
 
 

@@ -27,7 +27,10 @@ def scan(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> list[
     params = equation.params
     num_consts, num_carry = params["num_consts"], params["num_carry"]
     consts = list(inputs[:num_consts])
-    carry = [_bare(array) for array in inputs[num_consts : num_consts + num_carry]]
+    carry = [
+        _without_identity(array)
+        for array in inputs[num_consts : num_consts + num_carry]
+    ]
     rows = [
         Array.of(array.facts, array.shape[1:])
         for array in inputs[num_consts + num_carry :]
@@ -36,7 +39,7 @@ def scan(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> list[
         marks = len(interpreter.lines), len(interpreter.constraints)
         outputs = _one_round(interpreter, params["body"], [*consts, *carry, *rows])
         met = [
-            elementwise(join, [old, _bare(new)], old.shape)
+            elementwise(join, [old, _without_identity(new)], old.shape)
             for old, new in zip(carry, outputs[:num_carry], strict=True)
         ]
         if all(map(_agree, met, carry)):
@@ -56,7 +59,7 @@ def _one_round(interpreter: Any, body: Any, arrays: Sequence[Array]) -> list[Arr
     return [inner.values[number] for number in body.outputs]
 
 
-def _bare(array: Array) -> Array:
+def _without_identity(array: Array) -> Array:
     """Drop numbers, symbols and exact values; keep what is known of the elements."""
     return Array(array.shape, array.classes, array.places)
 
@@ -79,7 +82,7 @@ def _widened(new: Array, old: Array, round_: int) -> Array:
         q = x.q if keep or x.q == y.q else None
         return closed(x.replace(low=low, high=high, p=p, q=q))
 
-    return _bare(elementwise(function, [new, old], new.shape))
+    return _without_identity(elementwise(function, [new, old], new.shape))
 
 
 def _stacked(length: int, array: Array) -> Array:

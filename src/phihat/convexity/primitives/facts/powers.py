@@ -259,7 +259,7 @@ def logarithm(call: Call, x: Facts) -> Facts:
     total = (
         intervals.log(Interval(low, x.high) if low < x.high else x.range)
         if x.high > 0.0
-        else intervals.everything()
+        else intervals.entire()
     )
     return ranged(
         total,

@@ -61,7 +61,7 @@ def dot_general(
         return [elementwise(lambda f: multiply(call, factor, f), [rest], shape)]
     terms = _shape_of_terms(equation, inputs)
     if math.prod(terms) > _MAX_EXPANDED:
-        return [Array.of(_coarse(inputs), shape)]
+        return [Array.of(_by_hulls(inputs), shape)]
     x, y = _aligned(equation, inputs, terms)
     call = interpreter.call(equation)
     same = same_elements(x, y, terms)
@@ -123,7 +123,7 @@ def _aligned(
     """Lay out both sides so that they multiply element by element."""
     contracts, batches = equation.params["dimension_numbers"]
     num_batch = len(batches[0])
-    laid = []
+    sides = []
     for side, array in enumerate(inputs):
         contract, batch = tuple(contracts[side]), tuple(batches[side])
         rank = len(array.shape)
@@ -135,15 +135,17 @@ def _aligned(
         sizes += [*frees, *ones] if side == 0 else [*ones, *frees]
         axes = [*batch, *free, *contract]
 
-        def lay(part: np.ndarray, axes: Any = axes, sizes: Any = sizes) -> np.ndarray:
+        def spread(
+            part: np.ndarray, axes: Any = axes, sizes: Any = sizes
+        ) -> np.ndarray:
             flat = part.transpose(axes).reshape([*sizes, terms[-1]])
             return np.broadcast_to(flat, terms)
 
-        laid.append(array.moved(lay, terms))
-    return laid[0], laid[1]
+        sides.append(array.moved(spread, terms))
+    return sides[0], sides[1]
 
 
-def _coarse(inputs: Sequence[Array]) -> Facts:
+def _by_hulls(inputs: Sequence[Array]) -> Facts:
     """Judge a large product by the hulls of its sides: each term has their facts."""
     x, y = (array.facts for array in inputs)
     term = multiply(Call(), x, y)

@@ -67,7 +67,7 @@ def lu(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
         return None
     size = x.shape[-1]
     places = Interval(np.zeros(x.shape[:-1]), np.full(x.shape[:-1], size - 1.0))
-    return [iv.everything(x.shape), places, places]
+    return [iv.entire(x.shape), places, places]
 
 
 def triangular_solve(
@@ -81,7 +81,7 @@ def triangular_solve(
         low, high = (np.diagonal(end, axis1=-2, axis2=-1) for end in matrix)
         if not np.all((low > 0) | (high < 0)):
             return None
-    return [iv.everything(given.shape)]
+    return [iv.entire(given.shape)]
 
 
 def slogdet(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
@@ -91,5 +91,5 @@ def slogdet(equation: Equation, inputs: list[Interval]) -> list[Interval] | None
         return None
     shape = inputs[0].shape[:-2]
     if equation.primitive == "slogdet":
-        return [iv.everything(shape)]
+        return [iv.entire(shape)]
     return [Interval(np.full(shape, -1.0), np.full(shape, 1.0))]

@@ -52,7 +52,7 @@ def sort(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
         return None
     order = _order(key, axis, equation.params["is_stable"])
     ordered = iv.rearrange(lambda end: np.sort(end, axis=axis), key)
-    return [ordered, *(_carried(x, order, axis) for x in inputs[1:])]
+    return [ordered, *(_permuted(x, order, axis) for x in inputs[1:])]
 
 
 def _order(key: Interval, axis: int, is_stable: bool) -> np.ndarray | None:
@@ -69,7 +69,7 @@ def _order(key: Interval, axis: int, is_stable: bool) -> np.ndarray | None:
     return order if follows.all() else None
 
 
-def _carried(x: Interval, order: np.ndarray | None, axis: int) -> Interval:
+def _permuted(x: Interval, order: np.ndarray | None, axis: int) -> Interval:
     if order is not None:
         return iv.rearrange(lambda end: np.take_along_axis(end, order, axis), x)
     ends = (
@@ -96,4 +96,4 @@ def top_k(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
     )
     keep = (*(slice(None),) * axis, slice(0, count))
     largest = iv.neg(iv.rearrange(lambda end: np.sort(end, axis=axis), falling))
-    return [largest[keep], _carried(iv.from_array(places), order, axis)[keep]]
+    return [largest[keep], _permuted(iv.from_array(places), order, axis)[keep]]
