@@ -275,7 +275,7 @@ def _aligned(x: Value, y: Value, dims: Any) -> tuple[Value, Value, tuple[int, ..
     sides = [[v.shape[k] for k in f] for v, f in zip((x, y), free, strict=True)]
     depth = math.prod(x.shape[k] for k in contracts[0])
     terms = (*batch, *sides[0], *sides[1], depth)
-    sides = []
+    aligned = []
     for k, v in enumerate((x, y)):
         ones = [1] * len(sides[1 - k])
         sizes = [*sides[k], *ones] if k == 0 else [*ones, *sides[k]]
@@ -285,8 +285,8 @@ def _aligned(x: Value, y: Value, dims: Any) -> tuple[Value, Value, tuple[int, ..
             flat = parts[0].transpose(axes).reshape([*batch, *sizes, depth])
             return np.broadcast_to(flat, terms)
 
-        sides.append(taken([v], spread, terms))
-    return sides[0], sides[1], terms
+        aligned.append(taken([v], spread, terms))
+    return aligned[0], aligned[1], terms
 
 
 def _convolution(

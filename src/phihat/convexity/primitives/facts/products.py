@@ -123,7 +123,7 @@ def _aligned(
     """Lay out both sides so that they multiply element by element."""
     contracts, batches = equation.params["dimension_numbers"]
     num_batch = len(batches[0])
-    sides = []
+    aligned = []
     for side, array in enumerate(inputs):
         contract, batch = tuple(contracts[side]), tuple(batches[side])
         rank = len(array.shape)
@@ -141,8 +141,8 @@ def _aligned(
             flat = part.transpose(axes).reshape([*sizes, terms[-1]])
             return np.broadcast_to(flat, terms)
 
-        sides.append(array.moved(spread, terms))
-    return sides[0], sides[1]
+        aligned.append(array.moved(spread, terms))
+    return aligned[0], aligned[1]
 
 
 def _by_hulls(inputs: Sequence[Array]) -> Facts:
