@@ -1,7 +1,11 @@
 import collections
 import dataclasses
+import pathlib
+import re
+from typing import Any
 
 import jax
+import jax.extend.core.primitives
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +17,11 @@ from phihat._core import jaxprs
 from phihat.convexity import Verdict
 from phihat.convexity.primitives import PRIMITIVES
 from phihat.convexity.program import atoms
+from phihat.convexity.program.problem import pose
+from phihat.convexity.program.trace import Untraceable
+from tests import convexity_matrices, convexity_programs
 from tests.convexity_foundation import BORROWED, KINDS
+from tests.convexity_zoo import FALSE_FRIENDS
 
 _BOX = Box(0.25, 1.0)
 _PROVED = (Verdict.PROVED_CONVEX, Verdict.PROVED_AFFINE, Verdict.CERTIFIED_ON_BOX)
@@ -134,43 +142,114 @@ def test_names_are_of_one_object_each():
 
 
 _USES = {
-    "add": lambda x: x + 1.0,
-    "exp": jnp.exp,
-    "reduce_sum": lambda x: jnp.sum(jnp.stack([x, x])),
-    "dot_general": lambda x: jnp.ones(2) @ jnp.stack([x, x]),
-    "jit": jax.jit(jnp.exp),
+    "acos": jnp.arccos,
+    "argmin": lambda x: jnp.argmin(jnp.stack([x, 1.0])) * x,
+    "asin": jnp.arcsin,
+    "atanh": jnp.arctanh,
+    "cond": lambda x: lax.cond(jnp.array(True), jnp.exp, jnp.abs, x),
     "custom_jvp_call": jax.nn.relu,
+    "dynamic_update_slice": lambda x: jnp.sum(
+        lax.dynamic_update_slice(jnp.zeros(3), x[None], (x.astype(int),))
+    ),
+    "fft": lambda x: jnp.sum(jnp.real(jnp.fft.fft(jnp.stack([x, x])))),
+    "jit": jax.jit(jnp.exp),
+    "le_to": lambda x: lax.le_to_p.bind(x, x) * x,
+    "lt_to": lambda x: lax.lt_to_p.bind(x, x) * x,
+    "polygamma": lambda x: lax.polygamma(jnp.ones_like(x), x),
+    "reduce_and": lambda x: jnp.all(jnp.stack([x, x]) > 0.0) * x,
+    "reduce_window_sum": lambda x: jnp.sum(
+        lax.reduce_window(jnp.stack([x, x]), 0.0, lax.add, (2,), (1,), "VALID")
+    ),
     "scan": lambda x: lax.scan(lambda c, _: (c + 1.0, None), x, None, length=2)[0],
+    "shift_left": lambda x: jnp.sum(jnp.arange(3) << 1) * x,
+    "shift_right_arithmetic": lambda x: jnp.sum(jnp.arange(3) >> 1) * x,
+    "shift_right_logical": lambda x: (
+        jnp.sum(lax.shift_right_logical(jnp.arange(3), jnp.ones(3, int))) * x
+    ),
+    "split": lambda x: jnp.split(jnp.stack([x, x]), 2)[0][0],
+    "stop_gradient": lambda x: lax.stop_gradient(2.0) * x,
+    "tile": lambda x: jnp.sum(jnp.tile(jnp.stack([x, x]), 2)),
+    "unstack": lambda x: jnp.unstack(jnp.stack([x, x]))[0],
     "while": lambda x: lax.while_loop(
         lambda c: c[0] < 2, lambda c: (c[0] + 1, c[1] + 1.0), (0, x)
     )[1],
-    "cond": lambda x: lax.cond(jnp.array(True), jnp.exp, jnp.abs, x),
-    "select_n": lambda x: jnp.where(jnp.arange(2) > 0, x, x + 1.0)[0],
-    "gather": lambda x: jnp.stack([x, x])[jnp.array([0, 1])][0],
-    "scatter-add": lambda x: jnp.zeros(2).at[jnp.array([0])].add(x)[0],
-    "integer_pow": lambda x: x**2,
-    "logistic": lambda x: jnp.log(jax.nn.sigmoid(x)),
-    "stop_gradient": lambda x: lax.stop_gradient(2.0) * x,
-    "convert_element_type": lambda x: jnp.sum(jnp.arange(3) * x),
 }
+_CALLS = {"cond", "custom_jvp_call", "jit", "scan", "stop_gradient", "while"}
+"""What the trace reads itself, so that no record is needed."""
 
 
-@pytest.mark.parametrize("name", _USES)
-def test_a_primitive_that_jax_no_longer_hands_out_is_undecided_by_name(
-    monkeypatch, name
-):
-    asked = lambda: phihat.check_convexity(
-        lambda x: 2.0 * _USES[name](x), 0.5, budget=0
-    )
-    before = asked()
-    assert before.verdict is not Verdict.UNDECIDED
-    fewer = {p: n for p, n in jaxprs._names().items() if n != name}
-    monkeypatch.setattr(jaxprs, "_names", lambda: fewer)
-    report = asked()
-    if report.verdict is Verdict.UNDECIDED:
-        assert f"{name} (not jax's)" in f"{report.blame} {report.reason}"
-    else:  # computed away, or not used by this version
-        assert report.verdict is before.verdict
+def _uses() -> dict[str, tuple[Any, ...]]:
+    """Return a loss for each primitive, with its params and domain."""
+    tables = convexity_programs
+    losses = [
+        *((f, 0.5) for f in (tables._TOTAL | tables._PARTIAL).values()),
+        *(
+            (lambda v, f=f: jnp.sum(f(v[0], v[1])), np.array([1.5, 1.25]))
+            for f in (tables._BINARY | tables._BINARY_PARTIAL).values()
+        ),
+        *(
+            (lambda v, f=f: jnp.sum(f(v)), np.array([1.5, 1.25, 0.5, 2.0]))
+            for f in tables._REDUCTIONS.values()
+        ),
+        *convexity_matrices.CONVEX.values(),
+        *convexity_matrices.NOT_CONVEX.values(),
+        *(case[1:] for case in FALSE_FRIENDS.values()),
+    ]
+    found = {name: (f, 0.5, None, None) for name, f in _USES.items()}
+    for loss, params, *rest in losses:
+        data, domain = (*rest, None, None)[:2]
+        try:
+            with jax.numpy_rank_promotion("allow"):
+                question = pose("test", loss, params, data, domain=domain)
+        except Untraceable:
+            continue
+        for equation in question.program.equations:
+            if equation.bind is not None:
+                found.setdefault(equation.primitive, (loss, params, data, domain))
+    return found
+
+
+def test_without_its_object_each_primitive_is_undecided_by_name(monkeypatch):
+    """As a newer jax might withdraw any of them."""
+    uses, names = _uses(), jaxprs._names()
+    wanted = (set(PRIMITIVES) & set(names.values())) | _CALLS
+    assert wanted <= set(uses)
+    unnamed = []
+    for name in sorted(wanted):
+        loss, params, data, domain = uses[name]
+        fewer = {p: n for p, n in names.items() if n != name}
+        atoms._reference_bodies.cache_clear()
+        with monkeypatch.context() as patch, jax.numpy_rank_promotion("allow"):
+            patch.setattr(jaxprs, "_names", lambda fewer=fewer: fewer)
+            report = phihat.prove_convexity(loss, params, data, domain=domain)
+        if report.verdict is not Verdict.UNDECIDED or (
+            f"{name} (not jax's)" not in f"{report.blame} {report.reason}"
+        ):
+            unnamed.append((name, report.verdict, report.blame, report.reason))
+    atoms._reference_bodies.cache_clear()
+    assert not unnamed
+
+
+def test_an_attribute_that_jax_no_longer_has_takes_one_name_away(monkeypatch):
+    """No module but `jaxprs` names the object of a primitive, so all are imported."""
+    names = set(jaxprs._names().values())
+    monkeypatch.setattr(jaxprs, "_used_by", lambda *_: iter(()))
+    homes = (jax.extend.core.primitives, lax)
+    before = set(jaxprs._names.__wrapped__().values())
+    assert len(before) > 100
+    for attribute in sorted({a for home in homes for a in dir(home)}):
+        if not attribute.endswith("_p"):
+            continue
+        with monkeypatch.context() as patch:
+            for home in homes:
+                patch.delattr(home, attribute, raising=False)
+            left = set(jaxprs._names.__wrapped__().values())
+        assert left <= before <= names
+        assert len(before - left) <= 1
+    folder = pathlib.Path(phihat.__file__).parent / "convexity"
+    for path in folder.rglob("*.py"):
+        text = re.sub(r">>> .*", "", path.read_text(encoding="utf-8"))
+        assert not re.search(r"\b(lax|primitives)\.\w+_p\b", text), path
 
 
 def test_the_name_of_what_is_not_known_is_told():
