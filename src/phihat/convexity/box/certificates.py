@@ -58,8 +58,9 @@ def certify_convexity(
       >>> loss_fn = lambda w: -jnp.sum(jnp.cos(w))
       >>> certify_convexity(loss_fn, Box([-1.0, 0.0], [1.0, 1.5])).verdict.name
       'CERTIFIED_ON_BOX'
-      >>> print(certify_convexity(loss_fn, Box([-1.0], [1.7])))
-      REFUTED
+      >>> report = certify_convexity(loss_fn, Box([-1.0], [1.7]))
+      >>> report.verdict.name, report.reason
+      ('REFUTED', 'an eigenvalue of the Hessian is at most -0.0448 at [1.616]')
     """
     begin = time.monotonic()
     check_budget("certify_convexity", budget)

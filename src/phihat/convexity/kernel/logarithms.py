@@ -1,6 +1,7 @@
 """The kernel on logarithms of affine values: they confine the domain to half-spaces.
 
 Example:
+  >>> import jax.numpy as jnp, numpy as np
   >>> from phihat.convexity.program.problem import pose
   >>> logged(pose("doctest", lambda w: -jnp.sum(jnp.log(w)), np.ones(2)).program)
   {0}
