@@ -94,7 +94,7 @@ def _a(module: str, old: str, new: str, argument: str = "") -> Mutant:
 
 
 MUTANTS: tuple[Mutant, ...] = (
-    _a("facts", "p = Q1 if p == 0 and sign <= 0 else p", "p = p"),
+    _a("facts", "p = Q1 if p == 0 and sign <= 0 else p", "p = p", "Only a constant factor >= 0 leaves p = 0 without a sign; where it is 0, so is the value for all params, and each theorem on p = 0 holds of it."),
     _a("facts", "convex or (p is not None and p <= 1)", "convex or p is not None"),
     _a("facts", "concave or (q is not None and q >= 1)", "concave or q is not None"),
     _a("facts", "max(x.p, y.p)", "min(x.p, y.p)"),
@@ -211,9 +211,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = chosen[options.first :][: options.number]
     left = []
     for mutant, how in survivors(chosen):
-        print(
-            f"{mutant.module:12} {mutant.old[:48]!r:52} {how or 'SURVIVES'}", flush=True
+        outcome = how or (
+            f"argued: {mutant.argument}" if mutant.argument else "SURVIVES"
         )
+        print(f"{mutant.module:12} {mutant.old[:48]!r:52} {outcome}", flush=True)
         left += [mutant] * (how is None and not mutant.argument)
     print(f"{len(chosen)} mutants, {len(left)} survive without an argument")
     return int(bool(left))

@@ -103,6 +103,45 @@ def test_a_false_claim_is_noticed():
         assert next(iter(claims)) in {breach.claim for breach in found.false}
 
 
+@pytest.mark.parametrize("seed", [6979, 17847])
+def test_a_sign_that_rounding_alone_hides_is_no_suspicion(seed):
+    """1 - sigmoid(z) > 0, whatever its bits say where z is huge."""
+    found = convexity_programs.examine(random_case(soundness.numbers(seed)))
+    assert not found.false
+    assert not found.open
+
+
+@pytest.mark.parametrize("name", ["x^2", "exp(x) - exp(x)"])
+def test_a_sign_where_a_value_is_zero_is_not_explained_by_rounding(name):
+    loss_fn = {
+        "x^2": lambda x: x**2,
+        "exp(x) - exp(x)": lambda x: jnp.exp(x) - jnp.exp(x - 0.0 * x),
+    }[name]
+    case = Case(name, loss_fn, np.asarray(0.5), None, Box(-1.0, 1.0))
+    problem = convexity_programs.posed(case)
+    inputs = convexity_programs.chords(problem, np.random.default_rng(0), 48)
+    values = convexity_values.values_of(problem.program, inputs)
+    facts, known = convexity_programs.facts_of(problem)
+    number = problem.program.output
+    false = {number: known[number].with_classes(lambda f: f.replace(positive=True))}
+    found = convexity_programs.judged(problem, inputs, values, facts, false)
+    assert found.false or found.open
+
+
+def test_a_crash_of_the_tests_is_no_kill():
+    """A bug is killed by what the package does, not by what the tests do."""
+    case = next(convexity_programs.directed())
+    prepared = mutation.prepared(case, 8)
+    assert mutation.judge(mutation._NO_BUG, [prepared], [], []) is None
+    with pytest.raises(LookupError) as ours:
+        mutation._planted("", mutation._NO_BUG)
+    with pytest.raises(LookupError):
+        mutation.crash(ours.value, "case")
+    with pytest.raises(AttributeError) as theirs:
+        prove(None)
+    assert "crash: AttributeError" in mutation.crash(theirs.value, "case")
+
+
 def test_every_rule_has_a_mutant():
     """Each function that a table of rules names holds a planted bug."""
     tables = (
