@@ -136,7 +136,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _a("functions", "if not (x.affine and y.affine):", "if False:"),
     _a("logic", "apart or x.high < y.low or", "apart or x.low < y.low or"),
     _a("logic", "if low == high:\n            return number(low)\n        return normal(Known(low, high, constant=x.constant))", "return normal(Known(low, high, x.convex, x.concave, constant=x.constant))"),
-    _a("logic", 'if "int" in new:', "if False:"),
+    _a("logic", "return _steps(iv.truncate)(ask, x)", "return x"),
     _a("array_rules", "convex=affine, concave=affine, total=all(k.total", "convex=True, concave=True, total=all(k.total"),
     _a("array_rules", '"reduce_max": _reduce(_fold("max"', '"reduce_max": _reduce(_fold("min"'),
     _a("array_rules", "hull._replace(concave=hull.constant, q=None)", "hull"),

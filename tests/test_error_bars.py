@@ -171,6 +171,42 @@ def test_standard_errors_are_those_of_curve_fit():
     )
 
 
+@pytest.mark.parametrize("low", [-jnp.inf, 0.5, 1.2, 3.0])
+def test_a_profile_stays_within_the_bounds_of_the_fit(low):
+    """A straight line whose bend is bounded: its profile is a parabola on each side."""
+    x = jnp.linspace(-1.0, 1.0, 9)
+    y = 2.0 + 0.5 * x + x**2 + 0.1 * jnp.cos(17.0 * x)
+    design = jnp.stack([jnp.ones_like(x), x, x**2], axis=1)
+    loss_fn = losses.least_squares(lambda params, x: design @ params)
+    free = jnp.linalg.lstsq(design, y)[0]
+    bend = jnp.maximum(free[2], low)
+
+    def best(level):
+        """Return the others' best and the loss, the first at its level or free."""
+        held = design[:, 2] * bend
+        if level is None:
+            two = jnp.linalg.lstsq(design[:, :2], y - held)[0]
+            params = jnp.asarray([two[0], two[1], bend])
+        else:
+            rest = jnp.linalg.lstsq(design[:, 1:], y - level)[0]
+            if rest[1] < low:
+                slope = design[:, 1] @ (y - level - design[:, 2] * low)
+                rest = jnp.asarray([slope / (design[:, 1] @ design[:, 1]), low])
+            params = jnp.asarray([level, *rest])
+        return params, float(jnp.sum((design @ params - y) ** 2))
+
+    start, least = best(None)
+    bounds = phihat.Box(jnp.asarray([-jnp.inf, -jnp.inf, low]), jnp.inf)
+    found = confidence_intervals(
+        loss_fn, start, (x, y), method="profile", distribution="normal", box=bounds
+    )
+    assert found.low[2] >= low
+    unit = least / (9 - 3)
+    for end in (found.low[0], found.high[0]):
+        rise = (best(float(end))[1] - least) / unit
+        np.testing.assert_allclose(rise, 1.959963984540054**2, rtol=1e-6)
+
+
 @pytest.mark.parametrize("level", [0.6827, 0.95])
 def test_profiles_are_those_of_lmfit(level):
     lmfit = pytest.importorskip("lmfit", reason="lmfit is in the extra `peers`")

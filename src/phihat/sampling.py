@@ -53,7 +53,9 @@ class Batches(NamedTuple):
 
     Attributes:
       batch_fn: `(key, step) -> batch`, the batch of that absolute step; pure, and may
-        be mapped over keys and steps.
+        be mapped over keys and steps. All batches have one size: a shorter last one is
+        filled up with rows that it repeats. A fit folds the key for its rows from its
+        own, so with that same key other rows are drawn here.
       last_batch_fn: the same for the last step of an epoch where that batch is
         shorter; None where all batches have one shape.
       steps_per_epoch: steps in one pass over the data.

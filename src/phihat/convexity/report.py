@@ -45,6 +45,13 @@ class Verdict(enum.Enum):
     UNDECIDED = "undecided"
     """Neither proved nor refuted; the blame says what stood in the way."""
 
+    def __bool__(self) -> bool:
+        """Refuse: UNDECIDED would count as true."""
+        raise TypeError(
+            "A Verdict is neither true nor false: ask `verdict.is_convex`, or compare "
+            "it, as in `verdict is Verdict.REFUTED`."
+        )
+
     @property
     def is_convex(self) -> bool:
         """Whether the loss is known to be convex on the scope."""

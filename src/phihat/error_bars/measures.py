@@ -251,7 +251,8 @@ def _offsets(
     """Return the ends of the box as seen from the params, in units of their reach."""
     if box is None:
         return None
-    offsets = (edges - point) / jnp.where(reach > 0, reach, 1.0)
+    scale = jnp.where(reach > 0, reach, 1.0)
+    offsets = (edges - point[None]) / scale[None]
     return jnp.stack([jnp.minimum(offsets[0], 0.0), jnp.maximum(offsets[1], 0.0)])
 
 
