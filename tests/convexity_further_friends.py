@@ -74,6 +74,10 @@ FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
     "saturation of exp, plain": (lambda x: -(1.0 - jnp.exp(-jnp.exp(x))), _X),
     # exponential linear units
     "elu of slope 2": (lambda x: jnp.where(x > 0.0, x, 2.0 * jnp.expm1(x)), _X),
+    "elu that rises less above 0": (
+        lambda x: jnp.where(x > 0.0, 0.5 * x, jnp.expm1(x)),
+        _X,
+    ),
     "elu with a jump": (lambda x: jnp.where(x > 1.0, x, jnp.expm1(x)), _X),
     "elu turned": (lambda x: jnp.where(x > 0.0, jnp.expm1(x), -x - 1.0), _X),
     "elu of another": (

@@ -119,6 +119,8 @@ def test_a_curve_with_too_few_points_did_not_converge():
     fits = fit_curves(decay, T, y, START, nan_policy="omit")
     assert np.flatnonzero(~fits.success).tolist() == [2, 4]
     assert np.isnan(fits.values[[2, 4]]).all()
+    for name in ("chi_square", "reduced_chi_square", "r_squared", "aic", "bic"):
+        assert np.isnan(getattr(fits, name)).nonzero()[0].tolist() == [2, 4]
     whole = fit_curves(decay, T, MANY, START)
     others = [0, 1, 3, 5, 6]
     np.testing.assert_allclose(fits.values[others], whole.values[others], rtol=1e-9)

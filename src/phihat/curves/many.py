@@ -150,8 +150,13 @@ def _conclude(many: ManyProblems, ends: lanes.Ends) -> CurveFits:
     is_short = num_points < places.size
     values[np.ix_(is_short, places)] = np.nan
     status = np.where(is_short, Status.NONFINITE_PARAMS, ends.status).astype(np.int32)
+    unknown = np.where(is_short, np.nan, 0.0)  # no curve, so nothing that it misses
     measures = statistics.quality(
-        ends.chi_square, ends.misfit, scatter, num_points, places.size
+        ends.chi_square + unknown,
+        ends.misfit + unknown,
+        scatter,
+        num_points,
+        places.size,
     )
     low, high = many.bounds
     at_bound = ((values <= low) | (values >= high)) & np.array(layout.free)
