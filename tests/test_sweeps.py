@@ -91,7 +91,7 @@ def doubled(x):
 doubled.defvjp(lambda x: (2.0 * x, None), lambda _, g: (2.0 * g,))
 
 
-def entire(x, matrix, number):
+def everything(x, matrix, number):
     """Operations of every kind that a lane may meet."""
     square = matrix @ matrix.T + 5.0 * jnp.eye(4)
     ordered = jnp.sort(x)[::-1]
@@ -145,7 +145,7 @@ FUNCTIONS = {
         newton_steps,
         {"start": NUMBERS.normal(size=(3, 2)), "scale": np.asarray([1.0, 1e-3])},
     ),
-    "entire": (
+    "everything": (
         everything,
         {
             "x": NUMBERS.normal(size=(3, 4)),
@@ -181,7 +181,7 @@ def test_lanes_equal_the_function_alone(name):
     close(result.values, alone)
 
 
-@pytest.mark.parametrize("name", ["Gabor", "entire"])
+@pytest.mark.parametrize("name", ["Gabor", "everything"])
 def test_lanes_first_and_last_agree(name, monkeypatch):
     function, axes = FUNCTIONS[name]
     last = phihat.sweep(Partial(function), axes).values

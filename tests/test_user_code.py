@@ -140,7 +140,7 @@ def test_columns_of_a_frame_are_data_everywhere():
     trained = phihat.train(own, START, phihat.adam(0.1), columns, num_steps=2)
     np.testing.assert_array_equal(trained.params, fit().params)
     assert np.asarray(phihat.hessian(own, START, columns)).shape == (2, 2)
-    assert phihat.check_convexity(own, START, data=columns).verdict
+    assert phihat.check_convexity(own, START, data=columns).verdict.is_convex
     with pytest.raises(TypeError, match="fit: `data` must be a pytree of arrays"):
         fit(data=(frame["x"], frame["names"]))
 
