@@ -273,9 +273,10 @@ def _conclude(
     if stable:
         scores, reason = _scores(loss[:stable], is_noisy)
         largest, suggestion = rates[stable - 1], rates[int(np.argmin(scores))]
-        reason += f" among the {stable} rates below the first unstable one"
-        if stable == len(rates):
-            reason += "; none was unstable, so the largest stable rate is larger"
+        if stable < len(rates):
+            reason += f" among the {stable} rates below the first unstable one"
+        else:
+            reason += f" among all {stable} rates; none was unstable: try larger ones"
     return LearningRateRange(
         rates=rates,
         loss=loss,
