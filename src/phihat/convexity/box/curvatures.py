@@ -18,7 +18,7 @@ from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import Box, Params
 from phihat.convexity.box.posing import UNREADABLE, check_budget, ends, posed
-from phihat.convexity.box.search import Curvature, cover, refine
+from phihat.convexity.box.search import Curvature, Refined, cover, refine
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.program.problem import Problem, pose
@@ -120,19 +120,8 @@ def curvature_floor(
       >>> curvature_floor(lambda w: jnp.sum(jnp.abs(w)), Box([-1.0], [1.0]))[1]
       inf
     """
-    deadline = time.monotonic() + budget
-    check_budget("curvature_floor", budget)
-    problem, _ = posed("curvature_floor", loss_fn, box, data)
-    if problem is None or budget <= 0:
-        return -np.inf, np.inf
-    try:
-        found = refine(Curvature(problem), *ends(problem), deadline)
-    except UNREADABLE:
-        return -np.inf, np.inf
-    bounds = found.mu, found.L
-    if chord_alarm.contradicts(problem, loss_fn, data, bounds, budget / 10):
-        return -np.inf, np.inf
-    return bounds
+    found = _bounded("curvature_floor", loss_fn, box, data, budget, "both")
+    return (-np.inf, np.inf) if found is None else (found.mu, found.L)
 
 
 @_calls.public
@@ -164,20 +153,33 @@ def minimal_ridge(
       >>> print(f"{bracket.refuted_below:.3f} {bracket.certified_at:.3f}")
       0.500 0.500
     """
+    found = _bounded("minimal_ridge", loss_fn, box, data, budget, "low")
+    if found is None or not np.isfinite(found.mu):
+        return None
+    return RidgeBracket(-found.least / 2, -found.mu / 2)  # halves are exact
+
+
+def _bounded(
+    call: str,
+    loss_fn: Callable[..., Any],
+    box: Box,
+    data: PyTree,
+    budget: float,
+    sides: str,
+) -> Refined | None:
+    """Bound the curvature on a box; None where nothing is known, or chords object."""
     deadline = time.monotonic() + budget
-    check_budget("minimal_ridge", budget)
-    problem, _ = posed("minimal_ridge", loss_fn, box, data)
+    check_budget(call, budget)
+    problem, _ = posed(call, loss_fn, box, data)
     if problem is None or budget <= 0:
         return None
     try:
-        found = refine(Curvature(problem), *ends(problem), deadline, sides="low")
+        found = refine(Curvature(problem), *ends(problem), deadline, sides=sides)
     except UNREADABLE:
         return None
-    bounds = found.mu, np.inf
+    bounds = found.mu, found.L if sides == "both" else np.inf
     is_false = chord_alarm.contradicts(problem, loss_fn, data, bounds, budget / 10)
-    if is_false or not np.isfinite(found.mu):
-        return None
-    return RidgeBracket(-found.least / 2, -found.mu / 2)  # halves are exact
+    return None if is_false else found
 
 
 def _largest(
