@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxopt
 import numpy as np
 import optimistix
 import pytest
@@ -58,6 +59,24 @@ def in_optimistix(solver: Any, y: Any) -> Any:
     residual_fn = lambda params, y: decay(params, X) - y  # noqa: E731
     return optimistix.least_squares(
         residual_fn, solver, jnp.asarray(START), args=y, max_steps=200, throw=False
+    ).value
+
+
+def in_jaxopt(y: Any) -> Any:
+    solver = jaxopt.LevenbergMarquardt(
+        lambda params, y: decay(params, X) - y, maxiter=200, tol=1e-10
+    )
+    return solver.run(jnp.asarray(START), y).params
+
+
+def by_bfgs(y: Any) -> Any:
+    return optimistix.minimise(
+        lambda params, y: jnp.sum((decay(params, X) - y) ** 2),
+        optimistix.BFGS(rtol=1e-10, atol=1e-10),
+        jnp.asarray(START),
+        args=y,
+        max_steps=200,
+        throw=False,
     ).value
 
 
@@ -118,12 +137,28 @@ def test_single_fit(benchmark: Any, report: pairs.Report) -> None:
     for name, solver in PEERS.items():
         run = jax.jit(lambda y, solver=solver: in_optimistix(solver, y))
         peers[name] = lambda run=run: run(y)
+    jaxopt_run = jax.jit(in_jaxopt)
+    peers["jaxopt LM"] = lambda: jaxopt_run(y)
     peers["SciPy curve_fit"] = lambda: in_scipy(np.asarray(y))
     result = pairs.measure(benchmark, lambda: fit(y), peers, rounds=99)
     report.add(
         "one fit of 3 params",
         result,
         bound="must be <= 1.0 of Dogleg; compiling <= 1.2 of Dogleg, 2.0 of LM",
+    )
+
+
+def test_single_fit_by_newton(benchmark: Any, report: pairs.Report) -> None:
+    y = jnp.asarray(many()[0])
+    fit = jax.jit(lambda y: ours(y, phihat.newton()))
+    bfgs = jax.jit(by_bfgs)
+    result = pairs.measure(
+        benchmark, lambda: fit(y), {"optimistix BFGS": lambda: bfgs(y)}, rounds=99
+    )
+    for run in (fit, bfgs):
+        np.testing.assert_allclose(run(y), in_scipy(y), rtol=1e-4)
+    report.add(
+        "one fit of 3 params by newton", result, bound="compiling <= 2.5 of BFGS"
     )
 
 
@@ -141,10 +176,11 @@ def test_mapped_fits(benchmark: Any, report: pairs.Report) -> None:
             lambda: [in_scipy(y) for y in ys[:some]], some / NUM_LANES
         ),
     }
+    result = pairs.measure(benchmark, lambda: fit(lanes), peers)
     np.testing.assert_allclose(fit(lanes)[:5], [in_scipy(y) for y in ys[:5]], rtol=1e-4)
     report.add(
         f"{NUM_LANES:,} mapped fits of 3 params",
-        pairs.measure(benchmark, lambda: fit(lanes), peers),
+        result,
         bound="must be <= 2.0 of the fit by hand, <= 0.05 of SciPy's loop",
     )
 

@@ -3,7 +3,8 @@
 A machine's speed drifts from minute to minute, so a duration alone says little. Here
 every round times each peer once and then ours, the ratio is taken within the round, and
 the median over rounds is reported. The first call of each, which compiles, is timed
-apart.
+apart. What only the first compilation of a process takes is spent before, so that
+neither pays for it.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 __all__ = [
     "Peer",
@@ -80,6 +82,7 @@ def measure(
         name: peer if isinstance(peer, Peer) else Peer(peer)
         for name, peer in peers.items()
     }
+    _warm_up()
     first = {name: timed(way.run) / way.part for name, way in ways.items()}
     times: dict[str, list[float]] = {name: [] for name in ways}
 
@@ -101,6 +104,20 @@ def measure(
         result[name] |= {"ratio": middle, "quartiles": [low, high]}
     benchmark.extra_info.update(result)
     return result
+
+
+@functools.cache
+def _warm_up() -> None:
+    """Compile once what initializes tracing, LLVM and LAPACK."""
+
+    def body(value: Any) -> Any:
+        return jnp.linalg.solve(jnp.diag(value), jnp.exp(-value))
+
+    jax.block_until_ready(
+        jax.jit(lambda value: jax.lax.fori_loop(0, 2, lambda _, v: body(v), value))(
+            jnp.ones(3)
+        )
+    )
 
 
 def _summary(first: float, times: list[float]) -> dict[str, float]:
