@@ -607,11 +607,7 @@ def _rate_at(learning_rate: Rate, step: Int[Array, ""]) -> Any:
 
 
 def _scalar(name: str, value: Any) -> Any:
-    """Return a hyperparameter that one fit can use.
-
-    Raises:
-      ValueError: it is an array of many.
-    """
+    """Return a hyperparameter that one fit can use."""
     if jnp.ndim(value) != 0:
         raise ValueError(
             f"fit: the `{name}` of the optimizer must be a scalar in one fit, got the "

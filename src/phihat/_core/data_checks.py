@@ -1,11 +1,4 @@
-"""Whether data mean on the device what they mean here, in the wording of `checks`.
-
-Example:
-  >>> from phihat._core import data_checks
-  >>> data_checks.check_data("fit", iter([]))  # doctest: +ELLIPSIS
-  Traceback (most recent call last):
-  TypeError: fit: `data` must be a pytree of arrays, got a list_iterator; a stream ...
-"""
+"""Whether data mean on the device what they mean here, in the wording of `checks`."""
 
 import numbers
 import weakref
@@ -95,12 +88,7 @@ def _as_array(leaf: Any) -> Any:
 
 
 def check_data(call: str, data: Any) -> None:
-    """Check that `data` are arrays that mean on the device what they mean here.
-
-    Raises:
-      TypeError: a stream, a list of batches, a DataFrame, text, a masked array.
-      ValueError: no rows; integers that do not fit.
-    """
+    """Check that `data` are arrays that mean on the device what they mean here."""
     if _is_list_of_batches(data):
         if all(isinstance(leaf, numbers.Real) for leaf in jax.tree.leaves(data)):
             _refuse_numbers(call, data)

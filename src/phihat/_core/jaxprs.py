@@ -1,14 +1,4 @@
-"""What depends on the versions of jax and of XLA: jaxprs, primitives, options.
-
-Example:
-  >>> import jax
-  >>> add = lambda total, x: (total + x, None)
-  >>> jaxpr = jax.make_jaxpr(lambda x: jax.lax.scan(add, 0.0, x))(jax.numpy.ones(3))
-  >>> scan_counts(jaxpr.eqns[0].params)
-  (0, 1)
-  >>> primitive_name(jaxpr.eqns[0].primitive)
-  'scan'
-"""
+"""What depends on the versions of jax and of XLA: jaxprs, primitives, options."""
 
 import concurrent.futures
 import functools

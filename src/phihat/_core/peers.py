@@ -1,10 +1,4 @@
-"""The words of other libraries for arguments, and what they are called here.
-
-Example:
-  >>> from phihat._core import peers
-  >>> peers.translate("fit", "epochs", ("loss_fn", "num_steps", "num_epochs"))
-  'here it is called `num_epochs`.'
-"""
+"""The words of other libraries for arguments, and what they are called here."""
 
 __all__ = ["translate"]
 

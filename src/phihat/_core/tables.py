@@ -1,10 +1,4 @@
-"""How results are shown: short texts, and HTML tables for notebooks.
-
-Example:
-  >>> from phihat._core import tables
-  >>> tables.table("Two", [("a", "1 < 2")])
-  '<div><b>Two</b><table><tr><th>a</th><td>1 &lt; 2</td></tr></table></div>'
-"""
+"""How results are shown: short texts, and HTML tables for notebooks."""
 
 import html
 import re

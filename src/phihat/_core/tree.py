@@ -4,18 +4,6 @@ Models, losses, schedules and optimizers are pytrees: `jax.tree_util.Partial`s o
 functions whose real-valued arguments are leaves. `split` takes such a tree apart into
 a hashable key (the code) and a list of numbers (the data), so that one compiled
 program serves every value of every hyperparameter.
-
-Example:
-  >>> import jax
-  >>> from phihat._core import tree as _tree
-  >>> def scaled(factor, x):
-  ...     return factor * x
-  >>> key_a, numbers_a = _tree.split(jax.tree_util.Partial(scaled, 2.0))
-  >>> key_b, numbers_b = _tree.split(jax.tree_util.Partial(scaled, 3.0))
-  >>> key_a == key_b, numbers_a, numbers_b
-  (True, [2.0], [3.0])
-  >>> _tree.merge(key_a, numbers_b)(10.0)
-  30.0
 """
 
 import functools
@@ -75,10 +63,6 @@ class Static:
 
     Args:
       value: any hashable.
-
-    Example:
-      >>> Static(1) == Static(True), jax.tree.leaves(Static(1))
-      (False, [])
     """
 
     __slots__ = ("value",)
@@ -113,9 +97,6 @@ def as_partial(fn: Callable[..., Any], call: str, argument: str) -> Partial:
       fn: any callable.
       call: the public function on whose behalf it is checked, for the message.
       argument: the name of its argument, for the message.
-
-    Raises:
-      TypeError: `fn` is not callable, or cannot be hashed.
     """
     if isinstance(fn, functools.partial):  # a Partial of jax is one too
         func = fn.func
@@ -139,9 +120,6 @@ def as_number(value: Any, call: str, argument: str) -> Any:
 
     A Python float is weakly typed, so it never promotes what it meets, and `adam(1)`,
     `adam(2.0)` and `adam(np.float64(3))` are one program.
-
-    Raises:
-      TypeError: `value` is neither a real number nor a numeric array.
     """
     if type(value) is float:
         return value
@@ -159,12 +137,7 @@ def as_number(value: Any, call: str, argument: str) -> Any:
 
 
 def as_scalar(value: Any, call: str, argument: str) -> Any:
-    """Normalise a hyperparameter of which one fit needs one.
-
-    Raises:
-      TypeError: it is not a real number.
-      ValueError: it is an array of many.
-    """
+    """Normalise a hyperparameter of which one fit needs one."""
     value = as_number(value, call, argument)
     if np.ndim(value):
         raise ValueError(
@@ -215,9 +188,6 @@ def split(tree: PyTree) -> tuple[Hashable, list[Any]]:
     Returns:
       The key (structure, functions, and everything that is no number, each with its
       type) and the list of numbers, in the order of the leaves.
-
-    Raises:
-      TypeError: something that must be part of the key cannot be hashed.
     """
     leaves, treedef = jax.tree.flatten(tree)
     numbers = []

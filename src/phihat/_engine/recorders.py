@@ -23,12 +23,7 @@ __all__ = ["Recorder", "blank", "normalise", "resolve"]
 
 
 def normalise(call: str, record: Any) -> tuple[tuple[str, Any], ...]:
-    """Turn `record` into pairs of a name and None, a Partial or a Recorder of Partials.
-
-    Raises:
-      TypeError: an entry is neither a name, a mapping, nor a function.
-      ValueError: a name is unknown; the nearest known one is offered.
-    """
+    """Return `record` as pairs of a name and None, a Partial or a Recorder."""
     if record == ("loss",):  # the default, on the path of every call
         return (("loss", None),)
     entries: list[tuple[str, Any]] = []
@@ -61,11 +56,7 @@ def _as_code(fn: Any, call: str, argument: str) -> Any:
 def resolve(
     caller: str, entries: tuple[tuple[str, Any], ...], loss_fn: Any, projection: Any
 ) -> dict[str, Recorder]:
-    """Return a recorder for every entry; inside a trace.
-
-    Raises:
-      TypeError: a named recorder needs the loss, and the step function is not ours.
-    """
+    """Return a recorder for every entry; inside a trace."""
     recorders = {}
     for name, code in entries:
         if isinstance(code, Recorder):

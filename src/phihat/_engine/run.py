@@ -148,11 +148,7 @@ def run_spec(
 
 
 def num_steps_of(spec: FitSpec, source: BatchSource) -> int:
-    """Return the budget in steps.
-
-    Raises:
-      ValueError: they cannot be counted, or their history is more than the memory.
-    """
+    """Return the budget in steps."""
     num_steps = spec.num_steps
     if num_steps is None:
         num_steps = (spec.num_epochs or 0) * source.steps_per_epoch
@@ -166,11 +162,7 @@ def num_steps_of(spec: FitSpec, source: BatchSource) -> int:
 
 
 def check_history(spec: FitSpec, num_steps: int) -> None:
-    """Refuse a history that no machine like this one holds, before it is asked for.
-
-    Raises:
-      ValueError: with four bytes for each entry it is larger than the memory.
-    """
+    """Refuse a history that no machine like this one holds, before it is asked for."""
     num_rows = -(-num_steps // spec.record_every)
     size = 4 * num_rows * (len(spec.record) + 1)
     if spec.record and size > _placement.machine_memory():

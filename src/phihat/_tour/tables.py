@@ -1,13 +1,4 @@
-"""Tables in plain text.
-
-Example:
-  >>> from phihat._tour.tables import table
-  >>> print(table(["name", "loss"], [["Adam", "0.2"], ["SGD", "12.5"]]))
-    name  loss
-    ----  ----
-    Adam   0.2
-    SGD   12.5
-"""
+"""Tables in plain text."""
 
 from collections.abc import Sequence
 

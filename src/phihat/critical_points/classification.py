@@ -1,12 +1,4 @@
-"""What kind of critical point this is, and the numbers behind the answer.
-
-Example:
-  >>> from phihat.critical_points import CriticalPointKind, classify_critical_point
-  >>> saddle = lambda p: p[0] ** 2 - p[1] ** 2
-  >>> point = classify_critical_point(saddle, jnp.zeros(2))
-  >>> CriticalPointKind(int(point.kind)).name, int(point.index)
-  ('SADDLE', 1)
-"""
+"""What kind of critical point this is, and the numbers behind the answer."""
 
 import dataclasses
 import enum

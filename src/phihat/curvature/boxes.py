@@ -1,13 +1,4 @@
-"""A bounded box as two flat vectors, for what searches or maps a whole region.
-
-Example:
-  >>> from phihat import Box
-  >>> from phihat.curvature.boxes import flat_box
-  >>> box = Box({"a": -1.0, "b": [0.0]}, {"a": 1.0, "b": [2.0]})
-  >>> low, high, unflatten = flat_box("map", box)
-  >>> print(low, high)
-  [-1.  0.] [1. 2.]
-"""
+"""A bounded box as two flat vectors, for what searches or maps a whole region."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,10 +28,6 @@ def flat_box(
 
     Returns:
       The low ends, the high ends, and the function from a flat vector to params.
-
-    Raises:
-      TypeError: `box` is no Box.
-      ValueError: an end is infinite; low >= high in some coordinate; no coordinates.
     """
     if not isinstance(box, Box):
         raise TypeError(

@@ -1,11 +1,4 @@
-"""Bounds of params, those that are held, and the start within them.
-
-Example:
-  >>> from phihat.curves import limits, param_names
-  >>> layout, _ = param_names.describe("fit_curve", {"rate": 1.0, "height": 2.0})
-  >>> limits.as_bounds("fit_curve", layout, {"rate": (0, None)}).low
-  array([  0., -inf])
-"""
+"""Bounds of params, those that are held, and the start within them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple

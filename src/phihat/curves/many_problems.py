@@ -1,17 +1,4 @@
-"""The arguments of `fit_curves`, brought to one form or refused by one sentence.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat.curves import many_problems, options
-  >>> line = lambda params, x: params["slope"] * x
-  >>> x, y = np.arange(3.0), np.ones([2, 3])
-  >>> asked = options.check_options("fit_curves", has_sigma=False)
-  >>> many = many_problems.prepare_many(
-  ...     "fit_curves", line, x, y, {"slope": 1.0}, asked
-  ... )
-  >>> many.num_curves, many.start.shape
-  (2, (2, 1))
-"""
+"""The arguments of `fit_curves`, brought to one form or refused by one sentence."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,11 +1,4 @@
-"""What a model must be: `(params, x)`, in jax, with a result like y.
-
-Example:
-  >>> from phihat.curves import model_checks
-  >>> model_checks.check_signature("fit_curve", lambda x, height, rate: height)
-  Traceback (most recent call last):
-  TypeError: fit_curve: models are (params, x), got (x, height, rate), ...
-"""
+"""What a model must be: `(params, x)`, in jax, with a result like y."""
 
 import inspect
 from typing import Any
@@ -29,11 +22,7 @@ def in_floats(dtype: Any) -> Any:
 
 
 def check_signature(call: str, model: Any) -> None:
-    """Refuse SciPy's order of arguments, and whatever is no function.
-
-    Raises:
-      TypeError: with the cure.
-    """
+    """Refuse SciPy's order of arguments, and whatever is no function."""
     if not callable(model):
         raise TypeError(
             f"{call}: `model` must be a function (params, x), got "
@@ -75,12 +64,7 @@ def check_model(
     inputs: Inputs,
     dtype: Any,
 ) -> None:
-    """Call the model on shapes alone, and compare what it returns with y.
-
-    Raises:
-      TypeError: a model in NumPy, or a complex one of a real y, or the other way.
-      ValueError: a result of another shape.
-    """
+    """Call the model on shapes alone, and compare what it returns with y."""
     free = np.zeros(len(layout.free_names), dtype)
 
     def trace(*, swaps: bool = False) -> Any:

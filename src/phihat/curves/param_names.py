@@ -1,13 +1,4 @@
-"""Params as one vector: their names, in the order in which the user wrote them.
-
-Example:
-  >>> from phihat.curves import param_names
-  >>> layout, values = param_names.describe("fit_curve", {"rate": 2, "height": [1, 3]})
-  >>> layout.names
-  ('rate', 'height[0]', 'height[1]')
-  >>> values
-  array([2., 1., 3.])
-"""
+"""Params as one vector: their names, in the order in which the user wrote them."""
 
 import dataclasses
 import difflib
@@ -110,10 +101,6 @@ def describe(
 
     Returns:
       The layout and the values [P], or [N, P].
-
-    Raises:
-      TypeError: a leaf is no number.
-      ValueError: no leaves, or a leaf that is not finite.
     """
     tree = _numbers(call, "start", start)
     if not sum(np.size(leaf) for leaf in jax.tree.leaves(tree)):
@@ -159,11 +146,7 @@ def describe(
 
 
 def entries_of(call: str, argument: str, layout: Layout, name: Any) -> list[int]:
-    """Return the places of the params that a name speaks of.
-
-    Raises:
-      ValueError: no param has that name.
-    """
+    """Return the places of the params that a name speaks of."""
     wanted = str(name)
     found = [k for k, paths in enumerate(layout.paths) if wanted in paths]
     if found:
@@ -189,9 +172,6 @@ def one_tree(
     """Return a tree like the params as P numbers; a scalar serves a whole leaf.
 
     Where there are lanes a leaf may have a leading axis N, and they are arrays [N].
-
-    Raises:
-      ValueError: it has another structure, or a leaf of another shape.
     """
     tree = [tree] if np.ndim(tree) == 0 and not isinstance(tree, Mapping) else tree
     tree = np.asarray(tree, dtype=object) if is_one_array(tree) else tree

@@ -1,13 +1,4 @@
-"""The arguments of `fit_curve`, brought to one form or refused by one sentence.
-
-Example:
-  >>> from phihat.curves import options, problem
-  >>> line = lambda params, x: params["slope"] * x
-  >>> asked = options.check_options("fit_curve", has_sigma=False)
-  >>> found = problem.prepare("fit_curve", line, [1, 2], [2, 4], {"slope": 1}, asked)
-  >>> found.layout.free_names, found.start, found.inputs.y
-  (['slope'], array([1.]), array([2., 4.]))
-"""
+"""The arguments of `fit_curve`, brought to one form or refused by one sentence."""
 
 import contextlib
 import dataclasses

@@ -1,11 +1,4 @@
-"""One curve: `fit_curve`.
-
-Example:
-  >>> from phihat import fit_curve
-  >>> fit = fit_curve(lambda p, x: p["a"] * x**2, [1, 2, 3], [2, 8, 18], {"a": 1})
-  >>> round(fit.params["a"], 6)
-  2.0
-"""
+"""One curve: `fit_curve`."""
 
 import dataclasses
 import functools

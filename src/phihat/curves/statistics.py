@@ -3,13 +3,6 @@ r"""What the residuals at the minimum tell: covariance, chi-square, criteria.
 With $n$ data points, $F$ fitted params and $\chi^2 = \sum (r/\sigma)^2$, as lmfit has
 them: $\chi^2_\nu = \chi^2 / (n - F)$, $\mathrm{AIC} = n \ln(\chi^2/n) + 2 F$,
 $\mathrm{BIC} = n \ln(\chi^2/n) + F \ln n$, and $R^2$ from the residuals without sigma.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat.curves import statistics
-  >>> jacobian = np.ones([4, 1])
-  >>> statistics.covariance(jacobian, 4.0, 3).tolist()
-  [[0.3333333333333333]]
 """
 
 from typing import Any, NamedTuple

@@ -1,14 +1,4 @@
-"""Intervals for every fitted param, and their report.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat import confidence_intervals, losses
-  >>> loss_fn = losses.least_squares(lambda mean, x: mean + 0.0 * x)
-  >>> data = (jnp.zeros(4), jnp.array([1.0, 2.0, 3.0, 4.0]))
-  >>> found = confidence_intervals(loss_fn, jnp.array(2.5), data)
-  >>> print(f"{found.low:.2f} .. {found.high:.2f}")
-  0.45 .. 4.55
-"""
+"""Intervals for every fitted param, and their report."""
 
 import dataclasses
 import numbers

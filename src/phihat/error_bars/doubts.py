@@ -1,10 +1,4 @@
-"""Reasons to doubt an error bar: what was measured, and what it means in a sentence.
-
-Example:
-  >>> from phihat.error_bars import doubts
-  >>> doubts.entry_names({"a": 1.0, "b": [0.0, 2.0]})
-  ["['a']", "['b'][0]", "['b'][1]"]
-"""
+"""Reasons to doubt an error bar: what was measured, and what it means in a sentence."""
 
 from typing import Any, NamedTuple
 

@@ -2,13 +2,6 @@
 
 Params that a box holds (its ends agree there) are no params of the problem: all is
 measured over the free ones, F of P.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.error_bars import measures
-  >>> places = measures.Places((True, False, True))
-  >>> measures.spread_out(places, jnp.ones(2)).tolist()
-  [1.0, 0.0, 1.0]
 """
 
 import dataclasses

@@ -2,14 +2,6 @@
 
 The profile of one param is the least loss that the others can reach while it is held.
 All is in units of the interval that a parabola would give: on one, both ends are at 1.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.error_bars import profiles
-  >>> bowl = lambda u: u[0] ** 2 + (u[1] - 0.5 * u[0]) ** 2
-  >>> found = profiles.profile(bowl, jnp.array([[1.0, 0.5], [0.0, 1.0]]))
-  >>> print(jnp.round(found.low, 3), jnp.round(found.high, 3))
-  [-1.    -1.118] [1.    1.118]
 """
 
 from collections.abc import Callable

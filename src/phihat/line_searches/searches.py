@@ -1,18 +1,4 @@
-"""How the line searches look: pure functions of a scalar function.
-
-Example:
-  >>> from phihat.line_searches import searches as _searching
-  >>> from phihat._core import tree as _tree
-  >>> result = _searching.bracketing(
-  ...     lambda step: (step - 0.3) ** 2,
-  ...     max_step=1.0,
-  ...     max_iterations=_tree.Static(40),
-  ...     tolerance=1e-3,
-  ...     trace=_tree.Static(False),
-  ... )
-  >>> print(round(float(result.step), 3))
-  0.3
-"""
+"""How the line searches look: pure functions of a scalar function."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,21 +1,4 @@
-"""The loss over a plane of params, and the paths of fits on it.
-
-Example:
-  >>> import phihat
-  >>> from phihat.plot import evaluate_surface, loss_surface
-  >>> problem = phihat.problems.booth()
-  >>> result = phihat.fit(
-  ...     problem.loss_fn,
-  ...     problem.start,
-  ...     phihat.adam(0.5),
-  ...     num_steps=50,
-  ...     record="params",
-  ... )
-  >>> surface = evaluate_surface(problem.loss_fn, problem.box)
-  >>> axes = loss_surface(surface, {"Adam": result})
-  >>> axes.get_legend_handles_labels()[1]
-  ['Adam', 'start']
-"""
+"""The loss over a plane of params, and the paths of fits on it."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any

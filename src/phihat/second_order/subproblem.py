@@ -4,17 +4,6 @@ In the scale of $D$ the model is $2\, b^\top p + p^\top A\, p$ and the region
 $\|p\| \le \Delta$. The damping $\lambda$ with $\|p(\lambda)\| = \Delta$,
 $(A + \lambda I)\, p(\lambda) = -b$, is found over the params that are free; then the
 way to $p(\lambda)$ is followed as far as the bounds allow.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.second_order import subproblem as _subproblem
-  >>> matrix, slopes = jnp.diag(jnp.array([1.0, 4.0])), jnp.ones(2)
-  >>> factors = _subproblem.CHOLESKY.prepare(matrix, None)
-  >>> found = _subproblem.search_step(
-  ...     _subproblem.CHOLESKY, factors, matrix, slopes, jnp.asarray(9.0)
-  ... )
-  >>> print(found.step)
-  [-1.   -0.25]
 """
 
 from collections.abc import Callable

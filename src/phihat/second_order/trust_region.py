@@ -3,13 +3,6 @@ r"""Trust regions that measure themselves: one trial is measured, judged, and fo
 One `advance` measures the loss at the trial point that the last one proposed, accepts
 or refuses it, proposes the next from the quadratic model at the accepted point, which
 is trusted where $\|D p\| \le \Delta$, and tells where the fit ends.
-
-Example:
-  >>> from phihat._core.tree import Static
-  >>> from phihat.second_order import trust_region as _trust_region
-  >>> state = _trust_region.init(Static("newton"), Static(True), {"a": 1.0})
-  >>> state.measures_itself, int(state.status)
-  (True, 0)
 """
 
 from collections.abc import Callable

@@ -1,12 +1,4 @@
-"""Which of many points are the same: deterministic, best first.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat.sweeps import clusters
-  >>> points = np.asarray([[0.0], [1.0], [1e-5], [1.0]])
-  >>> clusters.label(points, np.asarray([0.5, 0.2, 0.4, 0.1]), 1e-3)
-  (array([1, 0, 1, 0]), array([3, 2]))
-"""
+"""Which of many points are the same: deterministic, best first."""
 
 import numpy as np
 

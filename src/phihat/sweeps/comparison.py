@@ -1,18 +1,4 @@
-"""Optimizers compared fairly: the same number of trials, seeds and steps for each.
-
-Example:
-  >>> import phihat
-  >>> table = phihat.compare(
-  ...     lambda p: (p - 3.0) ** 2,
-  ...     0.0,
-  ...     {"gd": phihat.gradient_descent, "adam": phihat.adam},
-  ...     num_steps=20,
-  ...     num_trials=8,
-  ...     num_seeds=2,
-  ... )
-  >>> sorted(table.entries), table.entries["gd"].loss.shape
-  (['adam', 'gd'], (2, 20))
-"""
+"""Optimizers compared fairly: the same number of trials, seeds and steps for each."""
 
 import dataclasses
 import time
@@ -147,10 +133,6 @@ def quantiles(values: Any, levels: Sequence[float], axis: int = -1) -> np.ndarra
 
     Returns:
       [Q, ...].
-
-    Example:
-      >>> print(quantiles([1.0, 2.0, 3.0, np.inf], (0.5, 0.75, 1.0)))
-      [2.5 inf inf]
     """
     values = np.asarray(values, float)
     below, above = (

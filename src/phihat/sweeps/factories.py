@@ -24,9 +24,6 @@ def as_factory(
       optimizer: a factory, such as `phihat.adam`, or one of our optimizers, whose
         hyperparameters are then replaced by those that are given.
       names: of the hyperparameters that will be given.
-
-    Raises:
-      TypeError: it is neither, or it does not take one of the hyperparameters.
     """
     if _is_ours(optimizer):
         for name in names:

@@ -2,16 +2,6 @@
 
 A fit ends where its gradient is small, which in a flat valley is far from the minimum,
 so ends alone do not tell which of them belong together.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> import numpy as np
-  >>> from phihat.sweeps.polishing import polish
-  >>> loss_fn = lambda x: jnp.cos(x)
-  >>> ends, losses = np.asarray([3.0]), np.asarray([-0.99])
-  >>> places, losses = polish("multistart", loss_fn, ends, losses, None, np.ones(1))
-  >>> print(places.round(4), losses.round(4))
-  [3.1416] [-1.]
 """
 
 from typing import Any

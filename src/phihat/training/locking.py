@@ -2,15 +2,6 @@
 
 The lock is one of the system's on a file, so it dies with the process that holds it,
 however that ends. A forked child lets go of it at once. The file tells who holds it.
-
-Example:
-  >>> import pathlib, tempfile
-  >>> from phihat.training import locking
-  >>> with tempfile.TemporaryDirectory() as folder:
-  ...     lock = locking.FolderLock(pathlib.Path(folder))
-  ...     print(lock.acquire("train"))
-  ...     lock.release()
-  True
 """
 
 import contextlib
@@ -46,9 +37,6 @@ class FolderLock:
 
         Returns:
           Whether it is held now.
-
-        Raises:
-          RuntimeError: another fit holds it.
         """
         try:
             import fcntl

@@ -1,13 +1,4 @@
-"""The call that drives a long fit: its arguments, its beginning and its end.
-
-Example:
-  >>> import phihat
-  >>> result = phihat.train(
-  ...     lambda x: x**2, 1.0, phihat.gradient_descent(0.25), num_steps=2
-  ... )
-  >>> print(result.params)
-  0.25
-"""
+"""The call that drives a long fit: its arguments, its beginning and its end."""
 
 import contextlib
 import datetime

@@ -2,11 +2,6 @@
 
 After every chunk the bar is drawn and the clock and the signals are looked at. Where
 something is due there follow the log, held-out data, the callbacks, and a checkpoint.
-
-Example:
-  >>> from phihat.training import signals, train_loop
-  >>> train_loop.Hooks(signals.Watcher()).callbacks
-  ()
 """
 
 import queue

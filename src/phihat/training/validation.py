@@ -1,10 +1,4 @@
-"""Held-out data: how they are looked at, and the params that did best on them.
-
-Example:
-  >>> from phihat.training import Validation
-  >>> Validation(data=[1.0], every=100).patience is None
-  True
-"""
+"""Held-out data: how they are looked at, and the params that did best on them."""
 
 import dataclasses
 import inspect
