@@ -154,6 +154,14 @@ def find_doubts(
             found["chi square high"] = chi_square
         if tail > 1 - _RARE:
             found["chi square low"] = chi_square
+    return found | _doubts_of_ends(evidence, setting, ends, free)
+
+
+def _doubts_of_ends(
+    evidence: Evidence, setting: Setting, ends: np.ndarray, free: np.ndarray
+) -> dict[str, list[int] | float]:
+    """Return why the ends may not be where the method puts them."""
+    found: dict[str, list[int] | float] = {}
     if setting.method == "wald":
         is_bent = ~(np.abs(evidence.rises - 1.0) <= _BENT).all(axis=0) & free
         if is_bent.any():

@@ -71,8 +71,9 @@ def measure(
         arguments = () if data is None else (data,)
         residual_fn = losses.residual_fn(loss_fn)
         flat_residual_fn = lambda free: residual_fn(complete(free), *arguments)  # noqa: E731
-        kind = _of_squares(flat_residual_fn, point, setting)
-        kind = dataclasses.replace(kind, num_empty=_num_empty(loss_fn, data, setting))
+        kind = _of_squares(
+            flat_residual_fn, point, setting, _num_empty(loss_fn, data, setting)
+        )
     else:
         kind = _of_likelihood(flat_fn, point, value, hessian)
     quantile = quantile.astype(point.dtype)
@@ -84,15 +85,12 @@ def measure(
     rise_fn = lambda unit: kind.rise_fn(reach * unit) / (kind.unit * quantile**2)  # noqa: E731
     signs = jnp.asarray([-1.0, 1.0], point.dtype)
     paths = signs[:, None, None] * correlation[None]
-    ends, lowest_rise = signs[:, None] * reach[None], jnp.zeros((), point.dtype)
-    wald = ends
+    wald = signs[:, None] * reach[None]
     edges = _edges(box, as_tree, whole)[:, indices]
+    ends, lowest_rise = wald, jnp.zeros((), point.dtype)
     if setting.method == "profile":
-        found = profile(rise_fn, correlation, _offsets(box, edges, point, reach))
-        units = jnp.stack([found.low, found.high])
-        is_known = (reach > 0) & (reach < jnp.inf)
-        ends = jnp.where(is_known[None], units * reach[None], ends)
-        lowest_rise = found.lowest
+        offsets = _offsets(box, edges, point, reach)
+        ends, lowest_rise = _profile_ends(rise_fn, correlation, offsets, wald)
     is_finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
     is_finite &= jnp.all(jnp.isfinite(hessian)) & ~jnp.any(jnp.isnan(spread))
     lowest, _ = spectrum(hessian)
@@ -167,7 +165,10 @@ class _Kind:
 
 
 def _of_squares(
-    residual_fn: Callable[[Array], Array], point: Array, setting: Setting
+    residual_fn: Callable[[Array], Array],
+    point: Array,
+    setting: Setting,
+    num_empty: Array,
 ) -> _Kind:
     residuals, jacobian = residual_fn(point), dense_jacobian(residual_fn, point)
     singular, right, unscaled = decompose(jacobian)
@@ -197,7 +198,7 @@ def _of_squares(
         rounding=eps * singular[0] / singular[-1],
         chi_square=chi_square,
         is_exact=jnp.sqrt(total) <= 2 * eps * bound,
-        num_empty=jnp.asarray(0, jnp.int32),
+        num_empty=num_empty,
     )
 
 
@@ -247,6 +248,17 @@ def _offsets(
     scale = jnp.where(reach > 0, reach, 1.0)
     offsets = (edges - point[None]) / scale[None]
     return jnp.stack([jnp.minimum(offsets[0], 0.0), jnp.maximum(offsets[1], 0.0)])
+
+
+def _profile_ends(
+    rise_fn: Callable[[Array], Array], correlation: Array, offsets: Any, wald: Array
+) -> tuple[Float[Array, "2 F"], Array]:
+    """Return the ends by profiles, and the lowest rise that was met."""
+    found = profile(rise_fn, correlation, offsets)
+    units = jnp.stack([found.low, found.high])
+    reach = wald[1]
+    is_known = (reach > 0) & (reach < jnp.inf)
+    return jnp.where(is_known[None], units * reach[None], wald), found.lowest
 
 
 def _at_edge(edges: Array, point: Array, errors: Array) -> Bool[Array, "2 F"]:
