@@ -146,14 +146,14 @@ def prepare_many(
     check_squares(call, flat, scale, options.dtype)
     one_x = jax.tree.map(lambda leaf, own: leaf[0] if own else leaf, x, x_is_own)
     model_checks.check_rounding(call, one_x, options.dtype)
-    cast = lambda leaf: np.asarray(leaf).astype(options.dtype, copy=False)  # noqa: E731
+    is_robust = options.loss != "linear"
     inputs = Inputs(
-        x=jax.tree.map(cast, x),
-        y=cast(flat),
-        fixed=cast(values),
+        x=x,
+        y=flat,
+        fixed=values,
         mask=mask,
-        scale=None if scale is None else cast(scale),
-        f_scale=None if options.loss == "linear" else cast(options.f_scale),
+        scale=scale,
+        f_scale=np.asarray(options.f_scale) if is_robust else None,
     )
     is_own = Inputs(
         x=x_is_own,
@@ -161,7 +161,7 @@ def prepare_many(
         fixed=True,
         mask=None if mask is None else True,
         scale=None if scale is None else scale_is_own,
-        f_scale=None if options.loss == "linear" else False,
+        f_scale=False if is_robust else None,
     )
     many = ManyProblems(
         model=model,
@@ -169,19 +169,14 @@ def prepare_many(
         bounds=box,
         target=target,
         start=values,
-        inputs=inputs,
+        inputs=inputs.cast(options.dtype),
         is_own=tuple(jax.tree.leaves(is_own)),
         y=y,
         sigma=sigma,
         labels=labels,
         options=options,
     )
-    num_free = len(layout.free_names)
-    if target.size < num_free:
-        raise ValueError(
-            f"{call}: {target.size} points in each curve cannot fit {num_free} params "
-            f"({', '.join(layout.free_names)}); measure more, or fix some by `fixed=`."
-        )
+    layout.check_count(call, target.size, "points in each curve")
     model_checks.check_model(
         call, model, layout, target, many.one(0).inputs, options.dtype
     )

@@ -57,6 +57,15 @@ class Layout:
         """Return the layout with another set of free params."""
         return dataclasses.replace(self, free=tuple(bool(entry) for entry in free))
 
+    def check_count(self, call: str, count: int, points: str) -> None:
+        """Refuse fewer points than free params."""
+        names = self.free_names
+        if count < len(names):
+            raise ValueError(
+                f"{call}: {count} {points} cannot fit {len(names)} params "
+                f"({', '.join(names)}); measure more, or fix some by `fixed=`."
+            )
+
     def merge(self, free: Float[Array, " F"], fixed: Float[Array, " P"]) -> Params:
         """Return the tree that a model is called with; for use inside a program."""
         position = {int(place): k for k, place in enumerate(self.free_places)}

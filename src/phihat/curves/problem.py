@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import PyTree
@@ -118,18 +117,13 @@ def prepare(
         bounds=box,
         target=target,
         start=values,
-        inputs=_cast(inputs, options.dtype),
+        inputs=inputs.cast(options.dtype),
         x=x,
         y=y,
         sigma=None if sigma is None else as_tree(call, "sigma", sigma),
         options=options,
     )
-    num_free = len(layout.free_names)
-    if problem.num_points < num_free:
-        raise ValueError(
-            f"{call}: {problem.num_points} data points cannot fit {num_free} params "
-            f"({', '.join(layout.free_names)}); measure more, or fix some by `fixed=`."
-        )
+    layout.check_count(call, problem.num_points, "data points")
     model_checks.check_model(call, model, layout, target, inputs, options.dtype)
     return problem
 
@@ -143,13 +137,6 @@ def with_model(call: str, problem: Problem, model: Any) -> Problem:
 
 
 # ------------------------------------------------------------------------- private
-
-
-def _cast(inputs: Inputs, dtype: Any) -> Inputs:
-    return jax.tree.map(
-        lambda leaf: leaf if leaf.dtype.kind == "b" else np.asarray(leaf).astype(dtype),
-        inputs,
-    )
 
 
 def _as_model(call: str, model: Any, x: PyTree, y: PyTree) -> Partial:

@@ -50,6 +50,13 @@ class Inputs:
     whitener: Any = None
     f_scale: Any = None
 
+    def cast(self, dtype: Any) -> "Inputs":
+        """Return them in another dtype; the mask stays as it is."""
+        as_dtype = lambda leaf: np.asarray(leaf).astype(dtype, copy=False)  # noqa: E731
+        return jax.tree.map(
+            lambda leaf: leaf if leaf.dtype.kind == "b" else as_dtype(leaf), self
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Target:
