@@ -134,13 +134,47 @@ def prepare_many(
     layout = as_free(call, layout, fixed, box)
     values = check_start(call, layout, values, box)
     target = Target.of(y[0])
+    inputs, is_own, sigma = _as_inputs(call, x, y, values, mask, sigma, options)
+    many = ManyProblems(
+        model=model,
+        layout=layout,
+        bounds=box,
+        target=target,
+        start=values,
+        inputs=inputs,
+        is_own=is_own,
+        y=y,
+        sigma=sigma,
+        labels=labels,
+        options=options,
+    )
+    layout.check_count(call, target.size, "points in each curve")
+    model_checks.check_model(
+        call, model, layout, target, many.one(0).inputs, options.dtype
+    )
+    return many
+
+
+# ------------------------------------------------------------------------- private
+
+
+def _as_inputs(
+    call: str,
+    x: Any,
+    y: np.ndarray,
+    values: np.ndarray,
+    mask: np.ndarray | None,
+    sigma: Any,
+    options: Options,
+) -> tuple[Inputs, tuple[bool, ...], Any]:
+    """Return the numbers, which of them are each curve's own, and sigma."""
     x, x_is_own = _own_x(call, x, y)
     flat = _flat(y)
     mask = _clean_mask(call, x, x_is_own, y, mask, options.nan_policy)
     if mask is not None:
         x = jax.tree.map(lambda leaf, own: _filled(leaf, own, mask), x, x_is_own)
         repeat = 2 if np.iscomplexobj(y) else 1
-        mask = np.concatenate([mask.reshape(num_curves, -1)] * repeat, axis=1)
+        mask = np.concatenate([mask.reshape(len(y), -1)] * repeat, axis=1)
         flat = np.where(mask, flat, 0.0)
     sigma, scale, scale_is_own = _scale(call, sigma, y, mask)
     check_squares(call, flat, scale, options.dtype)
@@ -163,27 +197,7 @@ def prepare_many(
         scale=None if scale is None else scale_is_own,
         f_scale=False if is_robust else None,
     )
-    many = ManyProblems(
-        model=model,
-        layout=layout,
-        bounds=box,
-        target=target,
-        start=values,
-        inputs=inputs.cast(options.dtype),
-        is_own=tuple(jax.tree.leaves(is_own)),
-        y=y,
-        sigma=sigma,
-        labels=labels,
-        options=options,
-    )
-    layout.check_count(call, target.size, "points in each curve")
-    model_checks.check_model(
-        call, model, layout, target, many.one(0).inputs, options.dtype
-    )
-    return many
-
-
-# ------------------------------------------------------------------------- private
+    return inputs.cast(options.dtype), tuple(jax.tree.leaves(is_own)), sigma
 
 
 def _one_start(call: str, start: Any, num_curves: int) -> Any:

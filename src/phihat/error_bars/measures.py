@@ -63,19 +63,9 @@ def measure(
         lambda leaf: jnp.asarray(leaf).astype(_tree.accumulator_dtype(leaf)), params
     )
     as_tree = products.flatten(wide)[1]
-    scalar_fn = products.bind(loss_fn, params, data, call=_CALL)
-    flat_fn = lambda free: scalar_fn(complete(free)).astype(point.dtype)  # noqa: E731
-    value, gradient = jax.value_and_grad(flat_fn)(point)
-    hessian = dense_hessian(flat_fn, point)
-    if setting.is_squares:
-        arguments = () if data is None else (data,)
-        residual_fn = losses.residual_fn(loss_fn)
-        flat_residual_fn = lambda free: residual_fn(complete(free), *arguments)  # noqa: E731
-        kind = _of_squares(
-            flat_residual_fn, point, setting, _num_empty(loss_fn, data, setting)
-        )
-    else:
-        kind = _of_likelihood(flat_fn, point, value, hessian)
+    value, gradient, hessian, kind = _measure_loss(
+        loss_fn, setting, params, data, complete, point
+    )
     quantile = quantile.astype(point.dtype)
     spread = kind.covariance
     errors = jnp.sqrt(jnp.diagonal(spread))
@@ -117,11 +107,10 @@ def measure(
         lowest_rise=lowest_rise,
     )
     failed = jnp.where(is_finite, 0.0, jnp.nan)
-    low, high = (whole + full(end + failed) for end in ends)
-    trees = (as_tree(low), as_tree(high), as_tree(full(errors + failed)))
+    low, high = (as_tree(whole + full(end + failed)) for end in ends)
     matrix = jnp.zeros((whole.size, whole.size), point.dtype)
     matrix = matrix.at[np.ix_(indices, indices)].set(spread + failed)
-    return (wide, *trees, matrix, evidence)
+    return wide, low, high, as_tree(full(errors + failed)), matrix, evidence
 
 
 def spread_out(places: Places, vector: Array) -> Array:
@@ -162,6 +151,30 @@ class _Kind:
     chi_square: Array
     is_exact: Array
     num_empty: Array
+
+
+def _measure_loss(
+    loss_fn: LossFn,
+    setting: Setting,
+    params: Params,
+    data: Batch,
+    complete: Callable[[Array], Params],
+    point: Array,
+) -> tuple[Array, Array, Array, _Kind]:
+    """Return the loss, its derivatives by the free params, and its kind."""
+    scalar_fn = products.bind(loss_fn, params, data, call=_CALL)
+    flat_fn = lambda free: scalar_fn(complete(free)).astype(point.dtype)  # noqa: E731
+    value, gradient = jax.value_and_grad(flat_fn)(point)
+    hessian = dense_hessian(flat_fn, point)
+    if not setting.is_squares:
+        kind = _of_likelihood(flat_fn, point, value, hessian)
+        return value, gradient, hessian, kind
+    arguments = () if data is None else (data,)
+    residual_fn = losses.residual_fn(loss_fn)
+    flat_residual_fn = lambda free: residual_fn(complete(free), *arguments)  # noqa: E731
+    num_empty = _num_empty(loss_fn, data, setting)
+    kind = _of_squares(flat_residual_fn, point, setting, num_empty)
+    return value, gradient, hessian, kind
 
 
 def _of_squares(

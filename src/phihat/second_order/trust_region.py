@@ -213,14 +213,9 @@ def advance(
     was_set = state.radius > 0
     radius = jnp.where(was_set, verdict.radius, jnp.asarray(first).astype(scale.dtype))
     first_slope = jnp.where(was_set, state.promises[4], model.slope)
-    forcing = None
-    if not method.is_exact:
-        forcing = _forcing(state, model, first_slope, eps)
-    proposal = method.search(model, radius, forcing)
-    following = predict_step(
-        model, trial_point(space, model, proposal.step, proposal.sides)
+    proposal, following, is_exact = _propose(
+        method, space, state, model, radius, first_slope, eps
     )
-
     escape = _judge_end(
         method,
         space,
@@ -234,16 +229,13 @@ def advance(
         radius=radius,
     )
     following = _tree.select(escape.leaves, escape.step, following)
-    is_exact = jnp.ones((), bool)
-    if forcing is not None:
-        is_exact = escape.leaves | (forcing <= eps**0.5)
     promises = [
         following.fall,
         following.length,
         model.slope,
         model.noise,
         first_slope,
-        is_exact.astype(scale.dtype),
+        (escape.leaves | is_exact).astype(scale.dtype),
     ]
     params = space.unflatten(space.vector)
     updates = jax.tree.map(jnp.subtract, space.unflatten(point), params)
@@ -271,6 +263,25 @@ def _count(
     seen += escape.curvature.is_negative.astype(jnp.int32)
     counts = [state.counts[:3] + trials, jnp.stack([jnp.ones_like(seen), seen])]
     return jnp.concatenate(counts)
+
+
+def _propose(
+    method: Method,
+    space: Space,
+    state: TrustRegionState,
+    model: Model,
+    radius: Scalar,
+    first_slope: Scalar,
+    eps: float,
+) -> tuple[Proposal, PredictedStep, Flag]:
+    """Return the next step, what it promises, and whether it is the best there is."""
+    forcing, is_exact = None, jnp.ones((), bool)
+    if not method.is_exact:
+        forcing = _forcing(state, model, first_slope, eps)
+        is_exact = forcing <= eps**0.5
+    proposal = method.search(model, radius, forcing)
+    trial = trial_point(space, model, proposal.step, proposal.sides)
+    return proposal, predict_step(model, trial), is_exact
 
 
 def _forcing(
