@@ -172,7 +172,8 @@ def _as_inputs(
     flat = _flat(y)
     mask = _clean_mask(call, x, x_is_own, y, mask, options.nan_policy)
     if mask is not None:
-        x = jax.tree.map(lambda leaf, own: _filled(leaf, own, mask), x, x_is_own)
+        counts = mask
+        x = jax.tree.map(lambda leaf, own: _filled(leaf, own, counts), x, x_is_own)
         repeat = 2 if np.iscomplexobj(y) else 1
         mask = np.concatenate([mask.reshape(len(y), -1)] * repeat, axis=1)
         flat = np.where(mask, flat, 0.0)
