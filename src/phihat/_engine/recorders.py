@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, PyTree
 
 from phihat._core import checks as _checks
+from phihat._core import reductions as _reductions
 from phihat._core import tree as _tree
 from phihat._engine.step import project
 from phihat._recorder import Recorder
@@ -130,7 +131,7 @@ def _loss(caller: Any, state: FitState, info: StepInfo) -> Array:
 
 def _grad_norm(caller: Any, state: FitState, info: StepInfo) -> Array:
     del caller, state
-    return _tree.global_norm(info.grad)
+    return _reductions.global_norm(info.grad)
 
 
 def _learning_rate(caller: Any, state: FitState, info: StepInfo) -> Array:

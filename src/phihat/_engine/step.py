@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from phihat import losses
 from phihat._core import placement as _placement
+from phihat._core import reductions as _reductions
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, Params, Status
 from phihat._engine.bound_loss import UseBatch, bind_loss
@@ -237,7 +238,7 @@ def _refusal(
         return None
     total = jnp.zeros((), _tree.default_float())
     if step.stops:
-        total += _tree.zero_or_nan((info.loss, info.grad, proposal.params))
+        total += _reductions.zero_or_nan((info.loss, info.grad, proposal.params))
     if tolerance is not None:
         moving = moving_leaves(step.optimizer, state)
         stops = is_converged(tolerance, step.projection, state, proposal, info, moving)

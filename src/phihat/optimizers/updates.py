@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from phihat._core import reductions as _reductions
 from phihat._core import tree as _tree
 from phihat._core.types import Params, Schedule
 from phihat.optimizers.optimizer import describe
@@ -230,7 +231,7 @@ def adam_update(
 
     def move(gradient: Array, mean: Array, mean_square: Array) -> Array:
         dtype = mean_square.dtype
-        root = _tree.safe_sqrt(mean_square) * _tree.cast(root_scale, dtype)
+        root = _reductions.safe_sqrt(mean_square) * _tree.cast(root_scale, dtype)
         whole = (root + _tree.cast(_scalar("eps", eps), dtype)).astype(mean.dtype)
         step = _tree.cast(scale, mean.dtype) * mean / whole
         return (-step).astype(_step_dtype(gradient))
