@@ -45,13 +45,7 @@ def public(function: _Function) -> _Function:
 
 
 def _explaining(function: Any, named: Any, num_hidden: int) -> Any:
-    """Return the function with its failed calls explained.
-
-    Args:
-      function: to call.
-      named: what was called, by its name and signature.
-      num_hidden: arguments that come first and are not the caller's.
-    """
+    """Return the function with its failed calls explained."""
     explain, is_unbound, check_flags = _explain, _is_unbound, _check_flags
     defaults = getattr(function, "__kwdefaults__", None) or {}
     flags = frozenset(name for name, one in defaults.items() if type(one) is bool)

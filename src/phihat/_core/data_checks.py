@@ -30,11 +30,8 @@ class SeenData:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             leaves = []
         is_small = sum(getattr(leaf, "nbytes", 8) for leaf in leaves) <= _KEPT_BYTES
-        self._find = [
-            weakref.ref(leaf)
-            if hasattr(leaf, "nbytes") and not is_small
-            # The default binds this leaf and not the last one.
-            else lambda leaf=leaf: leaf
+        self._leaves = [
+            weakref.ref(leaf) if hasattr(leaf, "nbytes") and not is_small else leaf
             for leaf in leaves
         ]
 
@@ -43,13 +40,10 @@ class SeenData:
         return SeenData, ()
 
     def describe_nonfinite(self, number: int, path: str) -> str:
-        """Say how many entries of a leaf are not finite, and which row is the first.
-
-        Args:
-          number: of the leaf.
-          path: its path.
-        """
-        leaf = self._find[number]() if number < len(self._find) else None
+        """Say how many entries of a leaf are not finite, and which row is the first."""
+        leaf = self._leaves[number] if number < len(self._leaves) else None
+        if isinstance(leaf, weakref.ref):
+            leaf = leaf()
         is_here = leaf is not None and not _checks.is_deleted(leaf)
         is_here = is_here and getattr(leaf, "is_fully_addressable", True)
         bad = ~np.isfinite(np.asarray(leaf)) if is_here else np.zeros(0, bool)

@@ -36,12 +36,7 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def holds(jaxpr: Any, name: str) -> bool:
-    """Tell whether a jaxpr holds a primitive of this name, at any depth.
-
-    Args:
-      jaxpr: a jaxpr, closed or not.
-      name: of a primitive.
-    """
+    """Tell whether a jaxpr holds a primitive of this name, at any depth."""
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     for equation in jaxpr.eqns:
         if equation.primitive.name == name:

@@ -4,13 +4,7 @@ __all__ = ["translate"]
 
 
 def translate(call: str, word: str, names: tuple[str, ...]) -> str | None:
-    """Say what another library's word is called here, or return None if unknown.
-
-    Args:
-      call: the name of the function that was called.
-      word: the argument that it does not have.
-      names: the arguments that it has.
-    """
+    """Say what another library's word is called here, or return None if unknown."""
     plain = word.lower().replace("-", "_")
     for words, candidates in _SYNONYMS.items():
         if plain in words.split():

@@ -78,9 +78,6 @@ def call(
       code: a pytree of functions and numbers, split here.
       options: what else shapes the program, hashable, with types that tell apart.
       *arrays: further pytrees of numbers.
-
-    Returns:
-      What `body` returns.
     """
     if not is_tracing():
         return bind(body, code, options, params=arrays[0] if arrays else None)(*arrays)

@@ -131,13 +131,7 @@ def check_classes(call: str, classes: Any) -> tuple[type, ...]:
 def rebuild(
     description: Any, leaves: Sequence[Any], classes: Iterable[type] = ()
 ) -> PyTree:
-    """Put leaves into the structure that `describe` described.
-
-    Args:
-      description: from `describe`, or from a file.
-      leaves: in the order of jax.
-      classes: those that may be built, besides those of phihat and optax.
-    """
+    """Put leaves into the structure that `describe` described."""
     given = {found.__qualname__: found for found in classes}
     rest = iter(leaves)
     try:

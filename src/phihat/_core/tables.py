@@ -18,14 +18,7 @@ def table(
     head: Sequence[str] = (),
     notes: Iterable[str] = (),
 ) -> str:
-    """Write a title, a table whose first column names the rows, and notes below it.
-
-    Args:
-      title: above the table.
-      rows: cells, written by `str`.
-      head: the names of the columns, or none.
-      notes: sentences below the table.
-    """
+    """Write a title, a table whose first column names the rows, and notes below it."""
     say = lambda cell: html.escape(str(cell))  # noqa: E731
     lines = []
     if head:

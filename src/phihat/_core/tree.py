@@ -54,9 +54,6 @@ class Static:
     """A leafless node: a value that shapes the program, such as a degree or a flag.
 
     Equality and hash include the type, so `Static(1) != Static(True)`.
-
-    Args:
-      value: any hashable.
     """
 
     __slots__ = ("value",)
@@ -86,11 +83,6 @@ def as_partial(fn: Callable[..., Any], call: str, argument: str) -> Partial:
     """Wrap a callable in a `Partial`, so that no leaf of ours is ever a function.
 
     A partial of a partial is flattened: the numbers of both become leaves.
-
-    Args:
-      fn: any callable.
-      call: the public function on whose behalf it is checked, for the message.
-      argument: the name of its argument, for the message.
     """
     if isinstance(fn, functools.partial):  # a Partial of jax is one too
         func = fn.func

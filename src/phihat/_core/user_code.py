@@ -40,11 +40,7 @@ _LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "phihat", "jaxtyping", "context
 
 
 def explain_traced(error: Exception) -> str | None:
-    """Say where a function asks Python for a number that only the program knows.
-
-    Args:
-      error: that was raised; looked at only if it is jax's for such a question.
-    """
+    """Say where a function asks Python for a number that only the program knows."""
     is_ambiguous = str(error).startswith("The truth value of an array with more than")
     if not isinstance(error, _NOT_KNOWN) and not is_ambiguous:
         return None

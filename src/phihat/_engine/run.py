@@ -269,16 +269,7 @@ def conclude(
     last: Measured | None,
     sound_params: Params | None,
 ) -> Ending:
-    """Find out how a run ended, and with which params.
-
-    Args:
-      spec: of the fit.
-      source: of its batches.
-      state: where it stopped.
-      is_stopped: before its budget was used.
-      last: what was measured there, or None to measure it now.
-      sound_params: those to evaluate before the last step, or None.
-    """
+    """Find out how a run ended, and with which params."""
     step = spec.step
     if measures_itself(state.opt_state):
         return _conclude_measuring(state)

@@ -351,13 +351,7 @@ _SEARCHING = ("ScaleByLBFGS", "ScaleByZoomLinesearch", "ScaleByBacktrackingLines
 
 
 def check_optimizer(spec: FitSpec, opt_state: PyTree, *, is_fixed: bool) -> None:
-    """Refuse what an optimizer cannot do, before the loss is traced.
-
-    Args:
-      spec: of the fit.
-      opt_state: of its optimizer.
-      is_fixed: every step sees the same batch.
-    """
+    """Refuse what an optimizer cannot do, before the loss is traced."""
     step = spec.step
     if not isinstance(step, Step):
         return

@@ -101,14 +101,7 @@ class Attempt(NamedTuple):
 def attempt(
     step: Any, state: FitState, use: UseBatch, tolerance: Tolerance | None = None
 ) -> Attempt:
-    """Try a step from a state.
-
-    Args:
-      step: a `Step`, or any pure `(state, batch) -> (state, info)`.
-      state: a running one.
-      use: gives the step's batch to a function.
-      tolerance: where it is met, the step is refused.
-    """
+    """Try a step from a state."""
     if not isinstance(step, Step):
         return _attempt_foreign(step, state, use, tolerance)
     if measures_itself(state.opt_state):

@@ -6,15 +6,7 @@ __all__ = ["table"]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Align the columns: the first to the left, the rest to the right.
-
-    Args:
-      heads: the name of each column.
-      rows: the cells, as many a row as there are names.
-
-    Returns:
-      Lines, indented by two spaces.
-    """
+    """Align the columns: the first to the left, the rest to the right."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     lines = [heads, ["-" * width for width in widths], *rows]
     return "\n".join(

@@ -22,10 +22,6 @@ def flat_box(
 ) -> tuple[Float[Array, " P"], Float[Array, " P"], Callable[[Any], Params]]:
     """Lay out both ends of a box, and check that it is bounded and has an inside.
 
-    Args:
-      call: the public function on whose behalf it is checked, for the messages.
-      box: both ends with every leaf in its full shape.
-
     Returns:
       The low ends, the high ends, and the function from a flat vector to params.
     """

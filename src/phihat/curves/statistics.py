@@ -69,12 +69,7 @@ def quality(
 
 
 def scatter(y: np.ndarray, mask: np.ndarray | None) -> Any:
-    """Return the sum of squares of y [..., n] about its mean, zero if only rounding.
-
-    Args:
-      y: zero where the mask is False.
-      mask: which entries count, or None for all.
-    """
+    """Return the sum of squares of y [..., n] about its mean, zero if only rounding."""
     if mask is None:
         counts, found = y.shape[-1], y.shape[-1] * np.var(y, axis=-1)
     else:

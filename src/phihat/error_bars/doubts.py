@@ -96,14 +96,7 @@ def entry_names(params: Params) -> list[str]:
 def find_doubts(
     evidence: Evidence, setting: Setting, covariance: np.ndarray, ends: np.ndarray
 ) -> dict[str, list[int] | float]:
-    """Return the reasons, by name, each with the entries or the number it is about.
-
-    Args:
-      evidence: of one fit, concrete.
-      setting: what was asked.
-      covariance: [P, P].
-      ends: the offsets of both ends, in units of the params, [2, P].
-    """
+    """Return the reasons, by name, each with the entries or the number it is about."""
     found: dict[str, list[int] | float] = {}
     size = covariance.shape[0]
     free = np.asarray(setting.free or (True,) * size)

@@ -69,9 +69,6 @@ def profile(
       paths: row j is how all params move with one unit of param j, on a parabola.
       bounds: the lowest and highest offsets allowed, 0 or less and 0 or more; an
         interval ends at its bound where the profile is below 1 there.
-
-    Returns:
-      A `Profile`.
     """
     size = paths.shape[0]
     others = jnp.asarray([[k for k in range(size) if k != j] for j in range(size)], int)

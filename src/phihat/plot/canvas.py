@@ -248,11 +248,7 @@ def add_colorbar(axes: "Axes", mappable: Any, label: str, **options: Any) -> Any
 
 
 def spacing(values: Any) -> str:
-    """Tell whether ascending coordinates are spaced evenly in their logarithm.
-
-    Returns:
-      "log" or "linear".
-    """
+    """Return "log" where coordinates are spaced evenly in it, else "linear"."""
     values = np.asarray(values)
     if values.dtype.kind not in "fiu" or len(values) < 3 or not (values > 0).all():
         return "linear"

@@ -190,14 +190,7 @@ def draw_curves(
     styles: Mapping[str, Style] | None = None,
     yscale: str | None = None,
 ) -> None:
-    """Draw prepared curves on axes, with a legend where they have names.
-
-    Args:
-      axes: where to draw.
-      curves: by name.
-      styles: looks by name, from `make_styles`.
-      yscale: "log", "linear", or None to choose.
-    """
+    """Draw prepared curves on axes, with a legend where they have names."""
     size = canvas.text_size(axes)
     looks = make_styles(curves) | dict(styles or {})
     for depth, (name, curve) in enumerate(curves.items()):

@@ -101,12 +101,6 @@ def draw_paths(
     """Draw paths in the coordinates of a surface: dots for steps, a marker at the end.
 
     The markers are open and of one size, so that ends in one point are all seen.
-
-    Args:
-      axes: where to draw, flat or in perspective.
-      surface: for the heights in perspective.
-      paths: by name, arrays [T, 2].
-      styles: looks by name, from `make_styles`.
     """
     from matplotlib.patheffects import withStroke
 

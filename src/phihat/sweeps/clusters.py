@@ -13,11 +13,6 @@ def label(
     The best point that is left founds a group, and all within `distance` join it; so
     groups are sorted by loss, and the order of the points does not matter.
 
-    Args:
-      points: [N, P].
-      losses: [N], finite.
-      distance: how far a member may be from its founder.
-
     Returns:
       The group of every point [N], and the founder of every group [K].
     """

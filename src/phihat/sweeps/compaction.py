@@ -100,13 +100,7 @@ def descend(
 
 
 def cut(num_lanes: int, num_devices: int, largest: int) -> list[int]:
-    """Cut lanes into chunks of few sizes, the last of them a little too large.
-
-    Args:
-      num_lanes: how many there are.
-      num_devices: each takes an equal share of a chunk.
-      largest: the most lanes of a chunk that one device takes.
-    """
+    """Cut lanes into chunks of few sizes, the last of them a little too large."""
     allowed = [size for size in _SIZES if size <= largest] or [1]
     chunks = []
     for size in reversed([size * num_devices for size in allowed]):

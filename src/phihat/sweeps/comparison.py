@@ -125,14 +125,6 @@ def quantiles(values: Any, levels: Sequence[float], axis: int = -1) -> np.ndarra
     """Return quantiles as NumPy's, where some values may be infinite.
 
     Between a number and infinity lies infinity, which NumPy's formula makes NaN.
-
-    Args:
-      values: finite or infinite.
-      levels: Q numbers in [0, 1].
-      axis: of the values.
-
-    Returns:
-      [Q, ...].
     """
     values = np.asarray(values, float)
     below, above = (

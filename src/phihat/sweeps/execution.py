@@ -60,13 +60,7 @@ class LaneProgram:
 
 
 def lane_program(call: str, function: Any, arguments: dict[str, PyTree]) -> LaneProgram:
-    """Trace `function(**row)` for one lane, or find it traced before.
-
-    Args:
-      call: the public function on whose behalf it is traced, for the messages.
-      function: a Partial; its numbers are shared by all lanes.
-      arguments: by name, trees whose arrays are stacked.
-    """
+    """Trace `function(**row)` for one lane, or find it traced before."""
     names = tuple(arguments)
     trees = tuple(arguments.values())
     key, numbers = _tree.split((function, trees))

@@ -36,16 +36,7 @@ def polish(
     data: Batch,
     width: np.ndarray,
 ) -> tuple[PyTree, np.ndarray]:
-    """Return the minima beside these ends, or the ends where there is none.
-
-    Args:
-      call: the public function on whose behalf it is done, for the messages.
-      loss_fn: `(params, data) -> []`, or `(params) -> []` where `data` is None.
-      ends: stacked params, leaves [N, ...].
-      losses: [N].
-      data: handed to `loss_fn`.
-      width: what counts as near, in each coordinate [P].
-    """
+    """Return the minima beside these ends, or the ends where there is none."""
     loss_fn = _tree.as_partial(loss_fn, call, "loss_fn")
     if _checks.takes_argument(loss_fn, "key"):
         return ends, losses

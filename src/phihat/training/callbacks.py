@@ -60,12 +60,6 @@ def call(
 ) -> tuple[bool, Any]:
     """Call a callback on copies of its own, and read its answer.
 
-    Args:
-      callback: the user's function.
-      state: where the fit stands, in buffers of its own.
-      rows: of the history, new since the last call; copied here.
-      spec: of the fit.
-
     Returns:
       Whether the fit shall end, and an optimizer to go on with, or None.
     """

@@ -40,10 +40,6 @@ __all__ = ["CheckpointManager"]
 class CheckpointManager:
     """Writes the checkpoints of a run, and reads them.
 
-    Args:
-      checkpoints: where, how often, how many.
-      configuration: what the fit is made of.
-
     Attributes:
       log: told of every checkpoint.
       saved_step: of the last checkpoint written or read, or None.

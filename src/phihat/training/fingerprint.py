@@ -162,13 +162,7 @@ class Change(NamedTuple):
 def compare(
     before: dict[str, Any], after: dict[str, Any], allowed: Iterable[str] = ()
 ) -> list[Change]:
-    """Return how two fits differ.
-
-    Args:
-      before: what the checkpoint's fit was made of.
-      after: what this one is made of.
-      allowed: parts, by name, whose differences are meant.
-    """
+    """Return how two fits differ."""
     old_python, new_python = (
         found.get("versions", {}).get("Python", "").split(".")[:2]
         for found in (before, after)

@@ -21,11 +21,7 @@ _held: set["FolderLock"] = set()
 
 
 class FolderLock:
-    """Held by one fit, of all processes and threads, while it uses a folder.
-
-    Args:
-      folder: it must exist.
-    """
+    """Held by one fit, of all processes and threads, while it uses a folder."""
 
     def __init__(self, folder: Path) -> None:
         """Hold nothing yet."""
@@ -33,11 +29,7 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def acquire(self, call: str) -> bool:
-        """Take the lock; where the system has none, say so once and go on.
-
-        Returns:
-          Whether it is held now.
-        """
+        """Take the lock, and tell whether it is held; say so where there are none."""
         try:
             import fcntl
         except ImportError:

@@ -20,12 +20,7 @@ __all__ = ["Log", "Progress", "as_lines", "speed"]
 
 
 class Progress:
-    """A bar with the steps, their speed, the time left and the loss.
-
-    Args:
-      total: the budget, or None where nobody knows it.
-      done: steps made before.
-    """
+    """A bar with the steps, their speed, the time left and the loss."""
 
     def __init__(self, total: int | None, done: int) -> None:
         """Open the bar, on a terminal or in a notebook; elsewhere there is none."""

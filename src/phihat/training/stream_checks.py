@@ -18,9 +18,6 @@ class BadBatch(Exception):
 class BatchChecks:
     """Compares every batch with the first.
 
-    Args:
-      call: the public function, for messages.
-
     Attributes:
       structure: that of every batch, once there was one.
     """

@@ -38,12 +38,7 @@ class Hooks(NamedTuple):
 
 
 class TrainLoop:
-    """Runs a fit to its end.
-
-    Args:
-      run: where it stands.
-      hooks: what to do between chunks.
-    """
+    """Runs a fit to its end."""
 
     def __init__(self, run: Run, hooks: Hooks) -> None:
         """Start the clock."""

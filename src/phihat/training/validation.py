@@ -101,9 +101,6 @@ def _takes_two(metric: Any) -> bool:
 class Validator:
     """Looks at held-out data, and keeps the params that did best on them.
 
-    Args:
-      validation: what to look at, and what is better.
-
     Attributes:
       steps: at which it looked.
       losses: on the held-out data, one per look.
