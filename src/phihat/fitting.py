@@ -139,6 +139,7 @@ def fit_as(
     key: RandomKey | None = None,
     state: FitState | None = None,
     model_state: PyTree = None,
+    runs_briefly: bool = False,
     **others: Any,
 ) -> FitResult:
     """Fit for another public function, in whose name errors then speak."""
@@ -155,7 +156,8 @@ def fit_as(
         **others,
     )
     params = _tree.as_arrays(params)
-    result = _programs.call(_fit, spec, (), params, data, key, state, model_state)
+    arrays = (params, data, key, state, model_state)
+    result = _programs.call(_fit, spec, (), *arrays, runs_briefly=runs_briefly)
     return remember_data(result, SeenData(data))
 
 

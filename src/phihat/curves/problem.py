@@ -1,20 +1,16 @@
 """The arguments of `fit_curve`, brought to one form or refused by one sentence."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
-from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat.curves import missing, model_checks
 from phihat.curves.arrays import as_tree, refuse_traces
 from phihat.curves.limits import Bounds, as_bounds, as_free, check_start
-from phihat.curves.model_checks import in_floats
 from phihat.curves.options import Options
 from phihat.curves.param_names import Layout, describe
 from phihat.curves.residuals import Inputs, Target, each_model
@@ -54,13 +50,10 @@ class Problem:
     sigma: Any
     options: Options
 
-    @contextlib.contextmanager
-    def computing(self) -> Iterator[None]:
-        """Compute in the dtype asked for; with few numbers compile in little time."""
-        size = self.target.size * max(self.layout.size, 1)
-        dtype = self.options.dtype
-        with in_floats(dtype), _programs.running_briefly(size <= _FEW_NUMBERS):
-            yield
+    @property
+    def runs_briefly(self) -> bool:
+        """Whether it takes less time to fit than to optimize the program of the fit."""
+        return self.target.size * max(self.layout.size, 1) <= _FEW_NUMBERS
 
     @property
     def num_points(self) -> int:

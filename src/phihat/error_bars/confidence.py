@@ -215,6 +215,23 @@ def confidence_intervals(
       confidence intervals*, Applied Statistics 1988.
       James and Roos, *Minuit*, Computer Physics Communications 1975.
     """
+    return find_intervals(**locals())
+
+
+def find_intervals(
+    loss_fn: LossFn,
+    result: Any,
+    data: Batch,
+    *,
+    level: float = 0.95,
+    method: str = "wald",
+    absolute_sigma: bool,
+    distribution: str | None = None,
+    box: Box | None,
+    num_residuals: int | None,
+    runs_briefly: bool = False,
+) -> ConfidenceIntervals:
+    """Return confidence intervals, by a program that may be compiled in little time."""
     loss_fn = _tree.as_partial(loss_fn, _CALL, "loss_fn")
     params, status = _params_of(result)
     data = _data_checks.columns_as_arrays(data)
@@ -250,6 +267,7 @@ def confidence_intervals(
         jnp.asarray(quantile, _tree.default_float()),
         box,
         jnp.asarray(status, jnp.int32),
+        runs_briefly=runs_briefly,
     )
     return ConfidenceIntervals(
         *arrays, level=float(level), degrees_of_freedom=freedom, setting=setting
