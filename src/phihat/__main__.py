@@ -72,11 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _folder(arguments: Sequence[str] | None) -> Path | None:
-    """Return where the pictures go, made and found writable; None without matplotlib.
-
-    Raises:
-      SystemExit: the folder cannot be written.
-    """
+    """Return the writable folder of the pictures; None without matplotlib."""
     parser = argparse.ArgumentParser(
         prog="python -m phihat",
         description='Fit the models of the chapter "Fitting models" and four sets of '

@@ -112,11 +112,7 @@ def prepare(tree: PyTree, notes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def check_place(path: Path, overwrite: bool) -> None:
-    """Refuse to write over what is no checkpoint of ours.
-
-    Raises:
-      FileExistsError: it is there, and not to be replaced.
-    """
+    """Refuse to write over what is no checkpoint of ours."""
     if not os.path.lexists(path):
         return
     if not overwrite:

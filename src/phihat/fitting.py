@@ -126,27 +126,7 @@ def fit(
       >>> print(phihat.Status(int(result.status)).name, round(float(result.loss), 4))
       COMPLETED 0.1999
     """
-    return fit_as(
-        "fit",
-        loss_fn,
-        params,
-        optimizer,
-        data,
-        num_steps=num_steps,
-        num_epochs=num_epochs,
-        batch_size=batch_size,
-        sampler=sampler,
-        key=key,
-        tolerance=tolerance,
-        record=record,
-        record_every=record_every,
-        has_aux=has_aux,
-        projection=projection,
-        nonfinite=nonfinite,
-        state=state,
-        model_state=model_state,
-        remat=remat,
-    )
+    return fit_as("fit", **locals())
 
 
 def fit_as(
@@ -159,6 +139,7 @@ def fit_as(
     key: RandomKey | None = None,
     state: FitState | None = None,
     model_state: PyTree = None,
+    runs_briefly: bool = False,
     **others: Any,
 ) -> FitResult:
     """Fit for another public function, in whose name errors then speak."""
@@ -175,7 +156,8 @@ def fit_as(
         **others,
     )
     params = _tree.as_arrays(params)
-    result = _programs.call(_fit, spec, (), params, data, key, state, model_state)
+    arrays = (params, data, key, state, model_state)
+    result = _programs.call(_fit, spec, (), *arrays, runs_briefly=runs_briefly)
     return remember_data(result, SeenData(data))
 
 
@@ -355,14 +337,7 @@ def _fit(
     model_state: PyTree,
 ) -> FitResult:
     del options
-    optimizer = spec.step.optimizer
-    if state is None:
-        state = init(params, optimizer, key=key, model_state=model_state)
-    else:
-        state = state if key is None else state._replace(key=key)
-        if model_state is not None:
-            state = state._replace(model_state=model_state)
-    _spec.check_opt_state(spec.caller, optimizer, state)
+    state = first_state(spec, params, key, state, model_state)
     source, ran = _loop(spec, state, data, mode)
     ending = _run.conclude(
         spec,
@@ -377,6 +352,25 @@ def _fit(
     return _result.as_result(
         ending, history, ran.num_taken, data, is_of_minibatch=draws
     )
+
+
+def first_state(
+    spec: FitSpec,
+    params: Params,
+    key: RandomKey | None,
+    state: FitState | None,
+    model_state: PyTree,
+) -> FitState:
+    """Return the state from which a fit starts: a new one, or the one given."""
+    optimizer = spec.step.optimizer
+    if state is None:
+        state = init(params, optimizer, key=key, model_state=model_state)
+    else:
+        state = state if key is None else state._replace(key=key)
+        if model_state is not None:
+            state = state._replace(model_state=model_state)
+    _spec.check_opt_state(spec.caller, optimizer, state)
+    return state
 
 
 def _run_steps(

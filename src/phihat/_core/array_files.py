@@ -1,12 +1,4 @@
-"""Arrays in files, by orbax, and what is written of each beside them.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat._core import array_files
-  >>> kinds, arrays = array_files.pack([np.ones(2)], ["['w']"])
-  >>> kinds[0]["dtype"], list(arrays)
-  ('float64', ['0'])
-"""
+"""Arrays in files, by orbax, and what is written of each beside them."""
 
 import contextlib
 import errno
@@ -50,11 +42,7 @@ _MANY = 200
 def pack(
     leaves: list[Any], paths: list[str]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return a description of every leaf, and the arrays that orbax can write.
-
-    Raises:
-      TypeError: a leaf is neither an array nor a number.
-    """
+    """Return a description of every leaf, and the arrays that orbax can write."""
     kinds, arrays = [], {}
     for number, (leaf, path) in enumerate(zip(leaves, paths, strict=True)):
         is_held = not (_checks.is_deleted(leaf) or isinstance(leaf, jax.core.Tracer))
@@ -90,11 +78,7 @@ def np_or_jax(leaf: Any) -> Any:
 
 
 def check_kinds(kinds: Any) -> None:
-    """Check what a file says of its leaves.
-
-    Raises:
-      ValueError: it is nothing that `pack` wrote.
-    """
+    """Check what a file says of its leaves."""
     if not isinstance(kinds, list):
         raise ValueError("its leaves are no list")
     for kind in kinds:
@@ -123,11 +107,7 @@ def _is_dtype(name: Any) -> bool:
 
 
 def unpack(kind: dict[str, Any], array: Any) -> Any:
-    """Return a leaf as it was saved.
-
-    Raises:
-      ValueError: the array is not the one described.
-    """
+    """Return a leaf as it was saved."""
     if array is None:
         array = np.zeros(kind["shape"], jnp.dtype(kind["dtype"]))
     if list(array.shape) != kind["shape"] or str(array.dtype) != kind["dtype"]:
@@ -145,11 +125,7 @@ def unpack(kind: dict[str, Any], array: Any) -> Any:
 
 
 def write(path: Path, arrays: dict[str, Any]) -> None:
-    """Write arrays by name into a new folder.
-
-    Raises:
-      OSError: the disk has no room for them, which is looked at before, or fails.
-    """
+    """Write arrays by name into a new folder."""
     orbax = _orbax()
     _check_room(path.parent, arrays)
     with _quiet_logging, _quiet_stragglers():
@@ -182,12 +158,7 @@ def read_arrays(path: Path, shardings: dict[str, Any]) -> dict[str, Any]:
 
 
 def brief_reason(error: BaseException) -> str:
-    """Return why something failed in one line, whatever a peer says of it.
-
-    Example:
-      >>> brief_reason(OSError(28, "No space left on device"))
-      'No space left on device'
-    """
+    """Return why something failed in one line, whatever a peer says of it."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
@@ -202,11 +173,7 @@ def brief_reason(error: BaseException) -> str:
 
 
 def check_installed() -> None:
-    """Find orbax, without importing it.
-
-    Raises:
-      ImportError: it is not installed.
-    """
+    """Find orbax, without importing it."""
     if importlib.util.find_spec("orbax") is None:
         _orbax()
 

@@ -3,15 +3,6 @@
 A call that succeeds is not looked at. One that cannot be bound is answered with the
 nearest name, or with what other libraries' word is called here; one that fails for
 another reason, with the argument that is evidently of the wrong kind, if there is one.
-
-Example:
-  >>> from phihat._core import calls as _calls
-  >>> @_calls.public
-  ... def shrink(step, *, factor=0.5):
-  ...     return step * factor
-  >>> shrink(1.0, facto=0.1)
-  Traceback (most recent call last):
-  TypeError: shrink: there is no argument `facto`; did you mean `factor`?
 """
 
 import difflib
@@ -42,14 +33,6 @@ def public(function: _Function) -> _Function:
     """Let a function, or the construction of a class, explain failed calls.
 
     The signature stays, and so does everything else that is asked of a function.
-
-    Example:
-      >>> @public
-      ... def half(x):
-      ...     return x / 2
-      >>> half()
-      Traceback (most recent call last):
-      TypeError: half: the argument `x` is missing.
     """
     if isinstance(function, type):
         method = "__init__" if "__init__" in vars(function) else "__new__"
@@ -62,13 +45,7 @@ def public(function: _Function) -> _Function:
 
 
 def _explaining(function: Any, named: Any, num_hidden: int) -> Any:
-    """Return the function with its failed calls explained.
-
-    Args:
-      function: to call.
-      named: what was called, by its name and signature.
-      num_hidden: arguments that come first and are not the caller's.
-    """
+    """Return the function with its failed calls explained."""
     explain, is_unbound, check_flags = _explain, _is_unbound, _check_flags
     defaults = getattr(function, "__kwdefaults__", None) or {}
     flags = frozenset(name for name, one in defaults.items() if type(one) is bool)

@@ -2,12 +2,6 @@
 
 Every check looks at concrete values only; a tracer passes, since raising on one would
 break every sweep.
-
-Example:
-  >>> from phihat._core import checks as _checks
-  >>> _checks.check_count("fit", "num_steps", 0)
-  Traceback (most recent call last):
-  ValueError: fit: `num_steps` must be >= 1, got 0.
 """
 
 import difflib
@@ -54,11 +48,7 @@ def brief(value: Any) -> str:
 
 
 def as_floats(call: str, argument: str, value: Any) -> np.ndarray:
-    """Return `value` as an array of float64.
-
-    Raises:
-      TypeError: it is no array of numbers.
-    """
+    """Return `value` as an array of float64."""
     try:
         return np.asarray(value, float)
     except (TypeError, ValueError, RuntimeError):  # the last if it was deleted
@@ -72,11 +62,7 @@ MOST = 2_000_000_000
 
 
 def check_max_bytes(call: str, max_bytes: Any) -> int | None:
-    """Return a limit on memory as an int; None is no limit of one's own.
-
-    Raises:
-      TypeError, ValueError: as `check_count`, but for larger counts.
-    """
+    """Return a limit on memory as an int; None is no limit of one's own."""
     if max_bytes is None:
         return None
     return check_count(call, "max_bytes", max_bytes, maximum=2**62)
@@ -85,12 +71,7 @@ def check_max_bytes(call: str, max_bytes: Any) -> int | None:
 def check_count(
     call: str, argument: str, value: Any, minimum: int = 1, maximum: int = MOST
 ) -> int:
-    """Return `value` as an int of at least `minimum` and at most `maximum`.
-
-    Raises:
-      TypeError: not a whole number, or known only inside a trace.
-      ValueError: below `minimum` or above `maximum`.
-    """
+    """Return `value` as an int of at least `minimum` and at most `maximum`."""
     if isinstance(value, jax.core.Tracer):
         raise TypeError(
             f"{call}: `{argument}` shapes the program, so it must be a Python int; it "
@@ -122,12 +103,7 @@ def check_range(
     include_low: bool = True,
     include_high: bool = True,
 ) -> None:
-    """Check that a number, or every entry of an array, lies in an interval.
-
-    Raises:
-      ValueError: some entry lies outside, or is NaN, or is infinite where `high` is
-        None.
-    """
+    """Check that a number, or every entry of an array, lies in an interval."""
     if isinstance(value, jax.core.Tracer) or callable(value):
         return
     # A Python float is compared as it is: an array would cost microseconds.
@@ -162,11 +138,7 @@ def _interval(
 
 
 def check_choice(call: str, argument: str, value: Any, choices: Iterable[str]) -> None:
-    """Check that `value` is one of the known words; else name the nearest.
-
-    Raises:
-      ValueError: it is none of them.
-    """
+    """Check that `value` is one of the known words; else name the nearest."""
     known = sorted(choices)
     if value in known:
         return
@@ -178,11 +150,7 @@ def check_choice(call: str, argument: str, value: Any, choices: Iterable[str]) -
 
 
 def check_key(call: str, key: Any, *, required: bool = False) -> None:
-    """Check that `key` is one typed key, or None where none is `required`.
-
-    Raises:
-      TypeError: it is something else, such as an int seed or an old-style key.
-    """
+    """Check that `key` is one typed key, or None where none is `required`."""
     if (key is None and not required) or (
         isinstance(key, jax.Array)
         and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
@@ -196,11 +164,7 @@ def check_key(call: str, key: Any, *, required: bool = False) -> None:
 
 
 def check_extra(call: str, argument: str, value: Any, meaning: str) -> Any:
-    """Return an extra argument that an optimizer's `update` cannot do without.
-
-    Raises:
-      TypeError: it is None.
-    """
+    """Return an extra argument that an optimizer's `update` cannot do without."""
     if value is None:
         raise TypeError(
             f"{call}: `{argument}` is missing: pass `{argument}=` ({meaning}) to "
@@ -210,11 +174,7 @@ def check_extra(call: str, argument: str, value: Any, meaning: str) -> Any:
 
 
 def check_float_leaves(call: str, argument: str, tree: Any) -> None:
-    """Check that every leaf is a float or a floating-point array.
-
-    Raises:
-      TypeError: a leaf is an integer, complex, or no array; its path and the cure.
-    """
+    """Check that every leaf is a float or a floating-point array."""
     if all(_is_floating(leaf) for leaf in jax.tree.leaves(tree)):
         return
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
@@ -264,11 +224,7 @@ def _cure_for_leaf(leaf: Any) -> str:
 
 
 def check_rows(call: str, argument: str, data: Any) -> int:
-    """Return the number of rows that all leaves of `data` share.
-
-    Raises:
-      ValueError: no leaves, a scalar leaf, or leaves of different lengths.
-    """
+    """Return the number of rows that all leaves of `data` share."""
     leaves = jax.tree_util.tree_flatten_with_path(data)[0]
     if not leaves:
         raise ValueError(f"{call}: `{argument}` has no arrays in it.")
@@ -289,11 +245,7 @@ def check_rows(call: str, argument: str, data: Any) -> int:
 
 
 def check_box(call: str, argument: str, box: Any, params: Any) -> None:
-    """Check that a box bounds these params: one scalar, or a tree like them.
-
-    Raises:
-      ValueError: the structure differs, or a bound has another shape than its leaf.
-    """
+    """Check that a box bounds these params: one scalar, or a tree like them."""
     if jax.tree_util.all_leaves([box.low]) and np.ndim(box.low) == 0:
         return
     structure, wanted = jax.tree.structure(box.low), jax.tree.structure(params)
@@ -316,11 +268,7 @@ def check_box(call: str, argument: str, box: Any, params: Any) -> None:
 
 
 def check_arrays(call: str, argument: str, tree: Any) -> None:
-    """Check that every leaf is an array or a number.
-
-    Raises:
-      TypeError: a leaf is something else; its path.
-    """
+    """Check that every leaf is an array or a number."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         if not is_numeric(leaf):
             where = jax.tree_util.keystr(path) or "the only leaf"

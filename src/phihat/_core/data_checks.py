@@ -1,11 +1,4 @@
-"""Whether data mean on the device what they mean here, in the wording of `checks`.
-
-Example:
-  >>> from phihat._core import data_checks
-  >>> data_checks.check_data("fit", iter([]))  # doctest: +ELLIPSIS
-  Traceback (most recent call last):
-  TypeError: fit: `data` must be a pytree of arrays, got a list_iterator; a stream ...
-"""
+"""Whether data mean on the device what they mean here, in the wording of `checks`."""
 
 import numbers
 import weakref
@@ -37,11 +30,8 @@ class SeenData:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             leaves = []
         is_small = sum(getattr(leaf, "nbytes", 8) for leaf in leaves) <= _KEPT_BYTES
-        self._find = [
-            weakref.ref(leaf)
-            if hasattr(leaf, "nbytes") and not is_small
-            # The default binds this leaf and not the last one.
-            else lambda leaf=leaf: leaf
+        self._leaves = [
+            weakref.ref(leaf) if hasattr(leaf, "nbytes") and not is_small else leaf
             for leaf in leaves
         ]
 
@@ -50,13 +40,10 @@ class SeenData:
         return SeenData, ()
 
     def describe_nonfinite(self, number: int, path: str) -> str:
-        """Say how many entries of a leaf are not finite, and which row is the first.
-
-        Args:
-          number: of the leaf.
-          path: its path.
-        """
-        leaf = self._find[number]() if number < len(self._find) else None
+        """Say how many entries of a leaf are not finite, and which row is the first."""
+        leaf = self._leaves[number] if number < len(self._leaves) else None
+        if isinstance(leaf, weakref.ref):
+            leaf = leaf()
         is_here = leaf is not None and not _checks.is_deleted(leaf)
         is_here = is_here and getattr(leaf, "is_fully_addressable", True)
         bad = ~np.isfinite(np.asarray(leaf)) if is_here else np.zeros(0, bool)
@@ -95,12 +82,7 @@ def _as_array(leaf: Any) -> Any:
 
 
 def check_data(call: str, data: Any) -> None:
-    """Check that `data` are arrays that mean on the device what they mean here.
-
-    Raises:
-      TypeError: a stream, a list of batches, a DataFrame, text, a masked array.
-      ValueError: no rows; integers that do not fit.
-    """
+    """Check that `data` are arrays that mean on the device what they mean here."""
     if _is_list_of_batches(data):
         if all(isinstance(leaf, numbers.Real) for leaf in jax.tree.leaves(data)):
             _refuse_numbers(call, data)

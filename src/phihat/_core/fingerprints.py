@@ -90,11 +90,7 @@ class _Findings:
 
 
 def describe(code: PyTree) -> Description:
-    """Describe a tree of Partials, optimizers, flags and numbers.
-
-    Raises:
-      TypeError: something that must be part of the key cannot be hashed.
-    """
+    """Describe a tree of Partials, optimizers, flags and numbers."""
     split_key, numbers = _tree.split(code)
     outline = _outlines.get(split_key)
     is_new = outline is None

@@ -3,17 +3,6 @@
 What is to appear is written beside its place, under a name of its own, forced to the
 disk, and renamed; what is to vanish is renamed before it is deleted. So a crash leaves
 the old or the new, and leftovers that can be told from either.
-
-Example:
-  >>> import pathlib, tempfile
-  >>> from phihat._core import folders
-  >>> with tempfile.TemporaryDirectory() as root:
-  ...     path = pathlib.Path(root) / "a"
-  ...     scratch = folders.beside(path, "writing", "1")
-  ...     scratch.mkdir()
-  ...     folders.put_in_place(scratch, path)
-  ...     print([entry.name for entry in pathlib.Path(root).iterdir()])
-  ['a']
 """
 
 import contextlib
@@ -64,12 +53,7 @@ _EXCHANGE = 2
 
 
 def as_path(call: str, argument: str, value: Any) -> Path:
-    """Return a path made absolute at once: the working folder may change.
-
-    Raises:
-      TypeError: it is no path.
-      ValueError: it is empty, has a zero byte in it, or is no Unicode.
-    """
+    """Return a path made absolute at once: the working folder may change."""
     if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes):
         raise TypeError(f"{call}: `{argument}` must be a path, got {value!r}.")
     text = os.fspath(value)
@@ -253,11 +237,7 @@ def _force_names_to_disk(path: Path) -> None:
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder and of those in it; follow no link.
-
-    Raises:
-      ValueError: something is neither a file nor a folder: a link, a pipe, a device.
-    """
+    """Yield the files of a folder and of those in it; follow no link."""
     for entry in sorted(folder.iterdir()):
         mode = entry.lstat().st_mode
         if stat.S_ISDIR(mode):
@@ -271,12 +251,7 @@ def files_in(folder: Path) -> Iterator[Path]:
 
 
 def read_file(file: Path) -> bytes:
-    """Return the bytes of a plain file; a pipe, which would be waited for, is refused.
-
-    Raises:
-      OSError: it cannot be read.
-      ValueError: it is not a plain file.
-    """
+    """Return the bytes of a plain file; a pipe, which would block, is refused."""
     if not stat.S_ISREG(file.lstat().st_mode):
         raise ValueError(f"{file.name} is not a plain file")
     with file.open("rb") as stream:

@@ -1,14 +1,4 @@
-"""What depends on the versions of jax and of XLA: jaxprs, primitives, options.
-
-Example:
-  >>> import jax
-  >>> add = lambda total, x: (total + x, None)
-  >>> jaxpr = jax.make_jaxpr(lambda x: jax.lax.scan(add, 0.0, x))(jax.numpy.ones(3))
-  >>> scan_counts(jaxpr.eqns[0].params)
-  (0, 1)
-  >>> primitive_name(jaxpr.eqns[0].primitive)
-  'scan'
-"""
+"""What depends on the versions of jax and of XLA: jaxprs, primitives, options."""
 
 import concurrent.futures
 import functools
@@ -46,12 +36,7 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def holds(jaxpr: Any, name: str) -> bool:
-    """Tell whether a jaxpr holds a primitive of this name, at any depth.
-
-    Args:
-      jaxpr: a jaxpr, closed or not.
-      name: of a primitive.
-    """
+    """Tell whether a jaxpr holds a primitive of this name, at any depth."""
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     for equation in jaxpr.eqns:
         if equation.primitive.name == name:

@@ -1,11 +1,6 @@
 """What kind of thing an argument must be, by its annotation and its name.
 
 Only calls that have failed are looked at, so what is doubtful passes.
-
-Example:
-  >>> from phihat._core import kinds
-  >>> kinds.of("num_steps", int).accepts(True)
-  False
 """
 
 import collections.abc

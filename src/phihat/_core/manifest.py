@@ -3,12 +3,6 @@
 A checkpoint is a folder with `about.json` (the format, the structure, the leaves,
 notes), a folder `arrays`, and `files.json`, which lists the others with their sizes and
 checksums. No link is followed, no pipe is waited for, and no name leads outside.
-
-Example:
-  >>> import pathlib
-  >>> from phihat._core import manifest
-  >>> manifest.find_foreign(pathlib.Path(__file__))
-  'is a file'
 """
 
 import json
@@ -39,12 +33,7 @@ class Damaged(ValueError):
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of itself, once all its files are found whole.
-
-    Raises:
-      FileNotFoundError: there is no such folder.
-      Damaged: something is missing, changed, unreadable or not what `save` writes.
-    """
+    """Return what a checkpoint says of itself, once all its files are found whole."""
     if not path.is_dir():
         raise FileNotFoundError(f"restore: there is no checkpoint at {path}.")
     try:

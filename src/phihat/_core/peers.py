@@ -1,22 +1,10 @@
-"""The words of other libraries for arguments, and what they are called here.
-
-Example:
-  >>> from phihat._core import peers
-  >>> peers.translate("fit", "epochs", ("loss_fn", "num_steps", "num_epochs"))
-  'here it is called `num_epochs`.'
-"""
+"""The words of other libraries for arguments, and what they are called here."""
 
 __all__ = ["translate"]
 
 
 def translate(call: str, word: str, names: tuple[str, ...]) -> str | None:
-    """Say what another library's word is called here, or return None if unknown.
-
-    Args:
-      call: the name of the function that was called.
-      word: the argument that it does not have.
-      names: the arguments that it has.
-    """
+    """Say what another library's word is called here, or return None if unknown."""
     plain = word.lower().replace("-", "_")
     for words, candidates in _SYNONYMS.items():
         if plain in words.split():

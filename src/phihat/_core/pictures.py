@@ -11,9 +11,6 @@ def draw(name: str, *args: Any, **options: Any) -> Any:
 
     Results stand below `plot`, which draws them, and so may not import it. They come
     here, and `plot` is imported when the first picture is drawn.
-
-    Raises:
-      ImportError: matplotlib is missing.
     """
     plot = importlib.import_module("phihat.plot")
     return getattr(plot, name)(*args, **options)

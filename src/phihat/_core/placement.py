@@ -4,12 +4,6 @@ A compiler that is free to choose would let replicated params take the sharding 
 data, and draw minibatches that every device computes in full. So a fit says what is
 meant: gradients, and all that follows from them, lie as their params do, and a batch
 is divided as its data are.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat._core import placement as _placement
-  >>> print(_placement.placement_of("fit", params=jnp.ones(3)))  # on one device
-  None
 """
 
 import functools
@@ -57,9 +51,6 @@ def placement_of(
     """Return how params and data lie, where some of them lie on several devices.
 
     Params that are on no device by choice are replicated, beside data that are divided.
-
-    Raises:
-      ValueError: arrays were put on different sets of devices.
     """
     placed = [leaf for leaf in jax.tree.leaves((params, data, others)) if _is_put(leaf)]
     if not placed:

@@ -5,10 +5,8 @@ and its numbers, which are arguments of the program. So another learning rate, p
 or start compiles nothing, and neither does a notebook cell that is run again.
 """
 
-import contextlib
-import contextvars
 import functools
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +20,7 @@ from phihat._core import tree as _tree
 from phihat._core.jaxprs import is_tracing, quick_start_options
 from phihat._core.stores import Store
 
-__all__ = ["Mode", "bind", "call", "clear_programs", "running_briefly"]
+__all__ = ["Mode", "bind", "call", "clear_programs"]
 
 
 class Mode(NamedTuple):
@@ -38,8 +36,6 @@ class Mode(NamedTuple):
 
 
 _programs = Store()
-
-_run_briefly = contextvars.ContextVar("phihat_programs_run_briefly", default=False)
 
 _FEW_ENTRIES = 2**15
 """Entries of params up to which the time to compile counts more than that to run."""
@@ -65,7 +61,11 @@ def clear_programs() -> None:
 
 
 def call(
-    body: Callable[..., Any], code: PyTree, options: Hashable, *arrays: PyTree
+    body: Callable[..., Any],
+    code: PyTree,
+    options: Hashable,
+    *arrays: PyTree,
+    runs_briefly: bool = False,
 ) -> Any:
     """Run `body(code, options, mode, *arrays)` as one compiled program.
 
@@ -78,28 +78,19 @@ def call(
       code: a pytree of functions and numbers, split here.
       options: what else shapes the program, hashable, with types that tell apart.
       *arrays: further pytrees of numbers.
-
-    Returns:
-      What `body` returns.
+      runs_briefly: a small program is then compiled without being optimized.
     """
     if not is_tracing():
-        return bind(body, code, options, params=arrays[0] if arrays else None)(*arrays)
+        params = arrays[0] if arrays else None
+        return bind(body, code, options, params=params, runs_briefly=runs_briefly)(
+            *arrays
+        )
     if _tree.is_importable(code):
         mode = Mode(False, True)
         program, numbers = _program(body, code, options, mode, _Compiling())
         return program(numbers, *arrays)
     mode = Mode(False, fingerprints.hides_no_tracers(code))
     return body(code, options, mode, *arrays)
-
-
-@contextlib.contextmanager
-def running_briefly(are_brief: bool = True) -> Iterator[None]:
-    """Compile small programs that are called in here without optimizing them."""
-    token = _run_briefly.set(are_brief)
-    try:
-        yield
-    finally:
-        _run_briefly.reset(token)
 
 
 class _Compiling(NamedTuple):
@@ -124,6 +115,7 @@ def bind(
     *,
     params: PyTree = None,
     donates: bool = False,
+    runs_briefly: bool = False,
 ) -> Callable[..., Any]:
     """Return the program of an eager `call`, for one who calls it again and again.
 
@@ -135,10 +127,11 @@ def bind(
         program is compiled for a quick start. They alone decide, so that a fit that is
         run in parts is compiled like the whole and has the same bits.
       donates: the first of the arrays is given away to the program.
+      runs_briefly: as in `call`.
     """
     is_quick = _are_few(params)
-    runs_briefly = is_quick and _run_briefly.get()
-    compiling = _Compiling((1,) if donates else (), is_quick, runs_briefly)
+    donated = (1,) if donates else ()
+    compiling = _Compiling(donated, is_quick, is_quick and runs_briefly)
     program, numbers = _program(body, code, options, Mode(True, True), compiling)
     return functools.partial(program, numbers)
 

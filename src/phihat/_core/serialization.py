@@ -7,12 +7,6 @@ user's) the children alone are written, and a tree like it is needed to rebuild 
 Nothing is imported by a name in a file, and nothing of a class is called: a class is
 looked up in a table of those of the installed phihat and optax, and of those that the
 caller gives, and its fields are put into a blank instance.
-
-Example:
-  >>> from phihat._core import serialization
-  >>> description, leaves = serialization.describe({"a": 1.0, "b": (2.0, None)})
-  >>> serialization.rebuild(description, leaves)
-  {'a': 1.0, 'b': (2.0, None)}
 """
 
 import collections
@@ -119,11 +113,7 @@ def _name(node: Any) -> tuple[str, str]:
 
 
 def check_classes(call: str, classes: Any) -> tuple[type, ...]:
-    """Return the caller's classes, each of them one that holds data by its fields.
-
-    Raises:
-      TypeError: one of them is no named tuple and no dataclass.
-    """
+    """Return the caller's classes, each of them one that holds data by its fields."""
     if isinstance(classes, type):
         classes = (classes,)
     if not isinstance(classes, Iterable):
@@ -141,17 +131,7 @@ def check_classes(call: str, classes: Any) -> tuple[type, ...]:
 def rebuild(
     description: Any, leaves: Sequence[Any], classes: Iterable[type] = ()
 ) -> PyTree:
-    """Put leaves into the structure that `describe` described.
-
-    Args:
-      description: from `describe`, or from a file.
-      leaves: in the order of jax.
-      classes: those that may be built, besides those of phihat and optax.
-
-    Raises:
-      UnknownClass: the description names another class.
-      ValueError: it is no description, or not one of so many leaves.
-    """
+    """Put leaves into the structure that `describe` described."""
     given = {found.__qualname__: found for found in classes}
     rest = iter(leaves)
     try:

@@ -1,10 +1,4 @@
-"""How results are shown: short texts, and HTML tables for notebooks.
-
-Example:
-  >>> from phihat._core import tables
-  >>> tables.table("Two", [("a", "1 < 2")])
-  '<div><b>Two</b><table><tr><th>a</th><td>1 &lt; 2</td></tr></table></div>'
-"""
+"""How results are shown: short texts, and HTML tables for notebooks."""
 
 import html
 import re
@@ -24,14 +18,7 @@ def table(
     head: Sequence[str] = (),
     notes: Iterable[str] = (),
 ) -> str:
-    """Write a title, a table whose first column names the rows, and notes below it.
-
-    Args:
-      title: above the table.
-      rows: cells, written by `str`.
-      head: the names of the columns, or none.
-      notes: sentences below the table.
-    """
+    """Write a title, a table whose first column names the rows, and notes below it."""
     say = lambda cell: html.escape(str(cell))  # noqa: E731
     lines = []
     if head:

@@ -4,18 +4,6 @@ Models, losses, schedules and optimizers are pytrees: `jax.tree_util.Partial`s o
 functions whose real-valued arguments are leaves. `split` takes such a tree apart into
 a hashable key (the code) and a list of numbers (the data), so that one compiled
 program serves every value of every hyperparameter.
-
-Example:
-  >>> import jax
-  >>> from phihat._core import tree as _tree
-  >>> def scaled(factor, x):
-  ...     return factor * x
-  >>> key_a, numbers_a = _tree.split(jax.tree_util.Partial(scaled, 2.0))
-  >>> key_b, numbers_b = _tree.split(jax.tree_util.Partial(scaled, 3.0))
-  >>> key_a == key_b, numbers_a, numbers_b
-  (True, [2.0], [3.0])
-  >>> _tree.merge(key_a, numbers_b)(10.0)
-  30.0
 """
 
 import functools
@@ -29,12 +17,11 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 __all__ = [
     "Static",
     "accumulator_dtype",
-    "all_finite",
     "as_arrays",
     "as_number",
     "as_partial",
@@ -42,21 +29,16 @@ __all__ = [
     "cast",
     "cast_like",
     "default_float",
-    "first_nonfinite",
-    "global_norm",
     "is_importable",
     "is_key",
     "is_module_level",
     "is_number",
     "leaf_paths",
-    "max_abs",
     "merge",
-    "safe_sqrt",
     "select",
     "split",
     "strong",
     "unlike_leaf",
-    "zero_or_nan",
 ]
 
 
@@ -72,13 +54,6 @@ class Static:
     """A leafless node: a value that shapes the program, such as a degree or a flag.
 
     Equality and hash include the type, so `Static(1) != Static(True)`.
-
-    Args:
-      value: any hashable.
-
-    Example:
-      >>> Static(1) == Static(True), jax.tree.leaves(Static(1))
-      (False, [])
     """
 
     __slots__ = ("value",)
@@ -108,14 +83,6 @@ def as_partial(fn: Callable[..., Any], call: str, argument: str) -> Partial:
     """Wrap a callable in a `Partial`, so that no leaf of ours is ever a function.
 
     A partial of a partial is flattened: the numbers of both become leaves.
-
-    Args:
-      fn: any callable.
-      call: the public function on whose behalf it is checked, for the message.
-      argument: the name of its argument, for the message.
-
-    Raises:
-      TypeError: `fn` is not callable, or cannot be hashed.
     """
     if isinstance(fn, functools.partial):  # a Partial of jax is one too
         func = fn.func
@@ -139,9 +106,6 @@ def as_number(value: Any, call: str, argument: str) -> Any:
 
     A Python float is weakly typed, so it never promotes what it meets, and `adam(1)`,
     `adam(2.0)` and `adam(np.float64(3))` are one program.
-
-    Raises:
-      TypeError: `value` is neither a real number nor a numeric array.
     """
     if type(value) is float:
         return value
@@ -159,12 +123,7 @@ def as_number(value: Any, call: str, argument: str) -> Any:
 
 
 def as_scalar(value: Any, call: str, argument: str) -> Any:
-    """Normalise a hyperparameter of which one fit needs one.
-
-    Raises:
-      TypeError: it is not a real number.
-      ValueError: it is an array of many.
-    """
+    """Normalise a hyperparameter of which one fit needs one."""
     value = as_number(value, call, argument)
     if np.ndim(value):
         raise ValueError(
@@ -215,9 +174,6 @@ def split(tree: PyTree) -> tuple[Hashable, list[Any]]:
     Returns:
       The key (structure, functions, and everything that is no number, each with its
       type) and the list of numbers, in the order of the leaves.
-
-    Raises:
-      TypeError: something that must be part of the key cannot be hashed.
     """
     leaves, treedef = jax.tree.flatten(tree)
     numbers = []
@@ -372,150 +328,6 @@ def select(condition: Bool[Array, ""], if_true: PyTree, if_false: PyTree) -> PyT
         return one if one is other else jnp.where(condition, one, other)
 
     return jax.tree.map(choose, if_true, if_false)
-
-
-def global_norm(tree: PyTree) -> Float[Array, ""]:
-    """Return the Euclidean norm over all leaves, summed in at least float32.
-
-    The derivative at zero is zero, not NaN.
-    """
-    packed, rest = _pack(jax.tree.leaves(tree))
-    leaves = rest if packed is None else [packed, *rest]
-    total = functools.reduce(
-        jnp.add,
-        (_sum_of_squares(leaf) for leaf in leaves),
-        jnp.zeros((), default_float()),
-    )
-    return safe_sqrt(total)
-
-
-@jax.custom_jvp
-def safe_sqrt(value: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Return the root, with derivative zero at zero: one dead unit would else be NaN.
-
-    A rule of its own and not a choice by `where`: the loop pays for no choice.
-    """
-    return jnp.sqrt(value)
-
-
-@safe_sqrt.defjvp
-def _safe_sqrt_jvp(
-    primals: tuple[Array], tangents: tuple[Array]
-) -> tuple[Array, Array]:
-    (value,), (tangent,) = primals, tangents
-    root = safe_sqrt(value)
-    is_zero = value == 0
-    slope = 0.5 / jnp.where(is_zero, jnp.ones((), root.dtype), root)
-    return root, jnp.where(is_zero, jnp.zeros((), root.dtype), slope) * tangent
-
-
-def _sum_of_squares(leaf: Any) -> Float[Array, ""]:
-    wide = jnp.asarray(leaf).astype(accumulator_dtype(leaf))
-    return jnp.sum(wide * wide).astype(default_float())
-
-
-def max_abs(tree: PyTree) -> Float[Array, ""]:
-    """Return the largest absolute entry over all leaves; NaN if any entry is NaN."""
-    return functools.reduce(
-        jnp.maximum,
-        (
-            jnp.max(jnp.abs(leaf), initial=0.0).astype(default_float())
-            for leaf in jax.tree.leaves(tree)
-        ),
-        jnp.zeros((), default_float()),
-    )
-
-
-def all_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Tell whether every entry of every leaf is finite."""
-    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
-    if not leaves:
-        return jnp.asarray(True)
-    if sum(leaf.size for leaf in leaves) <= _FEW_ENTRIES:
-        # One kernel for all leaves: a tiny fit spends its time on starting kernels.
-        leaves = [jnp.concatenate([leaf.astype(default_float()) for leaf in leaves])]
-    finite = (jnp.all(jnp.isfinite(leaf)) for leaf in leaves)
-    return functools.reduce(jnp.logical_and, finite)
-
-
-_FEW_ENTRIES = 256
-
-
-def zero_or_nan(tree: PyTree) -> Float[Array, ""]:
-    """Return 0 if every entry of every leaf is finite, else NaN, for 0 x is one or NaN.
-
-    Half the time of asking `all_finite`, for one who may add them up.
-    """
-    leaves = []
-    for leaf in jax.tree.leaves(tree):
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
-            leaves += [leaf.real, leaf.imag]
-        elif jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            leaves.append(leaf)
-    packed, rest = _pack(leaves)
-    terms = [_zero_or_nan(leaf) for leaf in rest]
-    if packed is not None:
-        terms.append(jnp.zeros(packed.shape, packed.dtype) @ packed)
-    wide = default_float()
-    return functools.reduce(
-        jnp.add, (term.astype(wide) for term in terms), jnp.zeros((), wide)
-    )
-
-
-_MANY_LEAVES = 8
-
-
-def _pack(leaves: Sequence[Any]) -> tuple[Array | None, list[Any]]:
-    """Return the small leaves as one array, where they are many, and the others.
-
-    Each leaf that is looked at by itself is a kernel of its own to compile.
-    """
-    small = [leaf for leaf in leaves if jnp.size(leaf) <= _FEW_ENTRIES]
-    if len(small) <= _MANY_LEAVES:
-        return None, list(leaves)
-    wide = default_float()
-    packed = jnp.concatenate([jnp.ravel(leaf).astype(wide) for leaf in small])
-    return packed, [leaf for leaf in leaves if jnp.size(leaf) > _FEW_ENTRIES]
-
-
-def _zero_or_nan(leaf: Array) -> Float[Array, ""]:
-    leaf = jnp.asarray(leaf)
-    if leaf.size <= _FEW_ENTRIES:
-        return jnp.sum((0 * leaf).astype(accumulator_dtype(leaf)))
-    # A product by zeros sums a matrix's columns side by side, where a sum of all its
-    # entries would go one by one.
-    matrix = leaf.reshape(-1, leaf.shape[-1]) if leaf.ndim > 1 else leaf.reshape(1, -1)
-    row = jnp.zeros(matrix.shape[0], leaf.dtype) @ matrix
-    return jnp.zeros(row.shape, row.dtype) @ row
-
-
-def first_nonfinite(tree: PyTree) -> Int[Array, ""]:
-    """Return the number of the first leaf with an infinite or NaN entry, else -1."""
-    leaves = jax.tree.leaves(tree)
-    if not leaves:
-        return jnp.asarray(-1, jnp.int32)
-    number = np.int32(len(leaves))
-    firsts = []
-    small = [
-        k
-        for k, leaf in enumerate(leaves)
-        if jnp.size(leaf) <= _FEW_ENTRIES
-        and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-    ]
-    if len(small) > _MANY_LEAVES:  # all of them in one kernel
-        packed, _ = _pack([leaves[k] for k in small])
-        assert packed is not None
-        sizes = [jnp.size(leaves[k]) for k in small]
-        owners = np.repeat(np.asarray(small, np.int32), sizes)
-        where_not = jnp.where(jnp.isfinite(packed), number, owners)
-        firsts.append(jnp.min(where_not, initial=number))
-    else:
-        small = []
-    for k in sorted({*range(len(leaves))} - {*small}):
-        finite = jnp.all(jnp.isfinite(leaves[k]))
-        firsts.append(jnp.where(finite, number, np.int32(k)))
-    first = functools.reduce(jnp.minimum, firsts)
-    return jnp.where(first == number, np.int32(-1), first).astype(jnp.int32)
 
 
 def unlike_leaf(tree: PyTree, other: PyTree) -> tuple[str, list[int], list[int]] | None:

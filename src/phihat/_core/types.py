@@ -1,10 +1,4 @@
-"""The words that the rest of the library is written in.
-
-Example:
-  >>> from phihat import Status
-  >>> Status(2).name
-  'CONVERGED'
-"""
+"""The words that the rest of the library is written in."""
 
 import enum
 from collections.abc import Callable

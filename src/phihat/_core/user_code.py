@@ -1,10 +1,4 @@
-"""What is wrong where a model or a loss of the user's own fails, or may be wrong.
-
-Example:
-  >>> from phihat._core import user_code
-  >>> user_code.plain_signature(lambda params, x: params * x)
-  '(params, x)'
-"""
+"""What is wrong where a model or a loss of the user's own fails, or may be wrong."""
 
 import inspect
 import linecache
@@ -28,11 +22,7 @@ __all__ = [
 
 
 def plain_signature(function: Callable[..., Any]) -> str:
-    """Return a signature without its annotations, which may fill a screen.
-
-    Raises:
-      TypeError, ValueError: the function tells none.
-    """
+    """Return a signature without its annotations, which may fill a screen."""
     signature = inspect.signature(function)
     bare = [one.replace(annotation=one.empty) for one in signature.parameters.values()]
     return str(signature.replace(parameters=bare, return_annotation=signature.empty))
@@ -50,11 +40,7 @@ _LIBRARIES = ("jax", "jaxlib", "numpy", "optax", "phihat", "jaxtyping", "context
 
 
 def explain_traced(error: Exception) -> str | None:
-    """Say where a function asks Python for a number that only the program knows.
-
-    Args:
-      error: that was raised; looked at only if it is jax's for such a question.
-    """
+    """Say where a function asks Python for a number that only the program knows."""
     is_ambiguous = str(error).startswith("The truth value of an array with more than")
     if not isinstance(error, _NOT_KNOWN) and not is_ambiguous:
         return None

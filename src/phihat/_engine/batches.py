@@ -49,11 +49,7 @@ class BatchSource(NamedTuple):
 def make_source(
     caller: str, sampler: Any, data: Batch, key: RandomKey | None
 ) -> BatchSource:
-    """Return the batches of a sampler; without one, all data at every step.
-
-    Raises:
-      ValueError: the sampler needs a key, and there is none.
-    """
+    """Return the batches of a sampler; without one, all data at every step."""
     if sampler is None:
         return _fixed(data)
     batches: sampling.Batches = sampler(data)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from phihat._core import tree as _tree
+from phihat._core import reductions as _reductions
 from phihat._core.types import Status
 
 __all__ = [
@@ -22,7 +22,7 @@ def diagnose(loss: Array, *trees: PyTree) -> tuple[Array, Array]:
     leaf = jnp.asarray(-1, jnp.int32)
     codes = (Status.NONFINITE_GRADIENT, Status.NONFINITE_PARAMS)
     for tree, code in reversed(list(zip(trees, codes, strict=False))):
-        found = _tree.first_nonfinite(tree)
+        found = _reductions.first_nonfinite(tree)
         leaf = jnp.where(found >= 0, found, leaf)
         status = jnp.where(found >= 0, jnp.asarray(code, jnp.int32), status)
     failed = jnp.asarray(Status.NONFINITE_LOSS, jnp.int32)

@@ -91,9 +91,9 @@ def run_loop(
         attempt_fn = _traced_once(attempt_fn, source)
     context = Context(attempt_fn, source, state, recorders, plan, evaluate_fn, {}, 1)
     row, last = {}, None
-    if recorders or plan.keeps_last:  # else nobody needs the shapes of a step
+    if recorders or plan.measures_end:  # else nobody needs the shapes of a step
         row, last = jax.eval_shape(functools.partial(try_first, context), carry)
-    if plan.keeps_last:
+    if plan.measures_end:
         carry = carry._replace(last=blank(last))
     num_leaves = len(jax.tree.leaves((state.params, state.opt_state)))
     is_flat = num_leaves > _MANY_LEAVES and (plan.stops_early or not plan.selects)
@@ -220,18 +220,14 @@ def _run_replaying(
         limit = jnp.minimum(begun.index + _SEGMENT_LENGTH, target)
         limit = jnp.where(is_last, begun.index + 1, limit)
         ended, history = _run_blocks(context, begun, history, limit, goes_on)
-        steps, is_kept = ended, is_last
+        steps = ended
         if ended.refusal is not None:
             is_refused = ended.refusal != 0
             target = jnp.where(is_refused, ended.index - 1, target)
-            is_kept = is_refused | is_last
-            steps = _choose(is_kept, begun, ended)
+            steps = _choose(is_refused | is_last, begun, ended)
             steps = steps._replace(refusal=jnp.zeros_like(ended.refusal))
-        if plan.keeps_last:
-            found = _known(ended.carry.last)._replace(proposal=ended.carry.params)
-            # Only the last segment leaves the loop where it measures the end.
-            measured = found if plan.measures_end else _choose(is_kept, found, measured)
         if plan.measures_end:
+            measured = _known(ended.carry.last)._replace(proposal=ended.carry.params)
             target = jnp.where(is_last, -1, target)
         return steps, target, measured, history
 
@@ -243,7 +239,7 @@ def _run_replaying(
 
     begun = first_steps(context, carry)
     measured = None
-    if plan.keeps_last:
+    if plan.measures_end:
         measured = _known(carry.last)._replace(proposal=carry.params)
     whole = (begun, end, measured, history)
     steps, _, measured, history = jax.lax.while_loop(is_open, run_segment, whole)

@@ -40,9 +40,8 @@ class LoopPlan(NamedTuple):
         differentiation.
       num_measurements: 1 where an optimizer that measures itself must do so before the
         first step, else 0; may be traced.
-      keeps_last: keep what the last step that was tried has measured.
-      measures_end: try one step more than are taken, to learn the last loss and
-        gradient through the same code; needs `keeps_last`.
+      measures_end: try one step more than are taken, and keep what it measures: the
+        last loss and gradient, by the same code.
       is_single: one step, without a loop round it.
       remat: keep the states between blocks only, for reverse differentiation.
     """
@@ -53,11 +52,10 @@ class LoopPlan(NamedTuple):
     record_every: int
     selects: bool
     stops_early: bool
-    num_measurements: Any = 0
-    keeps_last: bool = True
-    measures_end: bool = True
-    is_single: bool = False
-    remat: bool = False
+    num_measurements: Any
+    measures_end: bool
+    is_single: bool
+    remat: bool
 
     @property
     def last(self) -> Any:

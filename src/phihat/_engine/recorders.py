@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, PyTree
 
 from phihat._core import checks as _checks
+from phihat._core import reductions as _reductions
 from phihat._core import tree as _tree
 from phihat._engine.step import project
 from phihat._recorder import Recorder
@@ -23,12 +24,7 @@ __all__ = ["Recorder", "blank", "normalise", "resolve"]
 
 
 def normalise(call: str, record: Any) -> tuple[tuple[str, Any], ...]:
-    """Turn `record` into pairs of a name and None, a Partial or a Recorder of Partials.
-
-    Raises:
-      TypeError: an entry is neither a name, a mapping, nor a function.
-      ValueError: a name is unknown; the nearest known one is offered.
-    """
+    """Return `record` as pairs of a name and None, a Partial or a Recorder."""
     if record == ("loss",):  # the default, on the path of every call
         return (("loss", None),)
     entries: list[tuple[str, Any]] = []
@@ -61,11 +57,7 @@ def _as_code(fn: Any, call: str, argument: str) -> Any:
 def resolve(
     caller: str, entries: tuple[tuple[str, Any], ...], loss_fn: Any, projection: Any
 ) -> dict[str, Recorder]:
-    """Return a recorder for every entry; inside a trace.
-
-    Raises:
-      TypeError: a named recorder needs the loss, and the step function is not ours.
-    """
+    """Return a recorder for every entry; inside a trace."""
     recorders = {}
     for name, code in entries:
         if isinstance(code, Recorder):
@@ -139,7 +131,7 @@ def _loss(caller: Any, state: FitState, info: StepInfo) -> Array:
 
 def _grad_norm(caller: Any, state: FitState, info: StepInfo) -> Array:
     del caller, state
-    return _tree.global_norm(info.grad)
+    return _reductions.global_norm(info.grad)
 
 
 def _learning_rate(caller: Any, state: FitState, info: StepInfo) -> Array:

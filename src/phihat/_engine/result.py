@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from phihat._core import reductions as _reductions
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Params, PyTree, Status
 from phihat._engine.endings import measures_itself
@@ -30,7 +31,7 @@ def as_result(
     return FitResult(
         params=ending.params,
         loss=ending.loss,
-        grad_norm=_tree.global_norm(ending.grad),
+        grad_norm=_reductions.global_norm(ending.grad),
         history=history,
         status=state.status,
         num_steps=num_steps,
@@ -73,7 +74,7 @@ def _inspect_data(data: Batch, status: Array) -> Array:
             leaf if inexact else jnp.zeros(())
             for leaf, inexact in zip(leaves, is_float, strict=True)
         ]
-        return _tree.first_nonfinite(finite_or_zero)
+        return _reductions.first_nonfinite(finite_or_zero)
 
     if not any(is_float):
         return nothing

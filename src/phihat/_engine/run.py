@@ -91,55 +91,32 @@ def run_spec(
         end = num_steps_of(spec, source)
         num_rows = -(-end // spec.record_every)
     assert num_rows is not None
-    stops = measures_itself(state.opt_state)
-    num_measurements: Any = int(stops)
-    if stops and is_part:
-        num_measurements = 1 - state.opt_state.is_measured.astype(jnp.int32)
-    elif stops:
+    if measures_itself(state.opt_state) and not is_part:
         state = state._replace(opt_state=state.opt_state.stale())
     # One that ends by itself inside a wrapper leaves no step over to measure the end.
+    stops = measures_itself(state.opt_state)
     is_wrapped = not stops and holds_status(state.opt_state)
-    measures = isinstance(spec.step, Step) and not (stops or is_wrapped)
+    is_ended = stops or is_wrapped
+    can_stop = is_ended or is_part or spec.tolerance is not None
     plan = LoopPlan(
         begin=begin,
         end=end,
         num_rows=num_rows,
         record_every=spec.record_every,
         selects=True,
-        stops_early=not is_single
-        and (stops or is_wrapped or is_part or spec.tolerance is not None),
-        num_measurements=num_measurements,
-        keeps_last=measures and not is_part,
-        measures_end=measures and not is_part,
+        stops_early=can_stop and not is_single,
+        num_measurements=_num_measurements(state.opt_state, is_part),
+        measures_end=isinstance(spec.step, Step) and not (is_ended or is_part),
         is_single=is_single,
         remat=spec.remat,
     )
-
-    def run(
-        selects: bool, spec: FitSpec, state: FitState, data: Batch, rest: Any
-    ) -> LoopResult:
-        begin, end, num_measurements, recorder_states, sound_params = rest
-        chosen = plan._replace(
-            begin=begin, end=end, num_measurements=num_measurements, selects=selects
-        )
-        step, tolerance = spec.step, spec.tolerance
-        source = make_source(spec, data, state.key)
-        return run_loop(
-            lambda state, use: attempt(step, state, use, tolerance),
-            source,
-            state,
-            resolve(spec),
-            chosen,
-            evaluate_fn=_evaluate_fn(step),
-            recorder_states=recorder_states,
-            sound_params=sound_params,
-        )
 
     # A tolerance is the usual end: nothing is to be repeated for it.
     can_replay = stops or spec.tolerance is None
     can_replay &= not (is_single or is_wrapped)
     can_replay &= jax.default_backend() == "cpu" and not spec.remat
-    rest = (begin, end, num_measurements, recorder_states, sound_params)
+    run = functools.partial(_run_plan, make_source, plan)
+    rest = (begin, end, plan.num_measurements, recorder_states, sound_params)
     if can_replay and mode.is_eager:
         return run(False, spec, state, data, rest)
     if can_replay and mode.hides_no_tracers and not is_part:
@@ -147,12 +124,40 @@ def run_spec(
     return run(True, spec, state, data, rest)
 
 
-def num_steps_of(spec: FitSpec, source: BatchSource) -> int:
-    """Return the budget in steps.
+def _run_plan(
+    make_source: Callable[[Any, Batch, Any], BatchSource],
+    plan: LoopPlan,
+    selects: bool,
+    spec: FitSpec,
+    state: FitState,
+    data: Batch,
+    rest: Any,
+) -> LoopResult:
+    """Run a plan; all of it that may be traced is in `rest`."""
+    begin, end, num_measurements, recorder_states, sound_params = rest
+    return run_loop(
+        functools.partial(attempt, spec.step, tolerance=spec.tolerance),
+        make_source(spec, data, state.key),
+        state,
+        resolve(spec),
+        plan._replace(
+            begin=begin, end=end, num_measurements=num_measurements, selects=selects
+        ),
+        evaluate_fn=_evaluate_fn(spec.step),
+        recorder_states=recorder_states,
+        sound_params=sound_params,
+    )
 
-    Raises:
-      ValueError: they cannot be counted, or their history is more than the memory.
-    """
+
+def _num_measurements(opt_state: PyTree, is_part: bool) -> Any:
+    """Return how often an optimizer measures itself before the first step."""
+    if not measures_itself(opt_state):
+        return 0
+    return 1 - opt_state.is_measured.astype(jnp.int32) if is_part else 1
+
+
+def num_steps_of(spec: FitSpec, source: BatchSource) -> int:
+    """Return the budget in steps."""
     num_steps = spec.num_steps
     if num_steps is None:
         num_steps = (spec.num_epochs or 0) * source.steps_per_epoch
@@ -166,11 +171,7 @@ def num_steps_of(spec: FitSpec, source: BatchSource) -> int:
 
 
 def check_history(spec: FitSpec, num_steps: int) -> None:
-    """Refuse a history that no machine like this one holds, before it is asked for.
-
-    Raises:
-      ValueError: with four bytes for each entry it is larger than the memory.
-    """
+    """Refuse a history that no machine like this one holds, before it is asked for."""
     num_rows = -(-num_steps // spec.record_every)
     size = 4 * num_rows * (len(spec.record) + 1)
     if spec.record and size > _placement.machine_memory():
@@ -268,16 +269,7 @@ def conclude(
     last: Measured | None,
     sound_params: Params | None,
 ) -> Ending:
-    """Find out how a run ended, and with which params.
-
-    Args:
-      spec: of the fit.
-      source: of its batches.
-      state: where it stopped.
-      is_stopped: before its budget was used.
-      last: what was measured there, or None to measure it now.
-      sound_params: those to evaluate before the last step, or None.
-    """
+    """Find out how a run ended, and with which params."""
     step = spec.step
     if measures_itself(state.opt_state):
         return _conclude_measuring(state)

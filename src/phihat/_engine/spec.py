@@ -91,12 +91,7 @@ def prepare(
     remat: Any = False,
     is_streamed: bool = False,
 ) -> FitSpec:
-    """Check the arguments of a fit, and bring them to one form.
-
-    Raises:
-      TypeError: an argument is of the wrong kind.
-      ValueError: an argument has a wrong value.
-    """
+    """Check the arguments of a fit, and bring them to one form."""
     if model_state is None and isinstance(state, FitState):
         model_state = state.model_state
     step = make_step(
@@ -140,12 +135,7 @@ def prepare_run(
     tolerance: Any,
     **budget: Any,
 ) -> FitSpec:
-    """Check the arguments of `fitting.run`, and bring them to one form.
-
-    Raises:
-      TypeError: an argument is of the wrong kind.
-      ValueError: an argument has a wrong value.
-    """
+    """Check the arguments of `fitting.run`, and bring them to one form."""
     sampler = as_sampler("run", data, batch_size, sampler)
     tolerance = as_tolerance("run", tolerance)
     if not isinstance(state, FitState):
@@ -221,11 +211,7 @@ def make_step(
 
 
 def place(caller: str, step: Step, *, params: Params, **others: PyTree) -> Step:
-    """Let a step keep its params and batches where they lie.
-
-    Raises:
-      ValueError: arrays were put on different sets of devices.
-    """
+    """Let a step keep its params and batches where they lie."""
     placement = _placement.placement_of(caller, params=params, **others)
     return step if placement is None else dataclasses.replace(step, placement=placement)
 
@@ -365,13 +351,7 @@ _SEARCHING = ("ScaleByLBFGS", "ScaleByZoomLinesearch", "ScaleByBacktrackingLines
 
 
 def check_optimizer(spec: FitSpec, opt_state: PyTree, *, is_fixed: bool) -> None:
-    """Refuse what an optimizer cannot do, before the loss is traced.
-
-    Args:
-      spec: of the fit.
-      opt_state: of its optimizer.
-      is_fixed: every step sees the same batch.
-    """
+    """Refuse what an optimizer cannot do, before the loss is traced."""
     step = spec.step
     if not isinstance(step, Step):
         return

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from phihat import losses
 from phihat._core import placement as _placement
+from phihat._core import reductions as _reductions
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, Params, Status
 from phihat._engine.bound_loss import UseBatch, bind_loss
@@ -100,14 +101,7 @@ class Attempt(NamedTuple):
 def attempt(
     step: Any, state: FitState, use: UseBatch, tolerance: Tolerance | None = None
 ) -> Attempt:
-    """Try a step from a state.
-
-    Args:
-      step: a `Step`, or any pure `(state, batch) -> (state, info)`.
-      state: a running one.
-      use: gives the step's batch to a function.
-      tolerance: where it is met, the step is refused.
-    """
+    """Try a step from a state."""
     if not isinstance(step, Step):
         return _attempt_foreign(step, state, use, tolerance)
     if measures_itself(state.opt_state):
@@ -237,7 +231,7 @@ def _refusal(
         return None
     total = jnp.zeros((), _tree.default_float())
     if step.stops:
-        total += _tree.zero_or_nan((info.loss, info.grad, proposal.params))
+        total += _reductions.zero_or_nan((info.loss, info.grad, proposal.params))
     if tolerance is not None:
         moving = moving_leaves(step.optimizer, state)
         stops = is_converged(tolerance, step.projection, state, proposal, info, moving)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
 from phihat._core import calls as _calls
+from phihat._core import reductions as _reductions
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
 from phihat.optimizers import Optimizer
@@ -88,7 +89,7 @@ def is_converged(
             _keep_moving(moving, params),
         )
         if tolerance.gradient is not None:
-            met |= _at_most(_tree.max_abs(residual), tolerance.gradient)
+            met |= _at_most(_reductions.max_abs(residual), tolerance.gradient)
         if tolerance.relative_gradient is not None:
             value = _relative_gradient(residual, params_there, info.loss)
             met |= _at_most(value, tolerance.relative_gradient)
@@ -98,10 +99,10 @@ def is_converged(
         met |= _within(change, tolerance.loss, tolerance.relative, scale)
     if tolerance.params is not None:
         change = largest_change(params, proposal.params)
-        scale = _tree.max_abs(params)
+        scale = _reductions.max_abs(params)
         is_small = _within(change, tolerance.params, tolerance.relative, scale)
-        met |= is_small & ((change > 0) | (_tree.max_abs(grad) == 0))
-    is_sound = _tree.zero_or_nan((info.loss, grad)) == 0
+        met |= is_small & ((change > 0) | (_reductions.max_abs(grad) == 0))
+    is_sound = _reductions.zero_or_nan((info.loss, grad)) == 0
     return met & is_sound
 
 
@@ -133,7 +134,7 @@ def _relative_gradient(grad: Params, params: Params, loss: Array) -> Array:
 
 def largest_change(before: Params, after: Params) -> Array:
     """Return the largest change of an entry."""
-    return _tree.max_abs(jax.tree.map(jnp.subtract, after, before))
+    return _reductions.max_abs(jax.tree.map(jnp.subtract, after, before))
 
 
 def _within(change: Array, absolute: Any, relative: Any, scale: Array) -> Array:

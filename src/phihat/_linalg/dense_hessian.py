@@ -1,13 +1,4 @@
-"""Dense Hessians and Jacobians of functions of a vector, and their lowest eigenpair.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat._linalg.dense_hessian import dense_hessian
-  >>> bowl = lambda vector: jnp.sum(jnp.array([1.0, 3.0]) * vector**2)
-  >>> print(dense_hessian(bowl, jnp.zeros(2)))
-  [[2. 0.]
-   [0. 6.]]
-"""
+"""Dense Hessians and Jacobians of functions of a vector, and their lowest eigenpair."""
 
 from collections.abc import Callable
 from typing import Any
@@ -54,11 +45,7 @@ def dense_jacobian(
 
 
 def check_size(call: str, matrix: str, num_rows: int, point: Vector) -> None:
-    """Refuse a matrix that is too large to be formed.
-
-    Raises:
-      ValueError: it takes more than 1 GiB.
-    """
+    """Refuse a matrix that is too large to be formed."""
     num_bytes = num_rows * point.size * point.dtype.itemsize
     if num_bytes > _MAX_BYTES:
         raise ValueError(

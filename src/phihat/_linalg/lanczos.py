@@ -1,13 +1,4 @@
-"""The lower end of a spectrum by Lanczos's method.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat._linalg.lanczos import smallest_eigenpair
-  >>> diagonal = jnp.array([3.0, -1.0])
-  >>> pair = smallest_eigenpair(lambda vector: diagonal * vector, jnp.ones(2), 2)
-  >>> print(round(float(pair.value), 4))
-  -1.0
-"""
+"""The lower end of a spectrum by Lanczos's method."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -3,13 +3,6 @@ r"""Symmetric systems of few unknowns, solved without LAPACK so that lanes map w
 `solve` solves $(M + \lambda I)\, x = y$ for a positive semidefinite $M$. Up to 8
 unknowns it is written out entry by entry: under `jax.vmap` every entry is a vector over
 the lanes. Up to 32 it loops over the pivots; beyond it calls LAPACK.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat._linalg import small as _small
-  >>> solution, _ = _small.solve(jnp.diag(jnp.array([1.0, 3.0])), jnp.ones(2), 1.0)
-  >>> print(solution)
-  [0.5  0.25]
 """
 
 import functools

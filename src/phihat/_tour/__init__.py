@@ -1,10 +1,4 @@
-"""What `python -m phihat` shows: the chapter's fits, four real tasks, the pictures.
-
-Example:
-  >>> from phihat import _tour
-  >>> _tour.PROBLEMS["gabor"].start
-  (1.5, 5.0)
-"""
+"""What `python -m phihat` shows: the chapter's fits, four real tasks, the pictures."""
 
 from phihat._tour.deck import PROBLEMS, Run, parabola_run, solve
 from phihat._tour.pictures import PICTURES, draw

@@ -1,12 +1,6 @@
 r"""The chapter's own fits: the parabola, linear regression and the Gabor model.
 
 Both models have two params, $\phi_0$ and $\phi_1$, so a fit is a path on a surface.
-
-Example:
-  >>> from phihat._tour import PROBLEMS, solve
-  >>> run = solve(PROBLEMS["linear regression"], "momentum")
-  >>> print(run.status, f"{run.losses[-1]:.3f}")
-  CONVERGED 0.200
 """
 
 from collections.abc import Callable

@@ -2,11 +2,6 @@
 
 Colours are those of Okabe and Ito on a map (cividis) of even lightness, so that no one
 is left out; each path also has a marker of its own.
-
-Example:
-  >>> from phihat._tour import PICTURES
-  >>> sorted(PICTURES)
-  ['gabor', 'linear_regression', 'losses', 'parabola']
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,12 +40,7 @@ _STYLES = plot.make_styles(
 
 
 def draw(name: str, runs: Runs, folder: Path) -> Path:
-    """Draw one picture into a folder, and return its path.
-
-    Raises:
-      ImportError: matplotlib is missing.
-      OSError: the folder cannot be written.
-    """
+    """Draw one picture into a folder, and return its path."""
     figure = canvas.new_figure("draw", (16.0, 9.0))
     PICTURES[name](figure, runs)
     path = folder / f"{name}.png"

@@ -1,11 +1,4 @@
-"""What the tour prints: the runs as text, with tables.
-
-Example:
-  >>> from phihat._tour import parabola_run
-  >>> from phihat._tour.report import parabola_report
-  >>> print(parabola_report(parabola_run()).splitlines()[0])
-  Parabola: y = x^2 - 4x + 5
-"""
+"""What the tour prints: the runs as text, with tables."""
 
 from collections.abc import Sequence
 

@@ -1,13 +1,4 @@
-"""Tables in plain text.
-
-Example:
-  >>> from phihat._tour.tables import table
-  >>> print(table(["name", "loss"], [["Adam", "0.2"], ["SGD", "12.5"]]))
-    name  loss
-    ----  ----
-    Adam   0.2
-    SGD   12.5
-"""
+"""Tables in plain text."""
 
 from collections.abc import Sequence
 
@@ -15,15 +6,7 @@ __all__ = ["table"]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Align the columns: the first to the left, the rest to the right.
-
-    Args:
-      heads: the name of each column.
-      rows: the cells, as many a row as there are names.
-
-    Returns:
-      Lines, indented by two spaces.
-    """
+    """Align the columns: the first to the left, the rest to the right."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     lines = [heads, ["-" * width for width in widths], *rows]
     return "\n".join(

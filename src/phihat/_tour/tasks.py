@@ -1,10 +1,4 @@
-"""The four kinds of task with which the chapter opens, each on real data.
-
-Example:
-  >>> from phihat._tour import TASKS
-  >>> [task.name for task in TASKS]
-  ['diabetes', 'linnerud', 'breast cancer', 'digits']
-"""
+"""The four kinds of task with which the chapter opens, each on real data."""
 
 from collections.abc import Callable
 from functools import partial
@@ -57,11 +51,7 @@ class TaskResult(NamedTuple):
 
 
 def carry_out(task: Task) -> TaskResult:
-    """Fit a task on four fifths of its rows, or on all, and score it on both parts.
-
-    Raises:
-      ImportError: scikit-learn is missing.
-    """
+    """Fit a task on four fifths of its rows, or on all, and score it on both parts."""
     train, held_out = prepare(task.load(), task.has_held_out)
     start = task.init()
     result = fit(

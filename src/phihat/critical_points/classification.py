@@ -1,12 +1,4 @@
-"""What kind of critical point this is, and the numbers behind the answer.
-
-Example:
-  >>> from phihat.critical_points import CriticalPointKind, classify_critical_point
-  >>> saddle = lambda p: p[0] ** 2 - p[1] ** 2
-  >>> point = classify_critical_point(saddle, jnp.zeros(2))
-  >>> CriticalPointKind(int(point.kind)).name, int(point.index)
-  ('SADDLE', 1)
-"""
+"""What kind of critical point this is, and the numbers behind the answer."""
 
 import dataclasses
 import enum
@@ -232,28 +224,11 @@ def classify_flat(
     num_negative = jnp.sum(eigenvalues < -eigenvalue_tolerance).astype(jnp.int32)
     num_positive = jnp.sum(eigenvalues > eigenvalue_tolerance).astype(jnp.int32)
     is_finite = jnp.all(jnp.isfinite(eigenvalues)) & jnp.isfinite(grad_norm + value)
-    kind = jnp.select(
-        [
-            ~(is_finite & is_near & (kink == 0)),
-            num_negative + num_positive < flat.size,
-            num_negative == 0,
-            num_positive == 0,
-        ],
-        [
-            jnp.asarray(kind, jnp.int32)
-            for kind in (
-                CriticalPointKind.NOT_CRITICAL,
-                CriticalPointKind.DEGENERATE,
-                CriticalPointKind.MINIMUM,
-                CriticalPointKind.MAXIMUM,
-            )
-        ],
-        jnp.asarray(CriticalPointKind.SADDLE, jnp.int32),
-    )
+    is_critical = is_finite & is_near & (kink == 0)
     return CriticalPoint(
         params=unflatten(flat),
         loss=value,
-        kind=kind,
+        kind=_kind_of(is_critical, num_negative, num_positive, flat.size),
         eigenvalues=eigenvalues,
         index=num_negative,
         grad_norm=grad_norm,
@@ -261,6 +236,23 @@ def classify_flat(
         distance=distance,
         eigenvalue_tolerance=eigenvalue_tolerance,
         kink=kink,
+    )
+
+
+def _kind_of(
+    is_critical: Array, num_negative: Array, num_positive: Array, size: int
+) -> Array:
+    """Return the kind of a point with so many eigenvalues of either sign."""
+    kinds = (
+        (~is_critical, CriticalPointKind.NOT_CRITICAL),
+        (num_negative + num_positive < size, CriticalPointKind.DEGENERATE),
+        (num_negative == 0, CriticalPointKind.MINIMUM),
+        (num_positive == 0, CriticalPointKind.MAXIMUM),
+    )
+    return jnp.select(
+        [condition for condition, _ in kinds],
+        [jnp.asarray(kind, jnp.int32) for _, kind in kinds],
+        jnp.asarray(CriticalPointKind.SADDLE, jnp.int32),
     )
 
 

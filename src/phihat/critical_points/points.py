@@ -1,10 +1,4 @@
-"""A list of critical points, and whether it can be complete.
-
-Example:
-  >>> from phihat.critical_points import WindingCheck
-  >>> WindingCheck(box=1, points=1, agrees=True).agrees
-  True
-"""
+"""A list of critical points, and whether it can be complete."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -1,13 +1,4 @@
-"""All critical points of a loss in a box, with a check that none is missing.
-
-Example:
-  >>> from phihat import Box, problems
-  >>> from phihat.critical_points import find_critical_points
-  >>> box = Box([-5.0, -5.0], [5.0, 5.0])
-  >>> points = find_critical_points(problems.himmelblau().loss_fn, box)
-  >>> print(points.summary)
-  9 critical points: 4 minima, 4 saddles, 1 maximum; the winding number agrees (1)
-"""
+"""All critical points of a loss in a box, with a check that none is missing."""
 
 import dataclasses
 from collections.abc import Callable

@@ -3,13 +3,6 @@
 The winding number counts what is inside: minima and maxima +1 each, saddles -1, by the
 theorem of Poincaré and Hopf. So it tells whether a list of critical points can be
 complete.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat.critical_points import winding
-  >>> saddle = lambda points: points * np.array([1.0, -1.0])
-  >>> winding.winding_number(saddle, winding.circle([0.0, 0.0], 1.0))
-  -1
 """
 
 from collections.abc import Callable

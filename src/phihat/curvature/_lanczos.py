@@ -3,14 +3,6 @@
 After K products A is known on a Krylov space: `A Q' = Q' T + beta r e_K'`, with
 orthonormal rows Q [K, P] and a tridiagonal T [K, K], whose eigenvalues (Ritz values)
 settle first at both ends of the spectrum of A.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.curvature import _lanczos
-  >>> matrix = jnp.diag(jnp.array([1.0, 2.0, 4.0]))
-  >>> ritz = _lanczos.ritz(lambda v: matrix @ v, jnp.ones(3), 3)
-  >>> jnp.round(ritz.values, 5).tolist()
-  [1.0, 2.0, 4.0]
 """
 
 from collections.abc import Callable

@@ -1,13 +1,4 @@
-"""A bounded box as two flat vectors, for what searches or maps a whole region.
-
-Example:
-  >>> from phihat import Box
-  >>> from phihat.curvature.boxes import flat_box
-  >>> box = Box({"a": -1.0, "b": [0.0]}, {"a": 1.0, "b": [2.0]})
-  >>> low, high, unflatten = flat_box("map", box)
-  >>> print(low, high)
-  [-1.  0.] [1. 2.]
-"""
+"""A bounded box as two flat vectors, for what searches or maps a whole region."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,16 +22,8 @@ def flat_box(
 ) -> tuple[Float[Array, " P"], Float[Array, " P"], Callable[[Any], Params]]:
     """Lay out both ends of a box, and check that it is bounded and has an inside.
 
-    Args:
-      call: the public function on whose behalf it is checked, for the messages.
-      box: both ends with every leaf in its full shape.
-
     Returns:
       The low ends, the high ends, and the function from a flat vector to params.
-
-    Raises:
-      TypeError: `box` is no Box.
-      ValueError: an end is infinite; low >= high in some coordinate; no coordinates.
     """
     if not isinstance(box, Box):
         raise TypeError(

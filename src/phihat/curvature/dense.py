@@ -1,12 +1,4 @@
-"""Exact answers from the dense Hessian, for up to some thousands of params.
-
-Example:
-  >>> from phihat.curvature import condition_number, hessian
-  >>> bowl = lambda p: p[0] ** 2 + 3.0 * p[1] ** 2
-  >>> print(hessian(bowl, jnp.ones(2)), condition_number(bowl, jnp.ones(2)))
-  [[2. 0.]
-   [0. 6.]] 3.0
-"""
+"""Exact answers from the dense Hessian, for up to some thousands of params."""
 
 from typing import Any, NamedTuple
 

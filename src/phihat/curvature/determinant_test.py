@@ -3,14 +3,6 @@
 "A loss is convex if the determinant of its Hessian is positive everywhere" is heard
 often and is wrong: the determinant is the product of the eigenvalues, so two negative
 ones pass. The right test is that no eigenvalue is negative, everywhere on a convex set.
-
-Example:
-  >>> from phihat import Box
-  >>> from phihat.curvature import convexity_map
-  >>> hill = lambda p: -jnp.sum(p**2)
-  >>> result = convexity_map(hill, Box([-1.0, -1.0], [1.0, 1.0]), shape=(3, 3))
-  >>> result.shares["negative definite, determinant > 0"]
-  1.0
 """
 
 from typing import Any, NamedTuple

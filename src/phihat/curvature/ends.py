@@ -1,12 +1,4 @@
-"""Both ends of the Hessian's spectrum, from Hessian-vector products alone.
-
-Example:
-  >>> from phihat.curvature import extreme_eigenvalues
-  >>> loss = lambda p: 0.5 * jnp.sum(jnp.linspace(1.0, 9.0, 2000) * p**2)
-  >>> ends = extreme_eigenvalues(loss, jnp.zeros(2000), num_iterations=60)
-  >>> print(round(float(ends.largest), 1))
-  9.0
-"""
+"""Both ends of the Hessian's spectrum, from Hessian-vector products alone."""
 
 from typing import Any, NamedTuple
 

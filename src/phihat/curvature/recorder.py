@@ -1,18 +1,4 @@
-"""The largest eigenvalue of the Hessian, recorded along a fit.
-
-Example:
-  >>> import phihat
-  >>> loss = lambda p: p[0] ** 2 + 3.0 * p[1] ** 2
-  >>> result = phihat.fit(
-  ...     loss,
-  ...     jnp.ones(2),
-  ...     phihat.gradient_descent(0.1),
-  ...     num_steps=3,
-  ...     record=("loss", "sharpness"),
-  ... )
-  >>> [round(float(value), 3) for value in result.history["sharpness"]]
-  [6.0, 6.0, 6.0]
-"""
+"""The largest eigenvalue of the Hessian, recorded along a fit."""
 
 from typing import Any
 

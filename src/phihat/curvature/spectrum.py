@@ -1,12 +1,4 @@
-"""The trace of the Hessian and the spread of its eigenvalues, by random probes.
-
-Example:
-  >>> from phihat.curvature import estimate_trace
-  >>> loss = lambda p: 0.5 * jnp.sum(jnp.linspace(1.0, 9.0, 2000) * p**2)
-  >>> result = estimate_trace(loss, jnp.zeros(2000))
-  >>> print(round(float(result.trace)))
-  10000
-"""
+"""The trace of the Hessian and the spread of its eigenvalues, by random probes."""
 
 from typing import Any, NamedTuple
 

@@ -1,10 +1,4 @@
-"""From what people hold their numbers in to NumPy arrays of float64, or a refusal.
-
-Example:
-  >>> from phihat.curves import arrays
-  >>> arrays.as_array("fit_curve", "y", [1, 2, 3])
-  array([1., 2., 3.])
-"""
+"""From what people hold their numbers in to NumPy arrays of float64, or a refusal."""
 
 import decimal
 import numbers
@@ -33,10 +27,6 @@ def as_array(
 
     It is a copy, so that what the caller does to his array later changes no result;
     or, where it is too large for that and `copies` is False, may be the array itself.
-
-    Raises:
-      TypeError: text, dates, objects, masked arrays, or a value that is traced.
-      ValueError: rows of different lengths.
     """
     refuse_traces(call, name, value)
     if isinstance(value, np.ma.MaskedArray):

@@ -3,13 +3,6 @@
 pickle stores a function by its name. A lambda has no name that pickle could find, and a
 function of a script is missing in another process. So the model is packed by itself,
 and a result that comes back without it still has its numbers and its report.
-
-Example:
-  >>> from phihat.curves import copying
-  >>> copying.pack(lambda params, x: x) is None
-  True
-  >>> copying.unpack(copying.pack(len))
-  <built-in function len>
 """
 
 import copy

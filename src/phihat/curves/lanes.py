@@ -3,11 +3,6 @@
 A mapped loop waits for its slowest lane. So a chunk runs for a few steps, and what has
 not ended then joins others that have not, in a later chunk of the same program. One
 call runs several chunks, one after the other.
-
-Example:
-  >>> from phihat.curves import lanes
-  >>> lanes.round_length(1000), lanes.round_length(7)
-  (20, 7)
 """
 
 import collections

@@ -1,11 +1,4 @@
-"""Bounds of params, those that are held, and the start within them.
-
-Example:
-  >>> from phihat.curves import limits, param_names
-  >>> layout, _ = param_names.describe("fit_curve", {"rate": 1.0, "height": 2.0})
-  >>> limits.as_bounds("fit_curve", layout, {"rate": (0, None)}).low
-  array([  0., -inf])
-"""
+"""Bounds of params, those that are held, and the start within them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -52,14 +45,7 @@ class Bounds(NamedTuple):
 def as_bounds(
     call: str, layout: Layout, bounds: Any, num_lanes: int | None = None
 ) -> Bounds:
-    """Return the bounds of all params, from a Box, a dict or a pair.
-
-    Args:
-      call: the public function, for the messages.
-      layout: of the params.
-      bounds: as the user gave them.
-      num_lanes: N, where an end may be an array [N] with one for each curve.
-    """
+    """Return the bounds of all params, from a Box, a dict or a pair."""
     lanes = 1 if num_lanes is None else num_lanes
     low = np.full((lanes, layout.size), -np.inf)
     high = np.full((lanes, layout.size), np.inf)

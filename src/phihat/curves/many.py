@@ -1,14 +1,4 @@
-"""Many curves at once: `fit_curves`.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat import fit_curves
-  >>> x = np.arange(5.0)
-  >>> y = np.outer([1.0, 2.0, 3.0], x)
-  >>> fits = fit_curves(lambda p, x: p["slope"] * x, x, y, {"slope": 1.0})
-  >>> fits.params["slope"].round(6).tolist()
-  [1.0, 2.0, 3.0]
-"""
+"""Many curves at once: `fit_curves`."""
 
 from typing import Any
 

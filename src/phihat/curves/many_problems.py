@@ -1,17 +1,4 @@
-"""The arguments of `fit_curves`, brought to one form or refused by one sentence.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat.curves import many_problems, options
-  >>> line = lambda params, x: params["slope"] * x
-  >>> x, y = np.arange(3.0), np.ones([2, 3])
-  >>> asked = options.check_options("fit_curves", has_sigma=False)
-  >>> many = many_problems.prepare_many(
-  ...     "fit_curves", line, x, y, {"slope": 1.0}, asked
-  ... )
-  >>> many.num_curves, many.start.shape
-  (2, (2, 1))
-"""
+"""The arguments of `fit_curves`, brought to one form or refused by one sentence."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -147,35 +134,7 @@ def prepare_many(
     layout = as_free(call, layout, fixed, box)
     values = check_start(call, layout, values, box)
     target = Target.of(y[0])
-    x, x_is_own = _own_x(call, x, y)
-    flat = _flat(y)
-    mask = _clean_mask(call, x, x_is_own, y, mask, options.nan_policy)
-    if mask is not None:
-        x = jax.tree.map(lambda leaf, own: _filled(leaf, own, mask), x, x_is_own)
-        repeat = 2 if np.iscomplexobj(y) else 1
-        mask = np.concatenate([mask.reshape(num_curves, -1)] * repeat, axis=1)
-        flat = np.where(mask, flat, 0.0)
-    sigma, scale, scale_is_own = _scale(call, sigma, y, mask)
-    check_squares(call, flat, scale, options.dtype)
-    one_x = jax.tree.map(lambda leaf, own: leaf[0] if own else leaf, x, x_is_own)
-    model_checks.check_rounding(call, one_x, options.dtype)
-    cast = lambda leaf: np.asarray(leaf).astype(options.dtype, copy=False)  # noqa: E731
-    inputs = Inputs(
-        x=jax.tree.map(cast, x),
-        y=cast(flat),
-        fixed=cast(values),
-        mask=mask,
-        scale=None if scale is None else cast(scale),
-        f_scale=None if options.loss == "linear" else cast(options.f_scale),
-    )
-    is_own = Inputs(
-        x=x_is_own,
-        y=True,
-        fixed=True,
-        mask=None if mask is None else True,
-        scale=None if scale is None else scale_is_own,
-        f_scale=None if options.loss == "linear" else False,
-    )
+    inputs, is_own, sigma = _as_inputs(call, x, y, values, mask, sigma, options)
     many = ManyProblems(
         model=model,
         layout=layout,
@@ -183,18 +142,13 @@ def prepare_many(
         target=target,
         start=values,
         inputs=inputs,
-        is_own=tuple(jax.tree.leaves(is_own)),
+        is_own=is_own,
         y=y,
         sigma=sigma,
         labels=labels,
         options=options,
     )
-    num_free = len(layout.free_names)
-    if target.size < num_free:
-        raise ValueError(
-            f"{call}: {target.size} points in each curve cannot fit {num_free} params "
-            f"({', '.join(layout.free_names)}); measure more, or fix some by `fixed=`."
-        )
+    layout.check_count(call, target.size, "points in each curve")
     model_checks.check_model(
         call, model, layout, target, many.one(0).inputs, options.dtype
     )
@@ -202,6 +156,49 @@ def prepare_many(
 
 
 # ------------------------------------------------------------------------- private
+
+
+def _as_inputs(
+    call: str,
+    x: Any,
+    y: np.ndarray,
+    values: np.ndarray,
+    mask: np.ndarray | None,
+    sigma: Any,
+    options: Options,
+) -> tuple[Inputs, tuple[bool, ...], Any]:
+    """Return the numbers, which of them are each curve's own, and sigma."""
+    x, x_is_own = _own_x(call, x, y)
+    flat = _flat(y)
+    mask = _clean_mask(call, x, x_is_own, y, mask, options.nan_policy)
+    if mask is not None:
+        counts = mask
+        x = jax.tree.map(lambda leaf, own: _filled(leaf, own, counts), x, x_is_own)
+        repeat = 2 if np.iscomplexobj(y) else 1
+        mask = np.concatenate([mask.reshape(len(y), -1)] * repeat, axis=1)
+        flat = np.where(mask, flat, 0.0)
+    sigma, scale, scale_is_own = _scale(call, sigma, y, mask)
+    check_squares(call, flat, scale, options.dtype)
+    one_x = jax.tree.map(lambda leaf, own: leaf[0] if own else leaf, x, x_is_own)
+    model_checks.check_rounding(call, one_x, options.dtype)
+    is_robust = options.loss != "linear"
+    inputs = Inputs(
+        x=x,
+        y=flat,
+        fixed=values,
+        mask=mask,
+        scale=scale,
+        f_scale=np.asarray(options.f_scale) if is_robust else None,
+    )
+    is_own = Inputs(
+        x=x_is_own,
+        y=True,
+        fixed=True,
+        mask=None if mask is None else True,
+        scale=None if scale is None else scale_is_own,
+        f_scale=False if is_robust else None,
+    )
+    return inputs.cast(options.dtype), tuple(jax.tree.leaves(is_own)), sigma
 
 
 def _one_start(call: str, start: Any, num_curves: int) -> Any:

@@ -1,13 +1,4 @@
-"""What many fitted curves are: `CurveFits`, arrays with a row for each curve.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat import fit_curves
-  >>> x = np.arange(4.0)
-  >>> fits = fit_curves(lambda p, x: p["slope"] * x, x, [x, 2 * x], {"slope": 1.0})
-  >>> fits.params["slope"].round(4).tolist()
-  [1.0, 2.0]
-"""
+"""What many fitted curves are: `CurveFits`, arrays with a row for each curve."""
 
 import collections
 import dataclasses

@@ -1,13 +1,4 @@
-"""Data that are missing: NaN in y or x, found, named, and left out where asked.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat.curves import missing
-  >>> x, y = np.arange(3.0), np.array([1, np.nan, 3])
-  >>> clean = missing.remove("fit_curve", x, y, "omit")
-  >>> clean.mask, clean.y
-  (array([ True, False,  True]), array([1., 0., 3.]))
-"""
+"""Data that are missing: NaN in y or x, found, named, and left out where asked."""
 
 from typing import NamedTuple
 
@@ -51,11 +42,7 @@ def check_rows(call: str, x: PyTree, y: PyTree) -> None:
 
 
 def remove(call: str, x: PyTree, y: PyTree, policy: str) -> Clean:
-    """Look for missing data, and do what the policy says.
-
-    Raises:
-      ValueError: NaN under "raise"; infinite values under "raise" and "omit".
-    """
+    """Look for missing data, and do what the policy says."""
     target = Target.of(y)
     flat = target.flatten(y)
     if policy == "propagate":
@@ -76,11 +63,7 @@ def remove(call: str, x: PyTree, y: PyTree, policy: str) -> Clean:
 
 
 def check_finite(call: str, name: str, tree: PyTree, *, allows_nan: bool) -> None:
-    """Name the first number that is not finite, and how many there are.
-
-    Raises:
-      ValueError: there is one.
-    """
+    """Name the first number that is not finite, and how many there are."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         bad = np.isinf(leaf) if allows_nan else ~np.isfinite(leaf)
         if not bad.any():

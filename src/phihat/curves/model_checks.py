@@ -1,11 +1,4 @@
-"""What a model must be: `(params, x)`, in jax, with a result like y.
-
-Example:
-  >>> from phihat.curves import model_checks
-  >>> model_checks.check_signature("fit_curve", lambda x, height, rate: height)
-  Traceback (most recent call last):
-  TypeError: fit_curve: models are (params, x), got (x, height, rate), ...
-"""
+"""What a model must be: `(params, x)`, in jax, with a result like y."""
 
 import inspect
 from typing import Any
@@ -29,11 +22,7 @@ def in_floats(dtype: Any) -> Any:
 
 
 def check_signature(call: str, model: Any) -> None:
-    """Refuse SciPy's order of arguments, and whatever is no function.
-
-    Raises:
-      TypeError: with the cure.
-    """
+    """Refuse SciPy's order of arguments, and whatever is no function."""
     if not callable(model):
         raise TypeError(
             f"{call}: `model` must be a function (params, x), got "
@@ -75,12 +64,29 @@ def check_model(
     inputs: Inputs,
     dtype: Any,
 ) -> None:
-    """Call the model on shapes alone, and compare what it returns with y.
+    """Call the model on shapes alone, and compare what it returns with y."""
+    result = _trace(call, model, layout, inputs, dtype)
+    leaves, structure = jax.tree.flatten(result)
+    if structure != target.structure:
+        entries = jax.tree.unflatten(target.structure, target.shapes)
+        cure = "."
+        if isinstance(entries, dict) and structure.num_leaves == 1:
+            cure = f"; pass one column of y, such as `y[{next(iter(entries))!r}]`."
+        elif isinstance(result, (list, tuple)) and structure.num_leaves > 1:
+            cure = "; join its entries by `jnp.stack`."
+        raise ValueError(
+            f"{call}: the model must return what y is, {_words(target.structure)}, "
+            f"got {_words(structure)}{cure}"
+        )
+    rows = zip(leaves, target.shapes, target.complexes, strict=True)
+    for leaf, shape, is_complex in rows:
+        _check_leaf(call, leaf, shape, is_complex, dtype)
 
-    Raises:
-      TypeError: a model in NumPy, or a complex one of a real y, or the other way.
-      ValueError: a result of another shape.
-    """
+
+def _trace(
+    call: str, model: Partial, layout: Layout, inputs: Inputs, dtype: Any
+) -> Any:
+    """Return the shapes of what the model returns, or say why it fails."""
     free = np.zeros(len(layout.free_names), dtype)
 
     def trace(*, swaps: bool = False) -> Any:
@@ -92,7 +98,7 @@ def check_model(
 
     with in_floats(dtype):
         try:
-            result = trace()
+            return trace()
         except (
             jax.errors.TracerArrayConversionError,
             jax.errors.TracerBoolConversionError,
@@ -118,49 +124,39 @@ def check_model(
                 f"and {_shapes('x', inputs.x)}."
             )
             raise
-    leaves, structure = jax.tree.flatten(result)
-    if structure != target.structure:
-        entries = jax.tree.unflatten(target.structure, target.shapes)
-        cure = "."
-        if isinstance(entries, dict) and structure.num_leaves == 1:
-            cure = f"; pass one column of y, such as `y[{next(iter(entries))!r}]`."
-        elif isinstance(result, (list, tuple)) and structure.num_leaves > 1:
-            cure = "; join its entries by `jnp.stack`."
+
+
+def _check_leaf(
+    call: str, leaf: Any, shape: tuple[int, ...], is_complex: bool, dtype: Any
+) -> None:
+    """Compare what the model returns with a leaf of y."""
+    if leaf.shape != shape:
+        cure = ""
+        if leaf.size == int(np.prod(shape)):
+            cure = "; add or drop an axis, for example by `[:, 0]`"
+        elif leaf.shape == ():
+            cure = "; a constant is `jnp.full_like(x, value)`"
         raise ValueError(
-            f"{call}: the model must return what y is, {_words(target.structure)}, "
-            f"got {_words(structure)}{cure}"
+            f"{call}: the model must return the shape of y, {list(shape)}, got "
+            f"{list(leaf.shape)}{cure}."
         )
-    rows = zip(leaves, target.shapes, target.complexes, strict=True)
-    for leaf, shape, is_complex in rows:
-        if leaf.shape != shape:
-            cure = ""
-            if leaf.size == int(np.prod(shape)):
-                cure = "; add or drop an axis, for example by `[:, 0]`"
-            elif leaf.shape == ():
-                cure = "; a constant is `jnp.full_like(x, value)`"
-            raise ValueError(
-                f"{call}: the model must return the shape of y, {list(shape)}, got "
-                f"{list(leaf.shape)}{cure}."
-            )
-        returns_complex = leaf.dtype.kind == "c"
-        if returns_complex != is_complex:
-            got, wanted = (
-                ("complex", "real") if returns_complex else ("real", "complex")
-            )
-            raise TypeError(
-                f"{call}: the model returns {got} numbers, but y is {wanted}; give "
-                "both the same, for example by `jnp.abs`, `.real` or `.imag`."
-            )
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            raise TypeError(
-                f"{call}: the model returns {leaf.dtype}, which has no derivatives by "
-                "the params; return floats."
-            )
-        if jnp.finfo(leaf.dtype).eps > np.finfo(dtype).eps:
-            raise TypeError(
-                f"{call}: the model returns {leaf.dtype}, but it is called with "
-                f"{np.dtype(dtype)}; drop the cast inside it."
-            )
+    returns_complex = leaf.dtype.kind == "c"
+    if returns_complex != is_complex:
+        got, wanted = ("complex", "real") if returns_complex else ("real", "complex")
+        raise TypeError(
+            f"{call}: the model returns {got} numbers, but y is {wanted}; give "
+            "both the same, for example by `jnp.abs`, `.real` or `.imag`."
+        )
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        raise TypeError(
+            f"{call}: the model returns {leaf.dtype}, which has no derivatives by "
+            "the params; return floats."
+        )
+    if jnp.finfo(leaf.dtype).eps > np.finfo(dtype).eps:
+        raise TypeError(
+            f"{call}: the model returns {leaf.dtype}, but it is called with "
+            f"{np.dtype(dtype)}; drop the cast inside it."
+        )
 
 
 def check_rounding(call: str, x: Any, dtype: Any) -> None:

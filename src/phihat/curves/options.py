@@ -1,10 +1,4 @@
-"""What is asked of a fit of curves beside the data, checked once.
-
-Example:
-  >>> from phihat.curves import options
-  >>> options.check_options("fit_curve", has_sigma=False, loss="huber").f_scale
-  1.0
-"""
+"""What is asked of a fit of curves beside the data, checked once."""
 
 import dataclasses
 from typing import Any

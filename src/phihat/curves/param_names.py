@@ -1,13 +1,4 @@
-"""Params as one vector: their names, in the order in which the user wrote them.
-
-Example:
-  >>> from phihat.curves import param_names
-  >>> layout, values = param_names.describe("fit_curve", {"rate": 2, "height": [1, 3]})
-  >>> layout.names
-  ('rate', 'height[0]', 'height[1]')
-  >>> values
-  array([2., 1., 3.])
-"""
+"""Params as one vector: their names, in the order in which the user wrote them."""
 
 import dataclasses
 import difflib
@@ -66,6 +57,15 @@ class Layout:
         """Return the layout with another set of free params."""
         return dataclasses.replace(self, free=tuple(bool(entry) for entry in free))
 
+    def check_count(self, call: str, count: int, points: str) -> None:
+        """Refuse fewer points than free params."""
+        names = self.free_names
+        if count < len(names):
+            raise ValueError(
+                f"{call}: {count} {points} cannot fit {len(names)} params "
+                f"({', '.join(names)}); measure more, or fix some by `fixed=`."
+            )
+
     def merge(self, free: Float[Array, " F"], fixed: Float[Array, " P"]) -> Params:
         """Return the tree that a model is called with; for use inside a program."""
         position = {int(place): k for k, place in enumerate(self.free_places)}
@@ -110,10 +110,6 @@ def describe(
 
     Returns:
       The layout and the values [P], or [N, P].
-
-    Raises:
-      TypeError: a leaf is no number.
-      ValueError: no leaves, or a leaf that is not finite.
     """
     tree = _numbers(call, "start", start)
     if not sum(np.size(leaf) for leaf in jax.tree.leaves(tree)):
@@ -159,11 +155,7 @@ def describe(
 
 
 def entries_of(call: str, argument: str, layout: Layout, name: Any) -> list[int]:
-    """Return the places of the params that a name speaks of.
-
-    Raises:
-      ValueError: no param has that name.
-    """
+    """Return the places of the params that a name speaks of."""
     wanted = str(name)
     found = [k for k, paths in enumerate(layout.paths) if wanted in paths]
     if found:
@@ -189,9 +181,6 @@ def one_tree(
     """Return a tree like the params as P numbers; a scalar serves a whole leaf.
 
     Where there are lanes a leaf may have a leading axis N, and they are arrays [N].
-
-    Raises:
-      ValueError: it has another structure, or a leaf of another shape.
     """
     tree = [tree] if np.ndim(tree) == 0 and not isinstance(tree, Mapping) else tree
     tree = np.asarray(tree, dtype=object) if is_one_array(tree) else tree

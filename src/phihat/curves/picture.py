@@ -1,12 +1,4 @@
-"""The picture of a fitted curve: data, curve, bands, and residuals below.
-
-Example:
-  >>> from phihat import fit_curve
-  >>> line = lambda p, x: p["slope"] * x
-  >>> fit = fit_curve(line, [1, 2, 3], [2.1, 3.9, 6.2], {"slope": 1})
-  >>> fit.plot()[1].get_ylabel()
-  'residual'
-"""
+"""The picture of a fitted curve: data, curve, bands, and residuals below."""
 
 from typing import Any, NamedTuple
 
@@ -39,12 +31,7 @@ class Panels(NamedTuple):
 
 
 def draw(fit: Any, problem: Any, axes: Any, level: float) -> Panels:
-    """Draw a `CurveFit`; return the axes of the curve and of the residuals.
-
-    Raises:
-      ImportError: matplotlib is missing.
-      ValueError: the data are no curve over one x.
-    """
+    """Draw a `CurveFit`; return the axes of the curve and of the residuals."""
     y: Any = problem.y
     x = _only(problem.x)
     is_plain = isinstance(x, np.ndarray) and isinstance(y, np.ndarray)

@@ -1,30 +1,16 @@
-"""The arguments of `fit_curve`, brought to one form or refused by one sentence.
+"""The arguments of `fit_curve`, brought to one form or refused by one sentence."""
 
-Example:
-  >>> from phihat.curves import options, problem
-  >>> line = lambda params, x: params["slope"] * x
-  >>> asked = options.check_options("fit_curve", has_sigma=False)
-  >>> found = problem.prepare("fit_curve", line, [1, 2], [2, 4], {"slope": 1}, asked)
-  >>> found.layout.free_names, found.start, found.inputs.y
-  (['slope'], array([1.]), array([2., 4.]))
-"""
-
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import PyTree
 
-from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat.curves import missing, model_checks
 from phihat.curves.arrays import as_tree, refuse_traces
 from phihat.curves.limits import Bounds, as_bounds, as_free, check_start
-from phihat.curves.model_checks import in_floats
 from phihat.curves.options import Options
 from phihat.curves.param_names import Layout, describe
 from phihat.curves.residuals import Inputs, Target, each_model
@@ -64,13 +50,10 @@ class Problem:
     sigma: Any
     options: Options
 
-    @contextlib.contextmanager
-    def computing(self) -> Iterator[None]:
-        """Compute in the dtype asked for; with few numbers compile in little time."""
-        size = self.target.size * max(self.layout.size, 1)
-        dtype = self.options.dtype
-        with in_floats(dtype), _programs.running_briefly(size <= _FEW_NUMBERS):
-            yield
+    @property
+    def runs_briefly(self) -> bool:
+        """Whether it takes less time to fit than to optimize the program of the fit."""
+        return self.target.size * max(self.layout.size, 1) <= _FEW_NUMBERS
 
     @property
     def num_points(self) -> int:
@@ -127,18 +110,13 @@ def prepare(
         bounds=box,
         target=target,
         start=values,
-        inputs=_cast(inputs, options.dtype),
+        inputs=inputs.cast(options.dtype),
         x=x,
         y=y,
         sigma=None if sigma is None else as_tree(call, "sigma", sigma),
         options=options,
     )
-    num_free = len(layout.free_names)
-    if problem.num_points < num_free:
-        raise ValueError(
-            f"{call}: {problem.num_points} data points cannot fit {num_free} params "
-            f"({', '.join(layout.free_names)}); measure more, or fix some by `fixed=`."
-        )
+    layout.check_count(call, problem.num_points, "data points")
     model_checks.check_model(call, model, layout, target, inputs, options.dtype)
     return problem
 
@@ -152,13 +130,6 @@ def with_model(call: str, problem: Problem, model: Any) -> Problem:
 
 
 # ------------------------------------------------------------------------- private
-
-
-def _cast(inputs: Inputs, dtype: Any) -> Inputs:
-    return jax.tree.map(
-        lambda leaf: leaf if leaf.dtype.kind == "b" else np.asarray(leaf).astype(dtype),
-        inputs,
-    )
 
 
 def _as_model(call: str, model: Any, x: PyTree, y: PyTree) -> Partial:

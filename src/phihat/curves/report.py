@@ -1,10 +1,4 @@
-"""Numbers with their errors as people write them, and the reports made of them.
-
-Example:
-  >>> from phihat.curves.report import with_error
-  >>> with_error(6562.7895, 0.0008), with_error(0.00123456, 0.0000124)
-  ('6562.7895(8)', '0.001235(12)')
-"""
+"""Numbers with their errors as people write them, and the reports made of them."""
 
 import math
 from typing import Any, NamedTuple
@@ -55,12 +49,6 @@ def with_error(value: float, error: float) -> str:
       value: any number.
       error: its standard error; where it is not finite, or zero, the value is written
         alone with what is known of it.
-
-    Example:
-      >>> with_error(12.345, 1.5), with_error(4.0e-9, 2.1e-11), with_error(1234.0, 120)
-      ('12.3(1.5)', '4.000(21)e-09', '1230(120)')
-      >>> with_error(1.0, float("inf"))
-      '1 (not determined)'
     """
     if not math.isfinite(value):
         return f"{value:g}"

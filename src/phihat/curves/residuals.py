@@ -1,18 +1,4 @@
-"""The residuals of a curve as a function of one vector: what is compiled.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> import numpy as np
-  >>> from jax.tree_util import Partial
-  >>> from phihat.curves import param_names, residuals
-  >>> layout, values = param_names.describe("fit_curve", {"slope": 2.0})
-  >>> target = residuals.Target.of(np.zeros(2))
-  >>> values = jnp.asarray(values)
-  >>> inputs = residuals.Inputs(x=jnp.ones(2), y=jnp.zeros(2), fixed=values)
-  >>> line = Partial(lambda params, x: params["slope"] * x)
-  >>> residuals.whitened(line, layout, target, values, inputs).tolist()
-  [2.0, 2.0]
-"""
+"""The residuals of a curve as a function of one vector: what is compiled."""
 
 import dataclasses
 from collections.abc import Callable
@@ -63,6 +49,13 @@ class Inputs:
     scale: Any = None
     whitener: Any = None
     f_scale: Any = None
+
+    def cast(self, dtype: Any) -> "Inputs":
+        """Return them in another dtype; the mask stays as it is."""
+        as_dtype = lambda leaf: np.asarray(leaf).astype(dtype, copy=False)  # noqa: E731
+        return jax.tree.map(
+            lambda leaf: leaf if leaf.dtype.kind == "b" else as_dtype(leaf), self
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,14 +1,4 @@
-"""What a fitted curve is: `CurveFit`, in NumPy, with its report.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat import fit_curve
-  >>> x = np.arange(5)
-  >>> found = fit_curve(lambda p, x: p["slope"] * x, x, 2.0 * x + [0, 1, 0, -1, 0],
-  ...     {"slope": 1.0})
-  >>> print(f"{found.params['slope']:.4f} +- {found.errors['slope']:.4f}")
-  1.9333 +- 0.1247
-"""
+"""What a fitted curve is: `CurveFit`, in NumPy, with its report."""
 
 import dataclasses
 import functools

@@ -3,12 +3,6 @@ r"""Robust losses: outliers count less than their squares.
 With $u = r / c$ and $z = u^2$ the loss of a residual is $c^2 \rho(z)$, as in
 `scipy.optimize.least_squares`. Levenberg-Marquardt needs squares: it is given
 $r \sqrt{\rho(z) / z}$, whose square is that loss.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat.curves import robust
-  >>> robust.rho("huber", np.array([0.25, 9.0]), np).tolist()
-  [0.25, 5.0]
 """
 
 from typing import Any

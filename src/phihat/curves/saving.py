@@ -1,10 +1,4 @@
-"""A fitted curve as JSON: its numbers, its data, and not its model.
-
-Example:
-  >>> from phihat.curves import saving
-  >>> saving.decode(saving.encode({"a": (1.0, float("inf"))}))
-  {'a': (1.0, inf)}
-"""
+"""A fitted curve as JSON: its numbers, its data, and not its model."""
 
 import json
 import math
@@ -55,11 +49,7 @@ def save(path: str | os.PathLike[str], fit: Any, problem: Any) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the fields of a `CurveFit`, its doubts and the arguments of its problem.
-
-    Raises:
-      ValueError: the file holds something else.
-    """
+    """Return the fields of a `CurveFit`, its doubts and its problem's arguments."""
     try:
         found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError):

@@ -1,11 +1,4 @@
-"""One curve: `fit_curve`.
-
-Example:
-  >>> from phihat import fit_curve
-  >>> fit = fit_curve(lambda p, x: p["a"] * x**2, [1, 2, 3], [2, 8, 18], {"a": 1})
-  >>> round(fit.params["a"], 6)
-  2.0
-"""
+"""One curve: `fit_curve`."""
 
 import dataclasses
 import functools
@@ -14,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from phihat import error_bars
 from phihat._core import calls as _calls
 from phihat._core import tree as _tree
 from phihat._core.types import Box, ModelFn, Params, Status
@@ -26,7 +18,8 @@ from phihat.curves.problem import Problem, prepare
 from phihat.curves.report import status_words
 from phihat.curves.residuals import curve_loss
 from phihat.curves.result import CurveFit, makes_again, predict_at
-from phihat.fitting import fit
+from phihat.error_bars.confidence import find_intervals
+from phihat.fitting import fit_as
 from phihat.results import FitResult
 from phihat.second_order import levenberg_marquardt
 
@@ -276,8 +269,9 @@ def _starts(start: Any) -> list[Any]:
 def _run(problem: Problem) -> FitResult:
     layout, options, bounds = problem.layout, problem.options, problem.bounds
     places = layout.free_places
-    with problem.computing():
-        return fit(
+    with in_floats(options.dtype):
+        return fit_as(
+            "fit",
             _loss(problem),
             problem.start[places].astype(options.dtype),
             levenberg_marquardt(),
@@ -286,6 +280,7 @@ def _run(problem: Problem) -> FitResult:
             tolerance=options.tolerance,
             projection=None if bounds.are_open else _box(problem),
             record=(),
+            runs_briefly=problem.runs_briefly,
         )
 
 
@@ -347,14 +342,15 @@ def _reached(problem: Problem, values: np.ndarray) -> tuple[str, ...]:
 
 
 def _measure(problem: Problem, result: FitResult, **options: Any) -> Any:
-    with problem.computing():
-        return error_bars.confidence_intervals(
+    with in_floats(problem.options.dtype):
+        return find_intervals(
             _loss(problem),
             result,
             _data(problem),
             absolute_sigma=problem.options.absolute_sigma,
             box=None if problem.bounds.are_open else _box(problem),
             num_residuals=problem.num_points,
+            runs_briefly=problem.runs_briefly,
             **options,
         )
 

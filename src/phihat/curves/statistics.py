@@ -3,13 +3,6 @@ r"""What the residuals at the minimum tell: covariance, chi-square, criteria.
 With $n$ data points, $F$ fitted params and $\chi^2 = \sum (r/\sigma)^2$, as lmfit has
 them: $\chi^2_\nu = \chi^2 / (n - F)$, $\mathrm{AIC} = n \ln(\chi^2/n) + 2 F$,
 $\mathrm{BIC} = n \ln(\chi^2/n) + F \ln n$, and $R^2$ from the residuals without sigma.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat.curves import statistics
-  >>> jacobian = np.ones([4, 1])
-  >>> statistics.covariance(jacobian, 4.0, 3).tolist()
-  [[0.3333333333333333]]
 """
 
 from typing import Any, NamedTuple
@@ -76,12 +69,7 @@ def quality(
 
 
 def scatter(y: np.ndarray, mask: np.ndarray | None) -> Any:
-    """Return the sum of squares of y [..., n] about its mean, zero if only rounding.
-
-    Args:
-      y: zero where the mask is False.
-      mask: which entries count, or None for all.
-    """
+    """Return the sum of squares of y [..., n] about its mean, zero if only rounding."""
     if mask is None:
         counts, found = y.shape[-1], y.shape[-1] * np.var(y, axis=-1)
     else:

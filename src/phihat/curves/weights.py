@@ -1,13 +1,4 @@
-"""Standard deviations of the data as the weights of residuals.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat.curves import weights
-  >>> from phihat.curves.residuals import Target
-  >>> y = np.zeros(2)
-  >>> float(weights.as_weights("fit_curve", 0.5, y, Target.of(y), None).scale)
-  2.0
-"""
+"""Standard deviations of the data as the weights of residuals."""
 
 from typing import Any, NamedTuple
 

@@ -1,14 +1,4 @@
-"""Intervals for every fitted param, and their report.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat import confidence_intervals, losses
-  >>> loss_fn = losses.least_squares(lambda mean, x: mean + 0.0 * x)
-  >>> data = (jnp.zeros(4), jnp.array([1.0, 2.0, 3.0, 4.0]))
-  >>> found = confidence_intervals(loss_fn, jnp.array(2.5), data)
-  >>> print(f"{found.low:.2f} .. {found.high:.2f}")
-  0.45 .. 4.55
-"""
+"""Intervals for every fitted param, and their report."""
 
 import dataclasses
 import numbers
@@ -225,6 +215,23 @@ def confidence_intervals(
       confidence intervals*, Applied Statistics 1988.
       James and Roos, *Minuit*, Computer Physics Communications 1975.
     """
+    return find_intervals(**locals())
+
+
+def find_intervals(
+    loss_fn: LossFn,
+    result: Any,
+    data: Batch,
+    *,
+    level: float = 0.95,
+    method: str = "wald",
+    absolute_sigma: bool,
+    distribution: str | None = None,
+    box: Box | None,
+    num_residuals: int | None,
+    runs_briefly: bool = False,
+) -> ConfidenceIntervals:
+    """Return confidence intervals, by a program that may be compiled in little time."""
     loss_fn = _tree.as_partial(loss_fn, _CALL, "loss_fn")
     params, status = _params_of(result)
     data = _data_checks.columns_as_arrays(data)
@@ -260,6 +267,7 @@ def confidence_intervals(
         jnp.asarray(quantile, _tree.default_float()),
         box,
         jnp.asarray(status, jnp.int32),
+        runs_briefly=runs_briefly,
     )
     return ConfidenceIntervals(
         *arrays, level=float(level), degrees_of_freedom=freedom, setting=setting

@@ -1,10 +1,4 @@
-"""Reasons to doubt an error bar: what was measured, and what it means in a sentence.
-
-Example:
-  >>> from phihat.error_bars import doubts
-  >>> doubts.entry_names({"a": 1.0, "b": [0.0, 2.0]})
-  ["['a']", "['b'][0]", "['b'][1]"]
-"""
+"""Reasons to doubt an error bar: what was measured, and what it means in a sentence."""
 
 from typing import Any, NamedTuple
 
@@ -102,14 +96,7 @@ def entry_names(params: Params) -> list[str]:
 def find_doubts(
     evidence: Evidence, setting: Setting, covariance: np.ndarray, ends: np.ndarray
 ) -> dict[str, list[int] | float]:
-    """Return the reasons, by name, each with the entries or the number it is about.
-
-    Args:
-      evidence: of one fit, concrete.
-      setting: what was asked.
-      covariance: [P, P].
-      ends: the offsets of both ends, in units of the params, [2, P].
-    """
+    """Return the reasons, by name, each with the entries or the number it is about."""
     found: dict[str, list[int] | float] = {}
     size = covariance.shape[0]
     free = np.asarray(setting.free or (True,) * size)
@@ -160,6 +147,14 @@ def find_doubts(
             found["chi square high"] = chi_square
         if tail > 1 - _RARE:
             found["chi square low"] = chi_square
+    return found | _doubts_of_ends(evidence, setting, ends, free)
+
+
+def _doubts_of_ends(
+    evidence: Evidence, setting: Setting, ends: np.ndarray, free: np.ndarray
+) -> dict[str, list[int] | float]:
+    """Return why the ends may not be where the method puts them."""
+    found: dict[str, list[int] | float] = {}
     if setting.method == "wald":
         is_bent = ~(np.abs(evidence.rises - 1.0) <= _BENT).all(axis=0) & free
         if is_bent.any():

@@ -2,13 +2,6 @@
 
 Params that a box holds (its ends agree there) are no params of the problem: all is
 measured over the free ones, F of P.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.error_bars import measures
-  >>> places = measures.Places((True, False, True))
-  >>> measures.spread_out(places, jnp.ones(2)).tolist()
-  [1.0, 0.0, 1.0]
 """
 
 import dataclasses
@@ -70,18 +63,9 @@ def measure(
         lambda leaf: jnp.asarray(leaf).astype(_tree.accumulator_dtype(leaf)), params
     )
     as_tree = products.flatten(wide)[1]
-    scalar_fn = products.bind(loss_fn, params, data, call=_CALL)
-    flat_fn = lambda free: scalar_fn(complete(free)).astype(point.dtype)  # noqa: E731
-    value, gradient = jax.value_and_grad(flat_fn)(point)
-    hessian = dense_hessian(flat_fn, point)
-    if setting.is_squares:
-        arguments = () if data is None else (data,)
-        residual_fn = losses.residual_fn(loss_fn)
-        flat_residual_fn = lambda free: residual_fn(complete(free), *arguments)  # noqa: E731
-        kind = _of_squares(flat_residual_fn, point, setting)
-        kind = dataclasses.replace(kind, num_empty=_num_empty(loss_fn, data, setting))
-    else:
-        kind = _of_likelihood(flat_fn, point, value, hessian)
+    value, gradient, hessian, kind = _measure_loss(
+        loss_fn, setting, params, data, complete, point
+    )
     quantile = quantile.astype(point.dtype)
     spread = kind.covariance
     errors = jnp.sqrt(jnp.diagonal(spread))
@@ -91,15 +75,12 @@ def measure(
     rise_fn = lambda unit: kind.rise_fn(reach * unit) / (kind.unit * quantile**2)  # noqa: E731
     signs = jnp.asarray([-1.0, 1.0], point.dtype)
     paths = signs[:, None, None] * correlation[None]
-    ends, lowest_rise = signs[:, None] * reach[None], jnp.zeros((), point.dtype)
-    wald = ends
+    wald = signs[:, None] * reach[None]
     edges = _edges(box, as_tree, whole)[:, indices]
+    ends, lowest_rise = wald, jnp.zeros((), point.dtype)
     if setting.method == "profile":
-        found = profile(rise_fn, correlation, _offsets(box, edges, point, reach))
-        units = jnp.stack([found.low, found.high])
-        is_known = (reach > 0) & (reach < jnp.inf)
-        ends = jnp.where(is_known[None], units * reach[None], ends)
-        lowest_rise = found.lowest
+        offsets = _offsets(box, edges, point, reach)
+        ends, lowest_rise = _profile_ends(rise_fn, correlation, offsets, wald)
     is_finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
     is_finite &= jnp.all(jnp.isfinite(hessian)) & ~jnp.any(jnp.isnan(spread))
     lowest, _ = spectrum(hessian)
@@ -126,11 +107,10 @@ def measure(
         lowest_rise=lowest_rise,
     )
     failed = jnp.where(is_finite, 0.0, jnp.nan)
-    low, high = (whole + full(end + failed) for end in ends)
-    trees = (as_tree(low), as_tree(high), as_tree(full(errors + failed)))
+    low, high = (as_tree(whole + full(end + failed)) for end in ends)
     matrix = jnp.zeros((whole.size, whole.size), point.dtype)
     matrix = matrix.at[np.ix_(indices, indices)].set(spread + failed)
-    return (wide, *trees, matrix, evidence)
+    return wide, low, high, as_tree(full(errors + failed)), matrix, evidence
 
 
 def spread_out(places: Places, vector: Array) -> Array:
@@ -173,8 +153,35 @@ class _Kind:
     num_empty: Array
 
 
+def _measure_loss(
+    loss_fn: LossFn,
+    setting: Setting,
+    params: Params,
+    data: Batch,
+    complete: Callable[[Array], Params],
+    point: Array,
+) -> tuple[Array, Array, Array, _Kind]:
+    """Return the loss, its derivatives by the free params, and its kind."""
+    scalar_fn = products.bind(loss_fn, params, data, call=_CALL)
+    flat_fn = lambda free: scalar_fn(complete(free)).astype(point.dtype)  # noqa: E731
+    value, gradient = jax.value_and_grad(flat_fn)(point)
+    hessian = dense_hessian(flat_fn, point)
+    if not setting.is_squares:
+        kind = _of_likelihood(flat_fn, point, value, hessian)
+        return value, gradient, hessian, kind
+    arguments = () if data is None else (data,)
+    residual_fn = losses.residual_fn(loss_fn)
+    flat_residual_fn = lambda free: residual_fn(complete(free), *arguments)  # noqa: E731
+    num_empty = _num_empty(loss_fn, data, setting)
+    kind = _of_squares(flat_residual_fn, point, setting, num_empty)
+    return value, gradient, hessian, kind
+
+
 def _of_squares(
-    residual_fn: Callable[[Array], Array], point: Array, setting: Setting
+    residual_fn: Callable[[Array], Array],
+    point: Array,
+    setting: Setting,
+    num_empty: Array,
 ) -> _Kind:
     residuals, jacobian = residual_fn(point), dense_jacobian(residual_fn, point)
     singular, right, unscaled = decompose(jacobian)
@@ -204,7 +211,7 @@ def _of_squares(
         rounding=eps * singular[0] / singular[-1],
         chi_square=chi_square,
         is_exact=jnp.sqrt(total) <= 2 * eps * bound,
-        num_empty=jnp.asarray(0, jnp.int32),
+        num_empty=num_empty,
     )
 
 
@@ -254,6 +261,17 @@ def _offsets(
     scale = jnp.where(reach > 0, reach, 1.0)
     offsets = (edges - point[None]) / scale[None]
     return jnp.stack([jnp.minimum(offsets[0], 0.0), jnp.maximum(offsets[1], 0.0)])
+
+
+def _profile_ends(
+    rise_fn: Callable[[Array], Array], correlation: Array, offsets: Any, wald: Array
+) -> tuple[Float[Array, "2 F"], Array]:
+    """Return the ends by profiles, and the lowest rise that was met."""
+    found = profile(rise_fn, correlation, offsets)
+    units = jnp.stack([found.low, found.high])
+    reach = wald[1]
+    is_known = (reach > 0) & (reach < jnp.inf)
+    return jnp.where(is_known[None], units * reach[None], wald), found.lowest
 
 
 def _at_edge(edges: Array, point: Array, errors: Array) -> Bool[Array, "2 F"]:

@@ -2,14 +2,6 @@
 
 The profile of one param is the least loss that the others can reach while it is held.
 All is in units of the interval that a parabola would give: on one, both ends are at 1.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.error_bars import profiles
-  >>> bowl = lambda u: u[0] ** 2 + (u[1] - 0.5 * u[0]) ** 2
-  >>> found = profiles.profile(bowl, jnp.array([[1.0, 0.5], [0.0, 1.0]]))
-  >>> print(jnp.round(found.low, 3), jnp.round(found.high, 3))
-  [-1.    -1.118] [1.    1.118]
 """
 
 from collections.abc import Callable
@@ -77,9 +69,6 @@ def profile(
       paths: row j is how all params move with one unit of param j, on a parabola.
       bounds: the lowest and highest offsets allowed, 0 or less and 0 or more; an
         interval ends at its bound where the profile is below 1 there.
-
-    Returns:
-      A `Profile`.
     """
     size = paths.shape[0]
     others = jnp.asarray([[k for k in range(size) if k != j] for j in range(size)], int)
@@ -144,27 +133,7 @@ def _search_end(
         return result.params, jnp.where(failed, jnp.inf, result.loss)
 
     def body(search: _Search) -> _Search:
-        found, rise = measure(search.shares, search.at)
-        is_sound = jnp.isfinite(rise)
-        # The root of the rise is nearly straight where the rise is nearly a parabola.
-        excess = jnp.where(is_sound, jnp.sqrt(jnp.maximum(rise, 0.0)) - 1.0, jnp.inf)
-        is_low = excess < 0
-        # Illinois: the end that stays twice weighs half.
-        again = (is_low == (search.excess < 0)) & (search.num_rounds > 0)
-        bracket = search._replace(
-            low=jnp.where(is_low, search.at, search.low),
-            low_excess=jnp.where(
-                is_low, excess, search.low_excess * jnp.where(again, 0.5, 1.0)
-            ),
-            high=jnp.where(is_low, search.high, search.at),
-            high_excess=jnp.where(
-                is_low, search.high_excess * jnp.where(again, 0.5, 1.0), excess
-            ),
-            excess=excess,
-            shares=jnp.where(is_sound, found, search.shares),
-            lowest=jnp.where(is_sound, jnp.minimum(search.lowest, rise), search.lowest),
-            num_rounds=search.num_rounds + 1,
-        )
+        bracket = _narrow(search, *measure(search.shares, search.at))
         return bracket._replace(at=jnp.minimum(_next(bracket), farthest))
 
     def is_open(search: _Search) -> Array:
@@ -188,6 +157,27 @@ def _search_end(
     last = jnp.where(end.excess < 0, end.low, end.high)
     last = jnp.where(end.low > _FARTHEST, jnp.inf, last)
     return jnp.where(end.low >= farthest, farthest, last), end.lowest
+
+
+def _narrow(search: _Search, found: Vector, rise: Scalar) -> _Search:
+    """Return the bracket after the rise at `search.at` was measured."""
+    is_sound = jnp.isfinite(rise)
+    # The root of the rise is nearly straight where the rise is nearly a parabola.
+    excess = jnp.where(is_sound, jnp.sqrt(jnp.maximum(rise, 0.0)) - 1.0, jnp.inf)
+    is_low = excess < 0
+    # Illinois: the end that stays twice weighs half.
+    again = (is_low == (search.excess < 0)) & (search.num_rounds > 0)
+    weight = jnp.where(again, 0.5, 1.0)
+    return search._replace(
+        low=jnp.where(is_low, search.at, search.low),
+        low_excess=jnp.where(is_low, excess, search.low_excess * weight),
+        high=jnp.where(is_low, search.high, search.at),
+        high_excess=jnp.where(is_low, search.high_excess * weight, excess),
+        excess=excess,
+        shares=jnp.where(is_sound, found, search.shares),
+        lowest=jnp.where(is_sound, jnp.minimum(search.lowest, rise), search.lowest),
+        num_rounds=search.num_rounds + 1,
+    )
 
 
 def _next(search: _Search) -> Scalar:

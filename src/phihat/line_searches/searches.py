@@ -1,18 +1,4 @@
-"""How the line searches look: pure functions of a scalar function.
-
-Example:
-  >>> from phihat.line_searches import searches as _searching
-  >>> from phihat._core import tree as _tree
-  >>> result = _searching.bracketing(
-  ...     lambda step: (step - 0.3) ** 2,
-  ...     max_step=1.0,
-  ...     max_iterations=_tree.Static(40),
-  ...     tolerance=1e-3,
-  ...     trace=_tree.Static(False),
-  ... )
-  >>> print(round(float(result.step), 3))
-  0.3
-"""
+"""How the line searches look: pure functions of a scalar function."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from phihat._core import pictures as _pictures
+from phihat._core import reductions as _reductions
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat.line_searches import shortening as _shortening
@@ -308,7 +295,7 @@ def _interpolate(low: _Trial, high: _Trial) -> Float[Array, ""]:
     secant = (high.value - low.value) / width
     first = low.slope + high.slope - 3 * secant
     square = first * first - low.slope * high.slope
-    second = jnp.sign(width) * _tree.safe_sqrt(jnp.maximum(square, 0.0))
+    second = jnp.sign(width) * _reductions.safe_sqrt(jnp.maximum(square, 0.0))
     bottom = high.slope - low.slope + 2 * second
     share = 1 - (high.slope + second - first) / jnp.where(bottom == 0, 1.0, bottom)
     is_sound = jnp.isfinite(share) & (bottom != 0) & (square >= 0)

@@ -1,14 +1,4 @@
-"""Steps that do not lower a function, shortened until they do.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.line_searches import shortening
-  >>> fn = lambda step: (step - 1e-4) ** 2
-  >>> far = shortening.Found(jnp.asarray(1.0), fn(1.0), jnp.asarray(False))
-  >>> near = shortening.below_start(fn, fn(jnp.asarray(0.0)), far, 1e-3)
-  >>> print(bool(near.value < fn(0.0)), near.num_trials)
-  True 10
-"""
+"""Steps that do not lower a function, shortened until they do."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

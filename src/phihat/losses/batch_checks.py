@@ -1,12 +1,4 @@
-"""Labels and weights that a loss cannot mean, found in concrete data.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat import losses
-  >>> from phihat.losses import batch_checks
-  >>> loss_fn = losses.least_squares(lambda params, x: params * x)
-  >>> batch_checks.check_batch("fit", loss_fn, 0.0, (np.ones(2), np.ones(2)))
-"""
+"""Labels and weights that a loss cannot mean, found in concrete data."""
 
 import functools
 from typing import Any

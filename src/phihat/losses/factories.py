@@ -1,10 +1,4 @@
-"""The losses, made of a model: the terms of the rows, summed; and the penalty.
-
-Example:
-  >>> from phihat.losses import factories
-  >>> float(factories.least_squares(lambda params, x: params * x)(2.0, (1.0, 0.0)))
-  4.0
-"""
+"""The losses, made of a model: the terms of the rows, summed; and the penalty."""
 
 import functools
 import math

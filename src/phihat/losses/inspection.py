@@ -1,11 +1,4 @@
-"""What a loss is made of: its residuals, its weights, how it is reduced.
-
-Example:
-  >>> from phihat import losses
-  >>> from phihat.losses import inspection
-  >>> inspection.traits(losses.least_squares(lambda params, x: params * x)).name
-  'least_squares'
-"""
+"""What a loss is made of: its residuals, its weights, how it is reduced."""
 
 from collections.abc import Callable
 from typing import NamedTuple

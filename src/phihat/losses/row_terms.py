@@ -1,11 +1,4 @@
-"""What one row adds to a loss, and what a batch must be for it.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.losses import row_terms
-  >>> row_terms.squares("least_squares", jnp.ones(2), jnp.zeros(2)).tolist()
-  [1.0, 1.0]
-"""
+"""What one row adds to a loss, and what a batch must be for it."""
 
 import math
 from typing import Any

@@ -1,16 +1,4 @@
-"""Moving pictures: a descent on its surface, a bracket that shrinks.
-
-Example:
-  >>> import tempfile
-  >>> from pathlib import Path
-  >>> import phihat
-  >>> fn = lambda s: (s - 0.3) ** 2
-  >>> result = phihat.bracketing(max_step=1.0, max_iterations=3, trace=True)(fn)
-  >>> with tempfile.TemporaryDirectory() as folder:
-  ...     path = phihat.plot.animate_bracket(fn, result, Path(folder) / "bracket.gif")
-  ...     print(path.read_bytes()[:6])
-  b'GIF89a'
-"""
+"""Moving pictures: a descent on its surface, a bracket that shrinks."""
 
 from collections.abc import Callable, Iterator, Mapping
 from os import PathLike

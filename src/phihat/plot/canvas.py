@@ -2,13 +2,6 @@
 
 Nothing here touches pyplot or matplotlib's settings, so pictures need no display, do
 not pile up, and may be drawn from several threads.
-
-Example:
-  >>> from phihat.plot import canvas
-  >>> axes = canvas.one_axes("example", None)
-  >>> canvas.finish(axes, "Title", "x", "y")
-  >>> axes.get_title()
-  'Title'
 """
 
 import functools
@@ -84,11 +77,7 @@ def make_axes(
 
 
 def new_figure(call: str, size: tuple[float, float]) -> Any:
-    """Return a figure of this size in inches that no one else holds.
-
-    Raises:
-      ImportError: matplotlib is missing.
-    """
+    """Return a figure of this size in inches that no one else holds."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -112,12 +101,7 @@ def one_axes(
     size: tuple[float, float] = (8.0, 5.0),
     projection: str | None = None,
 ) -> "Axes":
-    """Return the axes given, or those of a new figure.
-
-    Raises:
-      ImportError: matplotlib is missing.
-      TypeError: `axes` is not of matplotlib.
-    """
+    """Return the axes given, or those of a new figure."""
     if axes is None:
         return _shown(new_figure(call, size).add_subplot(projection=projection))
     if not hasattr(axes, "get_xlim"):
@@ -134,11 +118,7 @@ def one_axes(
 
 
 def check_kind(call: str, argument: str, value: Any, kind: type, maker: str) -> None:
-    """Check that a value is what `maker` returns.
-
-    Raises:
-      TypeError: it is something else.
-    """
+    """Check that a value is what `maker` returns."""
     if not isinstance(value, kind):
         raise TypeError(
             f"{call}: `{argument}` must be what `{maker}` returns, got "
@@ -149,12 +129,7 @@ def check_kind(call: str, argument: str, value: Any, kind: type, maker: str) -> 
 def several_axes(
     call: str, axes: Any, columns: int, size: tuple[float, float]
 ) -> tuple["Axes", ...]:
-    """Return the axes given, or those of a new figure, side by side.
-
-    Raises:
-      ImportError: matplotlib is missing.
-      TypeError: `axes` is not that many axes of matplotlib.
-    """
+    """Return the axes given, or those of a new figure, side by side."""
     if axes is None:
         figure = new_figure(call, size)
         return tuple(map(_shown, figure.subplots(1, columns, squeeze=False)[0]))
@@ -273,11 +248,7 @@ def add_colorbar(axes: "Axes", mappable: Any, label: str, **options: Any) -> Any
 
 
 def spacing(values: Any) -> str:
-    """Tell whether ascending coordinates are spaced evenly in their logarithm.
-
-    Returns:
-      "log" or "linear".
-    """
+    """Return "log" where coordinates are spaced evenly in it, else "linear"."""
     values = np.asarray(values)
     if values.dtype.kind not in "fiu" or len(values) < 3 or not (values > 0).all():
         return "linear"

@@ -1,13 +1,4 @@
-"""A function along the segment between two points, and the chord it breaks.
-
-Example:
-  >>> import phihat
-  >>> from phihat.plot import broken_chord, evaluate_chord
-  >>> report = phihat.check_convexity(lambda p: p**2 * (p**2 - 1.0), 0.0)
-  >>> axes = broken_chord(evaluate_chord(lambda p: p**2 * (p**2 - 1.0), report))
-  >>> axes.get_xlabel()
-  'place t between a and b'
-"""
+"""A function along the segment between two points, and the chord it breaks."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 

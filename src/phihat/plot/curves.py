@@ -1,16 +1,4 @@
-"""Curves of what a fit recorded: a line for one fit, a band for many.
-
-Example:
-  >>> import phihat
-  >>> from phihat.plot import loss_curves
-  >>> slow, fast = (
-  ...     phihat.fit(lambda x: x**2, 1.0, phihat.gradient_descent(rate), num_steps=20)
-  ...     for rate in (0.05, 0.4)
-  ... )
-  >>> axes = loss_curves({"slow": slow, "fast": fast})
-  >>> axes.get_xlabel(), axes.get_ylabel()
-  ('step t', 'loss L[φ]')
-"""
+"""Curves of what a fit recorded: a line for one fit, a band for many."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -181,13 +169,6 @@ def make_curve(
       reached: whether each is a measurement [N, R]; after the last, a lane counts as
         it ended: at its last value.
       band: two quantiles.
-
-    Example:
-      >>> import numpy as np
-      >>> values = np.array([[4.0, 2.0, np.nan]])
-      >>> reached = np.array([[True, True, False]])
-      >>> print(make_curve(np.arange(3), values, reached, (0.0, 1.0)).middle)
-      [4. 2.]
     """
     finite = np.isfinite(values)
     num_nonfinite = int((reached & ~finite).sum())
@@ -209,21 +190,7 @@ def draw_curves(
     styles: Mapping[str, Style] | None = None,
     yscale: str | None = None,
 ) -> None:
-    """Draw prepared curves on axes, with a legend where they have names.
-
-    Args:
-      axes: where to draw.
-      curves: by name.
-      styles: looks by name, from `make_styles`.
-      yscale: "log", "linear", or None to choose.
-
-    Example:
-      >>> from phihat.plot import canvas
-      >>> axes = canvas.one_axes("example", None)
-      >>> draw_curves(axes, prepare_curves({"a": np.array([4.0, 2.0, 1.0])}))
-      >>> axes.get_legend_handles_labels()[1]
-      ['a']
-    """
+    """Draw prepared curves on axes, with a legend where they have names."""
     size = canvas.text_size(axes)
     looks = make_styles(curves) | dict(styles or {})
     for depth, (name, curve) in enumerate(curves.items()):

@@ -1,21 +1,4 @@
-r"""A fitted model over its data, alone or beside the loss surface.
-
-Example:
-  >>> import phihat
-  >>> data = phihat.datasets.linear_regression()
-  >>> model = phihat.models.polynomial
-  >>> result = phihat.fit(
-  ...     phihat.losses.least_squares(model),
-  ...     jnp.asarray([1.6, -0.5]),
-  ...     phihat.gradient_descent(0.02),
-  ...     data,
-  ...     num_steps=30,
-  ...     record=("loss", "params"),
-  ... )
-  >>> from phihat.plot import fitted_model
-  >>> fitted_model(model, result, data).get_legend_handles_labels()[1]
-  ['step 0', 'step 1', 'step 4', 'step 16', 'step 30', 'data']
-"""
+r"""A fitted model over its data, alone or beside the loss surface."""
 
 import operator
 from collections.abc import Sequence

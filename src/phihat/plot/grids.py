@@ -1,14 +1,4 @@
-"""Sweeps: maps over two axes, slices along one, and where fits train.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> import phihat
-  >>> axes = {"x": jnp.arange(3.0), "y": jnp.arange(4.0)}
-  >>> found = phihat.sweep(lambda x, y: x - y, axes)
-  >>> picture = phihat.plot.sweep_map(found)
-  >>> picture.get_xlabel(), picture.get_ylabel()
-  ('x', 'y')
-"""
+"""Sweeps: maps over two axes, slices along one, and where fits train."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,21 +1,4 @@
-"""The loss over a plane of params, and the paths of fits on it.
-
-Example:
-  >>> import phihat
-  >>> from phihat.plot import evaluate_surface, loss_surface
-  >>> problem = phihat.problems.booth()
-  >>> result = phihat.fit(
-  ...     problem.loss_fn,
-  ...     problem.start,
-  ...     phihat.adam(0.5),
-  ...     num_steps=50,
-  ...     record="params",
-  ... )
-  >>> surface = evaluate_surface(problem.loss_fn, problem.box)
-  >>> axes = loss_surface(surface, {"Adam": result})
-  >>> axes.get_legend_handles_labels()[1]
-  ['Adam', 'start']
-"""
+"""The loss over a plane of params, and the paths of fits on it."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -118,12 +101,6 @@ def draw_paths(
     """Draw paths in the coordinates of a surface: dots for steps, a marker at the end.
 
     The markers are open and of one size, so that ends in one point are all seen.
-
-    Args:
-      axes: where to draw, flat or in perspective.
-      surface: for the heights in perspective.
-      paths: by name, arrays [T, 2].
-      styles: looks by name, from `make_styles`.
     """
     from matplotlib.patheffects import withStroke
 

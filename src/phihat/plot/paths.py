@@ -1,21 +1,4 @@
-"""What results hold, by name, as plain arrays: the trajectories of their params.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> import phihat
-  >>> from phihat.plot import trajectories
-  >>> result = phihat.fit(
-  ...     lambda p: p @ p,
-  ...     jnp.ones(2),
-  ...     phihat.gradient_descent(0.25),
-  ...     num_steps=2,
-  ...     record="params",
-  ... )
-  >>> print(trajectories(result)[""][0])
-  [[1.   1.  ]
-   [0.5  0.5 ]
-   [0.25 0.25]]
-"""
+"""What results hold, by name, as plain arrays: the trajectories of their params."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -86,11 +69,7 @@ def _check_losses(call: str, losses: Any) -> None:
 
 
 def by_name(call: str, results: Any) -> dict[str, Any]:
-    """Return one or many results by name; "" names a single one.
-
-    Raises:
-      TypeError: there is no result, or it has the wrong type.
-    """
+    """Return one or many results by name; "" names a single one."""
     if isinstance(results, SweepResult):
         results = results.values
     if hasattr(results, "ndim") and not isinstance(results, FitResult):
@@ -119,11 +98,7 @@ def by_name(call: str, results: Any) -> dict[str, Any]:
 
 
 def history_of(call: str, name: str, result: FitResult, entry: str) -> PyTree:
-    """Return an entry of a history.
-
-    Raises:
-      ValueError: it was not recorded.
-    """
+    """Return an entry of a history."""
     if entry in result.history:
         return result.history[entry]
     known = sorted(result.history)

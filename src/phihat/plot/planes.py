@@ -1,21 +1,4 @@
-r"""Planes in the space of many params: that of a trajectory, and a random one.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> import phihat
-  >>> loss_fn = lambda p: jnp.sum(jnp.arange(1.0, 6.0) * p**2)
-  >>> result = phihat.fit(
-  ...     loss_fn,
-  ...     jnp.ones(5),
-  ...     phihat.gradient_descent(0.05),
-  ...     num_steps=20,
-  ...     record="params",
-  ... )
-  >>> surface = phihat.plot.principal_plane(loss_fn, result, shape=(5, 5))
-  >>> print(surface.note)
-  on the plane that shows 99.8 % of the variance of the path;
-  at most 0.0494 away from it, 2.8 % of the extent
-"""
+r"""Planes in the space of many params: that of a trajectory, and a random one."""
 
 import operator
 from typing import Any

@@ -1,13 +1,4 @@
-"""Maps over two params: convexity, critical points, basins of attraction.
-
-Example:
-  >>> from phihat import Box, curvature, plot
-  >>> hill = lambda p: -(p @ p)
-  >>> box = Box([-1.0, -1.0], [1.0, 1.0])
-  >>> left, right = plot.convexity_map(curvature.convexity_map(hill, box, shape=(3, 3)))
-  >>> left.get_title()
-  'The determinant test: det H > 0'
-"""
+"""Maps over two params: convexity, critical points, basins of attraction."""
 
 from typing import TYPE_CHECKING, Any
 

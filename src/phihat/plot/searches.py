@@ -1,13 +1,4 @@
-"""How a line search closes in on a minimum.
-
-Example:
-  >>> import phihat
-  >>> from phihat.plot import bracket
-  >>> search = phihat.bracketing(max_step=1.0, max_iterations=5, trace=True)
-  >>> axes = bracket(search(lambda s: (s - 0.3) ** 2))
-  >>> axes.get_xlabel(), axes.get_ylabel()
-  ('step s', 'round')
-"""
+"""How a line search closes in on a minimum."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple

@@ -1,13 +1,4 @@
-"""Curvature: the density of eigenvalues, and sharpness at the edge of stability.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat import plot
-  >>> from phihat.curvature import spectral_density
-  >>> found = spectral_density(lambda p: p[0] ** 2 - 2.0 * p[1] ** 2, jnp.ones(2))
-  >>> plot.spectral_density(found).get_xlabel()
-  'eigenvalue λ of the Hessian'
-"""
+"""Curvature: the density of eigenvalues, and sharpness at the edge of stability."""
 
 from typing import TYPE_CHECKING, Any
 

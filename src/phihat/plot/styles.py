@@ -1,10 +1,4 @@
-"""Colours, markers and line styles that everyone can distinguish.
-
-Example:
-  >>> from phihat.plot import make_styles
-  >>> make_styles(["adam", "momentum"])["momentum"].marker
-  's'
-"""
+"""Colours, markers and line styles that everyone can distinguish."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

@@ -1,12 +1,4 @@
-"""The loss on a grid of two params, or of a plane among many.
-
-Example:
-  >>> import phihat
-  >>> problem = phihat.problems.booth()
-  >>> surface = phihat.plot.evaluate_surface(problem.loss_fn, problem.box, shape=(9, 5))
-  >>> surface.values.shape, surface.num_nonfinite
-  ((9, 5), 0)
-"""
+"""The loss on a grid of two params, or of a plane among many."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,11 +1,4 @@
-"""Tuning: which learning rates train, and optimizers compared.
-
-Example:
-  >>> import phihat
-  >>> found = phihat.learning_rate_range(lambda x: x**2, 1.0, phihat.adam)
-  >>> phihat.plot.learning_rate_range(found).get_title().split(";")[0]
-  'Take a learning rate of 0.193'
-"""
+"""Tuning: which learning rates train, and optimizers compared."""
 
 from typing import TYPE_CHECKING, Any
 

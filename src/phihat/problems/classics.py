@@ -1,10 +1,4 @@
-"""The problems of the chapter, and the classical ones in few params.
-
-Example:
-  >>> from phihat.problems import classics
-  >>> float(classics.booth().loss_fn(classics.booth().minimum))
-  0.0
-"""
+"""The problems of the chapter, and the classical ones in few params."""
 
 from typing import Any
 

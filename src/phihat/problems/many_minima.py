@@ -1,11 +1,5 @@
 r"""Functions with many minima, of the literature on global optimization.
 
-Example:
-  >>> from phihat.problems import many_minima
-  >>> problem = many_minima.rastrigin(3)
-  >>> float(problem.loss_fn(problem.minimum))
-  0.0
-
 References:
   Dixon and Szegő, *Towards Global Optimisation 2*, 1978.
   Jamil and Yang, *A literature survey of benchmark functions for global optimization

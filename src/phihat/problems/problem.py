@@ -1,10 +1,4 @@
-"""What a test problem is, and how one is put together.
-
-Example:
-  >>> from phihat.problems import problem
-  >>> print(problem.cube(-1.0, 1.0, 2))
-  Box(low=array([-1., -1.]), high=array([1., 1.]))
-"""
+"""What a test problem is, and how one is put together."""
 
 import dataclasses
 import functools

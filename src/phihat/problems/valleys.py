@@ -3,12 +3,6 @@ r"""Sums of squares that are hard to descend, collected by Moré, Garbow and Hil
 Curved and flat valleys, params of very different sizes, minima that are not zero. Each
 keeps the published start.
 
-Example:
-  >>> from phihat.problems import valleys
-  >>> problem = valleys.wood()
-  >>> float(problem.loss_fn(problem.start)), float(problem.loss_fn(problem.minimum))
-  (19192.0, 0.0)
-
 References:
   Moré, Garbow and Hillstrom, *Testing unconstrained optimization software*, ACM
   Transactions on Mathematical Software 1981.

@@ -75,18 +75,7 @@ def find_end(
     relative_gradient: Vector,
     tolerance: Any,
 ) -> End:
-    """Judge the accepted point.
-
-    Args:
-      space: the params.
-      model: the model there.
-      verdict: on the last trial.
-      proposal: the next step.
-      predicted_step: what the model predicts of it.
-      eps: the spacing of the numbers that the loss is computed in.
-      relative_gradient: how steep the loss is along each param, free of units, [P].
-      tolerance: limits that let a fit end earlier, or None.
-    """
+    """Judge the accepted point."""
     limits = _limits(tolerance, model.slopes.dtype)
     own_size = model.scale * jnp.abs(model.point)
     own_length = _small.norm(own_size)
@@ -128,15 +117,7 @@ def find_end(
 def status_of(
     verdict: TrialResult, end: End, is_finite: Flag, *, leaves: Flag, is_negative: Flag
 ) -> Int[Array, ""]:
-    """Return the status of a fit at this point.
-
-    Args:
-      verdict: on the last trial.
-      end: whether the fit would end here.
-      is_finite: whether the loss is finite here.
-      leaves: whether it goes on along negative curvature.
-      is_negative: whether the curvature is clearly negative.
-    """
+    """Return the status of a fit at this point."""
     is_stalled = ~leaves & (end.is_stuck | (end.is_converged & is_negative))
     status = jnp.where(is_stalled, np.int32(Status.STALLED), np.int32(Status.RUNNING))
     is_minimum = end.is_converged & ~is_negative

@@ -4,19 +4,9 @@ In the scale of $D$ the model is $2\, b^\top p + p^\top A\, p$ and the region
 $\|p\| \le \Delta$. The damping $\lambda$ with $\|p(\lambda)\| = \Delta$,
 $(A + \lambda I)\, p(\lambda) = -b$, is found over the params that are free; then the
 way to $p(\lambda)$ is followed as far as the bounds allow.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.second_order import subproblem as _subproblem
-  >>> matrix, slopes = jnp.diag(jnp.array([1.0, 4.0])), jnp.ones(2)
-  >>> factors = _subproblem.CHOLESKY.prepare(matrix, None)
-  >>> found = _subproblem.search_step(
-  ...     _subproblem.CHOLESKY, factors, matrix, slopes, jnp.asarray(9.0)
-  ... )
-  >>> print(found.step)
-  [-1.   -0.25]
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,8 +20,10 @@ __all__ = [
     "ABSOLUTE_SPECTRUM",
     "CHOLESKY",
     "Bounds",
+    "MetBounds",
     "Proposal",
     "Solver",
+    "meet_bounds",
     "search_step",
 ]
 
@@ -106,52 +98,11 @@ def search_step(
         found = _search_damping(solver, factors, right, 0.0, radius)
         step = found.solution * jnp.minimum(1.0, radius / found.length)
         return Proposal(step, None, found.undamped)
-
-    class Walk(NamedTuple):
-        step: Vector
-        free: Bool[Array, " P"]
-        factors: Any
-        damping: Scalar
-        undamped: Vector
-        sides: Int[Array, " P"]
-        is_first: Flag
-        goes_on: Flag
-
-    def walk(at: Walk) -> Walk:
-        displaced = jnp.where(at.free, 0.0, at.step)
-        right = -slopes - _small.matmul(matrix, displaced)
-        reach = jnp.where(at.is_first, radius, jnp.inf)
-        found = _search_damping(
-            solver, at.factors, jnp.where(at.free, right, 0.0), at.damping, reach
-        )
-        shrink = jnp.minimum(1.0, reach / found.length)
-        target = jnp.where(at.free, found.solution * shrink, at.step)
-        move = target - at.step
-        end = jnp.where(move > 0, room.high, room.low)
-        is_beyond = at.free & jnp.where(move > 0, target > end, target < end)
-        share = jnp.where(
-            is_beyond, (end - at.step) / jnp.where(is_beyond, move, 1.0), 2.0
-        )
-        first = jnp.minimum(jnp.min(share), 1.0)
-        meets = share <= first
-        free = at.free & ~meets
-        goes_on = jnp.any(meets) & jnp.any(free)
-        return Walk(
-            step=jnp.where(meets, end, at.step + first * move),
-            free=free,
-            factors=solver.prepare(matrix, free),
-            damping=found.damping,
-            undamped=jnp.where(at.is_first, found.undamped, at.undamped),
-            sides=jnp.where(meets, jnp.sign(move).astype(jnp.int8), at.sides),
-            is_first=jnp.zeros((), bool),
-            goes_on=goes_on,
-        )
-
     zero = jnp.zeros_like(slopes)
     end = jax.lax.while_loop(
         lambda at: at.goes_on,
-        walk,
-        Walk(
+        functools.partial(_follow, solver, matrix, slopes, radius, room),
+        _BoundedSearch(
             step=zero,
             free=free,
             factors=factors,
@@ -163,6 +114,77 @@ def search_step(
         ),
     )
     return Proposal(end.step, end.sides, end.undamped)
+
+
+class _BoundedSearch(NamedTuple):
+    """How far a search between bounds has come; params that met one are not free."""
+
+    step: Vector
+    free: Bool[Array, " P"]
+    factors: Any
+    damping: Scalar
+    undamped: Vector
+    sides: Int[Array, " P"]
+    is_first: Flag
+    goes_on: Flag
+
+
+def _follow(
+    solver: Solver,
+    matrix: Matrix,
+    slopes: Vector,
+    radius: Scalar,
+    room: Bounds,
+    at: _BoundedSearch,
+) -> _BoundedSearch:
+    """Go towards the minimum over the free params, up to the first bound."""
+    displaced = jnp.where(at.free, 0.0, at.step)
+    right = -slopes - _small.matmul(matrix, displaced)
+    reach = jnp.where(at.is_first, radius, jnp.inf)
+    found = _search_damping(
+        solver, at.factors, jnp.where(at.free, right, 0.0), at.damping, reach
+    )
+    shrink = jnp.minimum(1.0, reach / found.length)
+    target = jnp.where(at.free, found.solution * shrink, at.step)
+    move = target - at.step
+    met = meet_bounds(room, at.step, move, target, at.free)
+    meets = met.share <= met.first
+    free = at.free & ~meets
+    goes_on = jnp.any(meets) & jnp.any(free)
+    return _BoundedSearch(
+        step=jnp.where(meets, met.end, at.step + met.first * move),
+        free=free,
+        factors=solver.prepare(matrix, free),
+        damping=found.damping,
+        undamped=jnp.where(at.is_first, found.undamped, at.undamped),
+        sides=jnp.where(meets, jnp.sign(move).astype(jnp.int8), at.sides),
+        is_first=jnp.zeros((), bool),
+        goes_on=goes_on,
+    )
+
+
+class MetBounds(NamedTuple):
+    """Where a move meets bounds.
+
+    Attributes:
+      end: the bound towards which each param moves, [P].
+      share: the share of the move after which it is met; 2 where it is not, [P].
+      first: the least of these, at most 1, [].
+    """
+
+    end: Vector
+    share: Vector
+    first: Scalar
+
+
+def meet_bounds(
+    room: Bounds, step: Vector, move: Vector, target: Vector, free: Bool[Array, " P"]
+) -> MetBounds:
+    """Tell where the move from a step to its target meets bounds."""
+    end = jnp.where(move > 0, room.high, room.low)
+    is_beyond = free & jnp.where(move > 0, target > end, target < end)
+    share = jnp.where(is_beyond, (end - step) / jnp.where(is_beyond, move, 1.0), 2.0)
+    return MetBounds(end, share, jnp.minimum(jnp.min(share), 1.0))
 
 
 class _Search(NamedTuple):

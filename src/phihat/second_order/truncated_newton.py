@@ -22,7 +22,7 @@ from phihat.second_order import quadratic_model as _quadratic_model
 from phihat.second_order import trust_region as _trust_region
 from phihat.second_order.negative_curvature import Curvature
 from phihat.second_order.quadratic_model import Model, Point, ScaledHessian
-from phihat.second_order.subproblem import Proposal
+from phihat.second_order.subproblem import Bounds, Proposal, meet_bounds
 from phihat.second_order.trust_region import Method
 
 __all__ = ["newton_cg"]
@@ -37,7 +37,7 @@ _CALL = "newton_cg"
 _LANCZOS_STEPS = 30
 """Products that look for negative curvature where a fit would end."""
 
-_MAX_WALKS = 20
+_MAX_SEARCHES = 20
 """Searches along the bounds in one step."""
 
 
@@ -218,65 +218,75 @@ def _search(
             multiply, slopes, jnp.zeros_like(slopes), radius, goal, limit
         )
         return Proposal(found.step, None, found.step, found.is_inside & is_tight)
+    zero, yes = jnp.zeros_like(slopes), jnp.ones((), bool)
+    none = jnp.zeros((), jnp.int32)
+    end = jax.lax.while_loop(
+        lambda at: at.goes_on,
+        partial(_follow, model, model.room, radius, goal, limit),
+        _BoundedSearch(zero, zero, model.free, zero, yes, none, yes),
+    )
     low, high = model.room
-
-    class Walk(NamedTuple):
-        step: Vector
-        product: Vector
-        free: Bool[Array, " P"]
-        undamped: Vector
-        is_inside: Flag
-        round: Int[Array, ""]
-        goes_on: Flag
-
-    def walk(at: Walk) -> Walk:
-        found = _conjugate_gradients(
-            lambda vector: jnp.where(at.free, multiply(vector), 0.0),
-            jnp.where(at.free, slopes + at.product, 0.0),
-            jnp.where(at.free, at.step, 0.0),
-            radius,
-            goal,
-            limit,
-        )
-        move = found.step - jnp.where(at.free, at.step, 0.0)
-        end = jnp.where(move > 0, high, low)
-        target = at.step + move
-        is_beyond = at.free & jnp.where(move > 0, target > end, target < end)
-        share = jnp.where(
-            is_beyond, (end - at.step) / jnp.where(is_beyond, move, 1.0), 2.0
-        )
-        first = jnp.minimum(jnp.min(share), 1.0)
-        # To the first bound the model falls for certain; beyond, many bounds may be
-        # met at once.
-        near = jnp.where(share <= first, end, at.step + first * move)
-        far = jnp.clip(target, low, high)
-        falls = []
-        for step in (near, far):
-            product = multiply(step)
-            falls.append((jnp.sum(step * (2 * slopes + product)), step, product))
-        is_far = falls[1][0] <= falls[0][0]
-        step = jnp.where(is_far, falls[1][1], falls[0][1])
-        meets = at.free & (step == end) & (move != 0)
-        free = at.free & ~meets
-        is_first = at.round == 0
-        return Walk(
-            step=step,
-            product=jnp.where(is_far, falls[1][2], falls[0][2]),
-            free=free,
-            undamped=jnp.where(is_first, found.step, at.undamped),
-            is_inside=jnp.where(is_first, found.is_inside, at.is_inside),
-            round=at.round + 1,
-            goes_on=jnp.any(meets) & jnp.any(free) & (at.round < _MAX_WALKS),
-        )
-
-    zero = jnp.zeros_like(slopes)
-    yes = jnp.ones((), bool)
-    start = Walk(zero, zero, model.free, zero, yes, jnp.zeros((), jnp.int32), yes)
-    end = jax.lax.while_loop(lambda at: at.goes_on, walk, start)
     is_low, is_high = end.step <= low, end.step >= high
     sides = is_high.astype(jnp.int8) - is_low.astype(jnp.int8)
     sides = jnp.where(model.free, sides, 0)
     return Proposal(end.step, sides, end.undamped, end.is_inside & is_tight)
+
+
+class _BoundedSearch(NamedTuple):
+    """How far a search between bounds has come; params that met one are not free."""
+
+    step: Vector
+    product: Vector
+    free: Bool[Array, " P"]
+    undamped: Vector
+    is_inside: Flag
+    round: Int[Array, ""]
+    goes_on: Flag
+
+
+def _follow(
+    model: Model,
+    room: Bounds,
+    radius: Scalar,
+    goal: Scalar,
+    limit: int,
+    at: _BoundedSearch,
+) -> _BoundedSearch:
+    """Search over the free params, and go as far as the bounds allow."""
+    multiply, slopes = model.hessian.multiply, model.slopes
+    found = _conjugate_gradients(
+        lambda vector: jnp.where(at.free, multiply(vector), 0.0),
+        jnp.where(at.free, slopes + at.product, 0.0),
+        jnp.where(at.free, at.step, 0.0),
+        radius,
+        goal,
+        limit,
+    )
+    move = found.step - jnp.where(at.free, at.step, 0.0)
+    target = at.step + move
+    met = meet_bounds(room, at.step, move, target, at.free)
+    # To the first bound the model falls for certain; beyond, many bounds may be met
+    # at once.
+    near = jnp.where(met.share <= met.first, met.end, at.step + met.first * move)
+    far = jnp.clip(target, room.low, room.high)
+    falls = []
+    for step in (near, far):
+        product = multiply(step)
+        falls.append((jnp.sum(step * (2 * slopes + product)), step, product))
+    is_far = falls[1][0] <= falls[0][0]
+    step = jnp.where(is_far, falls[1][1], falls[0][1])
+    meets = at.free & (step == met.end) & (move != 0)
+    free = at.free & ~meets
+    is_first = at.round == 0
+    return _BoundedSearch(
+        step=step,
+        product=jnp.where(is_far, falls[1][2], falls[0][2]),
+        free=free,
+        undamped=jnp.where(is_first, found.step, at.undamped),
+        is_inside=jnp.where(is_first, found.is_inside, at.is_inside),
+        round=at.round + 1,
+        goes_on=jnp.any(meets) & jnp.any(free) & (at.round < _MAX_SEARCHES),
+    )
 
 
 class _Found(NamedTuple):

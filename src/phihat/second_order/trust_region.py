@@ -3,13 +3,6 @@ r"""Trust regions that measure themselves: one trial is measured, judged, and fo
 One `advance` measures the loss at the trial point that the last one proposed, accepts
 or refuses it, proposes the next from the quadratic model at the accepted point, which
 is trusted where $\|D p\| \le \Delta$, and tells where the fit ends.
-
-Example:
-  >>> from phihat._core.tree import Static
-  >>> from phihat.second_order import trust_region as _trust_region
-  >>> state = _trust_region.init(Static("newton"), Static(True), {"a": 1.0})
-  >>> state.measures_itself, int(state.status)
-  (True, 0)
 """
 
 from collections.abc import Callable
@@ -32,6 +25,7 @@ from phihat.second_order.negative_curvature import Curvature
 from phihat.second_order.quadratic_model import (
     Model,
     Point,
+    PredictedStep,
     ScaledHessian,
     positive,
     predict_step,
@@ -209,29 +203,127 @@ def advance(
     point = jnp.where(is_known, trial, space.clip(space.vector))
     found, eps = method.measure(point)
     verdict = _judge(space, state, point, found, eps, is_known)
-
+    is_new = verdict.is_new
     before = Point(state.value, last_half_gradient, state.half_hessian)
-    here = _tree.select(verdict.is_new, found, before)
-    point = jnp.where(verdict.is_new, point, last)
-    scale = jnp.where(
-        verdict.is_new, method.rescale(last_scale, found, point), last_scale
-    )
+    here = _tree.select(is_new, found, before)
+    point = jnp.where(is_new, point, last)
+    scale = jnp.where(is_new, method.rescale(last_scale, found, point), last_scale)
     model = _build(method, space, here, point, scale, eps)
     first = method.first_radius(model) if initial_radius is None else initial_radius
     was_set = state.radius > 0
     radius = jnp.where(was_set, verdict.radius, jnp.asarray(first).astype(scale.dtype))
     first_slope = jnp.where(was_set, state.promises[4], model.slope)
-    forcing = None
-    if not method.is_exact:
-        # Near the end the search must be exact, or it would not see what is left.
-        is_near = was_set & (state.promises[0] <= 1e3 * state.promises[3])
-        share = model.slope / positive(first_slope)
-        forcing = jnp.where(is_near, eps**0.5, jnp.minimum(0.1, jnp.sqrt(share)))
-    proposal = method.search(model, radius, forcing)
-    following = predict_step(
-        model, trial_point(space, model, proposal.step, proposal.sides)
+    proposal, following, is_exact = _propose(
+        method, space, state, model, radius, first_slope, eps
+    )
+    escape = _judge_end(
+        method,
+        space,
+        state,
+        model,
+        verdict,
+        proposal,
+        following,
+        eps=eps,
+        tolerance=tolerance,
+        radius=radius,
+    )
+    following = _tree.select(escape.leaves, escape.step, following)
+    promises = [
+        following.fall,
+        following.length,
+        model.slope,
+        model.noise,
+        first_slope,
+        (escape.leaves | is_exact).astype(scale.dtype),
+    ]
+    params = space.unflatten(space.vector)
+    updates = jax.tree.map(jnp.subtract, space.unflatten(point), params)
+    moved = products.flatten(jax.tree.map(jnp.add, params, updates))[0]
+    return updates, TrustRegionState(
+        value=here.value,
+        gradient=products.flatten(state.gradient)[1](2 * here.half_gradient),
+        radius=radius,
+        gain=verdict.gain,
+        status=escape.status,
+        counts=_count(state, is_known, verdict.is_good, escape),
+        promises=jnp.stack(promises),
+        half_hessian=here.half_hessian,
+        points=jnp.stack([point, moved, here.half_gradient, scale, following.trial]),
     )
 
+
+def _count(
+    state: TrustRegionState, is_known: Flag, is_good: Flag, escape: "_Escape"
+) -> Int[Array, " 5"]:
+    """Count the trial, and tell what is known of the curvature."""
+    trials = jnp.stack([is_known, is_good, escape.leaves]).astype(jnp.int32)
+    # Negative curvature was looked at, and counts as two.
+    seen = escape.curvature.is_checked.astype(jnp.int32)
+    seen += escape.curvature.is_negative.astype(jnp.int32)
+    counts = [state.counts[:3] + trials, jnp.stack([jnp.ones_like(seen), seen])]
+    return jnp.concatenate(counts)
+
+
+def _propose(
+    method: Method,
+    space: Space,
+    state: TrustRegionState,
+    model: Model,
+    radius: Scalar,
+    first_slope: Scalar,
+    eps: float,
+) -> tuple[Proposal, PredictedStep, Flag]:
+    """Return the next step, what it promises, and whether it is the best there is."""
+    forcing, is_exact = None, jnp.ones((), bool)
+    if not method.is_exact:
+        forcing = _forcing(state, model, first_slope, eps)
+        is_exact = forcing <= eps**0.5
+    proposal = method.search(model, radius, forcing)
+    trial = trial_point(space, model, proposal.step, proposal.sides)
+    return proposal, predict_step(model, trial), is_exact
+
+
+def _forcing(
+    state: TrustRegionState, model: Model, first_slope: Scalar, eps: float
+) -> Scalar:
+    """Return the share of the slope that an iterative search may leave."""
+    # Near the end the search must be exact, or it would not see what is left.
+    is_near = (state.radius > 0) & (state.promises[0] <= 1e3 * state.promises[3])
+    share = model.slope / positive(first_slope)
+    return jnp.where(is_near, eps**0.5, jnp.minimum(0.1, jnp.sqrt(share)))
+
+
+class _Escape(NamedTuple):
+    """What was found where a fit would end.
+
+    Attributes:
+      status: of the fit at the accepted point.
+      curvature: the lowest there.
+      leaves: whether it goes on along negative curvature.
+      step: the step that it then takes.
+    """
+
+    status: Int[Array, ""]
+    curvature: Curvature
+    leaves: Flag
+    step: PredictedStep
+
+
+def _judge_end(
+    method: Method,
+    space: Space,
+    state: TrustRegionState,
+    model: Model,
+    verdict: TrialResult,
+    proposal: Proposal,
+    following: PredictedStep,
+    *,
+    eps: float,
+    tolerance: Any,
+    radius: Scalar,
+) -> _Escape:
+    """Tell whether the fit ends, or leaves along negative curvature."""
     end = find_end(
         space,
         model,
@@ -242,7 +334,7 @@ def advance(
         relative_gradient=method.relative_gradient(model),
         tolerance=tolerance,
     )
-    is_finite = jnp.isfinite(here.value)
+    is_finite = jnp.isfinite(model.here.value)
     is_over = (end.is_converged | end.is_stuck) & is_finite
     curvature = method.check_curvature(is_over, model)
     is_negative = is_over & curvature.is_negative
@@ -254,40 +346,8 @@ def advance(
     leaves = (state.counts[2] < method.max_escapes) | (away.length <= radius)
     leaves &= is_negative
     leaves &= away.fall > model.noise
-    following = _tree.select(leaves, away, following)
-
-    params = space.unflatten(space.vector)
-    updates = jax.tree.map(jnp.subtract, space.unflatten(point), params)
-    moved = products.flatten(jax.tree.map(jnp.add, params, updates))[0]
-    trials = jnp.stack([is_known, verdict.is_good, leaves]).astype(jnp.int32)
-    # Negative curvature was looked at, and counts as two.
-    seen = curvature.is_checked.astype(jnp.int32)
-    seen += curvature.is_negative.astype(jnp.int32)
-    counts = [state.counts[:3] + trials, jnp.stack([jnp.ones_like(seen), seen])]
-    is_exact = jnp.ones((), bool)
-    if forcing is not None:
-        is_exact = leaves | (forcing <= eps**0.5)
-    promises = [
-        following.fall,
-        following.length,
-        model.slope,
-        model.noise,
-        first_slope,
-        is_exact.astype(scale.dtype),
-    ]
-    return updates, TrustRegionState(
-        value=here.value,
-        gradient=products.flatten(state.gradient)[1](2 * here.half_gradient),
-        radius=radius,
-        gain=verdict.gain,
-        status=status_of(
-            verdict, end, is_finite, leaves=leaves, is_negative=is_negative
-        ),
-        counts=jnp.concatenate(counts),
-        promises=jnp.stack(promises),
-        half_hessian=here.half_hessian,
-        points=jnp.stack([point, moved, here.half_gradient, scale, following.trial]),
-    )
+    status = status_of(verdict, end, is_finite, leaves=leaves, is_negative=is_negative)
+    return _Escape(status, curvature, leaves, away)
 
 
 def _judge(

@@ -1,11 +1,4 @@
-"""Axes of a sweep: named values, one row of which is what one lane is called with.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat import adam, sweeps
-  >>> sweeps.axes_of(adam(jnp.asarray([0.1, 0.2]))).update.keywords["learning_rate"]
-  0
-"""
+"""Axes of a sweep: named values, one row of which is what one lane is called with."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -126,12 +119,7 @@ def axes_of(tree: PyTree) -> PyTree:
 
 
 def as_axes(call: str, axes: Any) -> tuple[Axis, ...]:
-    """Bring the axes of a sweep to one form, or refuse them by a sentence.
-
-    Raises:
-      TypeError: axes are no mapping, or a value is none of what an axis may be.
-      ValueError: an axis is empty, its leaves differ in length, or a name is twice.
-    """
+    """Bring the axes of a sweep to one form, or refuse them by a sentence."""
     if not isinstance(axes, Mapping):
         raise TypeError(
             f"{call}: `axes` must map names to values, such as "

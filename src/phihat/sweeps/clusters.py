@@ -1,12 +1,4 @@
-"""Which of many points are the same: deterministic, best first.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat.sweeps import clusters
-  >>> points = np.asarray([[0.0], [1.0], [1e-5], [1.0]])
-  >>> clusters.label(points, np.asarray([0.5, 0.2, 0.4, 0.1]), 1e-3)
-  (array([1, 0, 1, 0]), array([3, 2]))
-"""
+"""Which of many points are the same: deterministic, best first."""
 
 import numpy as np
 
@@ -20,11 +12,6 @@ def label(
 
     The best point that is left founds a group, and all within `distance` join it; so
     groups are sorted by loss, and the order of the points does not matter.
-
-    Args:
-      points: [N, P].
-      losses: [N], finite.
-      distance: how far a member may be from its founder.
 
     Returns:
       The group of every point [N], and the founder of every group [K].

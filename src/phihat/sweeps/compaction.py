@@ -3,11 +3,6 @@
 A vmapped loop waits for its slowest lane. Here all lanes advance by rounds of some
 steps, and between rounds those that have finished are dropped. Chunks have one of few
 sizes, so there are few programs, and few idle lanes.
-
-Example:
-  >>> from phihat.sweeps import compaction
-  >>> compaction.cut(1000, 1, 1000)
-  [384, 384, 48, 48, 48, 48, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3]
 """
 
 from typing import Any, NamedTuple
@@ -66,12 +61,7 @@ def descend(
     max_bytes: int | None,
     mesh: Mesh | None,
 ) -> Descents:
-    """Run a fit from each of the stacked starts until it stops or its budget is used.
-
-    Raises:
-      TypeError: an argument of the fit is wrong; so for ValueError.
-      ValueError: `max_bytes` does not suffice for one lane.
-    """
+    """Run a fit from each of the stacked starts until it stops."""
     num_lanes = len(jax.tree.leaves(starts)[0])
     everyone = np.arange(num_lanes)
     limit = memory.default_max_bytes() if max_bytes is None else max_bytes
@@ -110,13 +100,7 @@ def descend(
 
 
 def cut(num_lanes: int, num_devices: int, largest: int) -> list[int]:
-    """Cut lanes into chunks of few sizes, the last of them a little too large.
-
-    Args:
-      num_lanes: how many there are.
-      num_devices: each takes an equal share of a chunk.
-      largest: the most lanes of a chunk that one device takes.
-    """
+    """Cut lanes into chunks of few sizes, the last of them a little too large."""
     allowed = [size for size in _SIZES if size <= largest] or [1]
     chunks = []
     for size in reversed([size * num_devices for size in allowed]):

@@ -1,18 +1,4 @@
-"""Optimizers compared fairly: the same number of trials, seeds and steps for each.
-
-Example:
-  >>> import phihat
-  >>> table = phihat.compare(
-  ...     lambda p: (p - 3.0) ** 2,
-  ...     0.0,
-  ...     {"gd": phihat.gradient_descent, "adam": phihat.adam},
-  ...     num_steps=20,
-  ...     num_trials=8,
-  ...     num_seeds=2,
-  ... )
-  >>> sorted(table.entries), table.entries["gd"].loss.shape
-  (['adam', 'gd'], (2, 20))
-"""
+"""Optimizers compared fairly: the same number of trials, seeds and steps for each."""
 
 import dataclasses
 import time
@@ -139,18 +125,6 @@ def quantiles(values: Any, levels: Sequence[float], axis: int = -1) -> np.ndarra
     """Return quantiles as NumPy's, where some values may be infinite.
 
     Between a number and infinity lies infinity, which NumPy's formula makes NaN.
-
-    Args:
-      values: finite or infinite.
-      levels: Q numbers in [0, 1].
-      axis: of the values.
-
-    Returns:
-      [Q, ...].
-
-    Example:
-      >>> print(quantiles([1.0, 2.0, 3.0, np.inf], (0.5, 0.75, 1.0)))
-      [2.5 inf inf]
     """
     values = np.asarray(values, float)
     below, above = (
@@ -254,7 +228,6 @@ def compare(
     seeds = jax.random.split(tuning_key, num_seeds)
     judges = jax.random.split(judging_key, num_seeds)
     options: dict[str, Any] = {"max_bytes": max_bytes, "mesh": mesh}
-
     entries = {}
     for name, (factory, space) in spaces.items():
         trials = _draw_trials(space, num_trials, tuning_key)
@@ -263,28 +236,39 @@ def compare(
         tried = sweep(
             Partial(_final, function), axes, progress=progress, **options
         ).values
-        scores = quantiles(tried, (0.5,), axis=1)[0]
-        best = {k: values[[int(np.argmin(scores))]] for k, values in trials.items()}
-        axes = {tuple(best): tuple(best.values()), "seed": judges}
-        sweep(function, axes, **options)  # compiles
-        begin = time.perf_counter()
-        values = sweep(function, axes, **options).values
-        seconds = time.perf_counter() - begin
-        entries[name] = Contender(
-            hyperparameters={k: float(value[0]) for k, value in best.items()},
-            final=values["final"][0],
-            loss=values["loss"][0],
-            num_gradients=float(values["num_steps"].mean()),
-            num_values=float(values["num_values"].mean()),
-            seconds=seconds / num_seeds,
-            trials=trials,
-            trial_loss=tried,
-        )
+        entries[name] = _judge_best(function, trials, tried, judges, options)
     ranked = sorted(entries, key=lambda name: entries[name].quartiles[1])
     return Comparison({name: entries[name] for name in ranked})
 
 
 # -------------------------------------------------------------------- private helpers
+
+
+def _judge_best(
+    function: Partial,
+    trials: dict[str, np.ndarray],
+    tried: np.ndarray,
+    judges: Array,
+    options: dict[str, Any],
+) -> Contender:
+    """Run the best of the trials again, with other seeds."""
+    scores = quantiles(tried, (0.5,), axis=1)[0]
+    best = {k: values[[int(np.argmin(scores))]] for k, values in trials.items()}
+    axes = {tuple(best): tuple(best.values()), "seed": judges}
+    sweep(function, axes, **options)  # compiles
+    begin = time.perf_counter()
+    values = sweep(function, axes, **options).values
+    seconds = time.perf_counter() - begin
+    return Contender(
+        hyperparameters={k: float(value[0]) for k, value in best.items()},
+        final=values["final"][0],
+        loss=values["loss"][0],
+        num_gradients=float(values["num_steps"].mean()),
+        num_values=float(values["num_values"].mean()),
+        seconds=seconds / len(judges),
+        trials=trials,
+        trial_loss=tried,
+    )
 
 
 def _fit_one(

@@ -1,16 +1,4 @@
-"""The program of one lane, traced once, and its chunks, compiled once per size.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> import numpy as np
-  >>> from phihat._core import tree as _tree
-  >>> from phihat.sweeps import execution
-  >>> square = _tree.as_partial(lambda x: x * x, "sweep", "function")
-  >>> program = execution.lane_program("sweep", square, {"x": jnp.arange(3.0)})
-  >>> (squares,) = program.run([np.asarray([2, 1])])
-  >>> print(squares)
-  [4. 1.]
-"""
+"""The program of one lane, traced once, and its chunks, compiled once per size."""
 
 import functools
 import linecache
@@ -72,16 +60,7 @@ class LaneProgram:
 
 
 def lane_program(call: str, function: Any, arguments: dict[str, PyTree]) -> LaneProgram:
-    """Trace `function(**row)` for one lane, or find it traced before.
-
-    Args:
-      call: the public function on whose behalf it is traced, for the messages.
-      function: a Partial; its numbers are shared by all lanes.
-      arguments: by name, trees whose arrays are stacked.
-
-    Raises:
-      TypeError: the function needs a value in Python, or returns what is no array.
-    """
+    """Trace `function(**row)` for one lane, or find it traced before."""
     names = tuple(arguments)
     trees = tuple(arguments.values())
     key, numbers = _tree.split((function, trees))

@@ -24,9 +24,6 @@ def as_factory(
       optimizer: a factory, such as `phihat.adam`, or one of our optimizers, whose
         hyperparameters are then replaced by those that are given.
       names: of the hyperparameters that will be given.
-
-    Raises:
-      TypeError: it is neither, or it does not take one of the hyperparameters.
     """
     if _is_ours(optimizer):
         for name in names:
@@ -47,13 +44,7 @@ def as_factory(
 
 
 def as_rate_factory(call: str, argument: str, optimizer: Any) -> Callable[..., Any]:
-    """Return a function from a learning rate, given by position, to an optimizer.
-
-    Args:
-      call: as in `as_factory`, like the two that follow.
-      argument: the name of its argument.
-      optimizer: a function from a rate to an optimizer, or one of ours.
-    """
+    """Return a function from a learning rate, given by position, to an optimizer."""
     if _is_ours(optimizer):
         factory = as_factory(call, argument, optimizer, ("learning_rate",))
         return Partial(_set_rate, factory)

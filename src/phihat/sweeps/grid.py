@@ -1,13 +1,4 @@
-"""A pure function over the product of named axes, in chunks of compiled lanes.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat import sweep
-  >>> result = sweep(lambda x, y: x + y, {"x": jnp.arange(2.0), "y": jnp.arange(3.0)})
-  >>> print(result.values)
-  [[0. 1. 2.]
-   [1. 2. 3.]]
-"""
+"""A pure function over the product of named axes, in chunks of compiled lanes."""
 
 import collections
 import inspect
@@ -113,11 +104,7 @@ def sweep(
 
 
 def refuse_tracing(call: str) -> None:
-    """Refuse to run under a transformation: chunks are the host's affair.
-
-    Raises:
-      TypeError: some transformation is tracing.
-    """
+    """Refuse to run under a transformation: chunks are the host's affair."""
     if _jaxprs.is_tracing():
         raise TypeError(
             f"{call}: it cannot run under jit, vmap or grad, since it plans chunks on "

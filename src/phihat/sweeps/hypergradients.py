@@ -4,19 +4,6 @@ At a minimum $\nabla_\phi L(\hat\phi, \theta) = 0$, so
 $d\hat\phi / d\theta = -H^{-1}\, \partial_\theta \nabla_\phi L$ with the Hessian $H$.
 Neither the path nor the number of steps matters, and no step is stored; but the fit
 must have converged, so its residual is part of the result.
-
-Example:
-  >>> import jax
-  >>> import jax.numpy as jnp
-  >>> from jax.tree_util import Partial
-  >>> from phihat import newton, sweeps
-  >>> def loss_fn(target, x):
-  ...     return (x - target) ** 2 + x**2
-  >>> def optimum(target):
-  ...     fit = sweeps.implicit_fit(Partial(loss_fn, target), 0.0, newton())
-  ...     return fit.params
-  >>> print(jax.grad(optimum)(3.0))
-  0.5
 """
 
 from typing import Any, NamedTuple

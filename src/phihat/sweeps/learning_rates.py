@@ -1,15 +1,4 @@
-"""All learning rates side by side: where they become unstable, and which to take.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> import phihat
-  >>> bowl = lambda p: 0.5 * (p[0] ** 2 + 4.0 * p[1] ** 2)
-  >>> found = phihat.learning_rate_range(
-  ...     bowl, jnp.asarray([1.0, 0.25]), phihat.gradient_descent, num_steps=400
-  ... )
-  >>> print(round(found.largest_stable, 2), round(found.suggestion, 1))
-  0.5 0.4
-"""
+"""All learning rates side by side: where they become unstable, and which to take."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,15 +1,4 @@
-"""One fit from many starts: which optima there are, and how often each is reached.
-
-Example:
-  >>> import phihat
-  >>> box = phihat.Box([-5.0, -5.0], [5.0, 5.0])
-  >>> loss_fn = phihat.problems.himmelblau().loss_fn
-  >>> found = phihat.multistart(
-  ...     loss_fn, box, phihat.adam(0.1), num_starts=64, tolerance=1e-3
-  ... )
-  >>> len(found.loss), bool(abs(found.share.sum() - 1) < 1e-6)
-  (4, True)
-"""
+"""One fit from many starts: which optima there are, and how often each is reached."""
 
 import dataclasses
 import math

@@ -1,13 +1,4 @@
-"""Maps: which optimum each start of a grid reaches; where two rates train at all.
-
-Example:
-  >>> import phihat
-  >>> box = phihat.Box([-5.0, -5.0], [5.0, 5.0])
-  >>> loss_fn = phihat.problems.himmelblau().loss_fn
-  >>> map = phihat.basins(loss_fn, box, phihat.adam(0.1), shape=(8, 8))
-  >>> map.label.shape, len(map.optima.loss)
-  ((8, 8), 4)
-"""
+"""Maps: which optimum each start of a grid reaches; where two rates train at all."""
 
 import dataclasses
 import enum

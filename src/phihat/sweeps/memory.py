@@ -1,13 +1,4 @@
-"""How many lanes run at once: planned from abstract shapes, before anything runs.
-
-Example:
-  >>> import jax
-  >>> import jax.numpy as jnp
-  >>> from phihat.sweeps import memory
-  >>> jaxpr = jax.make_jaxpr(lambda x: jnp.sum(x * x))(jnp.ones(256))
-  >>> memory.bytes_per_lane(jaxpr, [True]).peak
-  2048
-"""
+"""How many lanes run at once: planned from abstract shapes, before anything runs."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -61,11 +52,7 @@ class Plan(NamedTuple):
 def plan_chunks(
     call: str, need: Bytes, num_lanes: int, num_devices: int, max_bytes: int
 ) -> Plan:
-    """Choose the lanes of a chunk: as the cache wants it, and the limit allows it.
-
-    Raises:
-      ValueError: the limit is too small for one lane beside the results of all.
-    """
+    """Choose the lanes of a chunk: as the cache wants it, and the limit allows it."""
     is_host = jax.default_backend() == "cpu"
     kept = need.result * num_lanes if is_host else 0
     for_one = kept + num_devices * need.peak

@@ -2,16 +2,6 @@
 
 A fit ends where its gradient is small, which in a flat valley is far from the minimum,
 so ends alone do not tell which of them belong together.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> import numpy as np
-  >>> from phihat.sweeps.polishing import polish
-  >>> loss_fn = lambda x: jnp.cos(x)
-  >>> ends, losses = np.asarray([3.0]), np.asarray([-0.99])
-  >>> places, losses = polish("multistart", loss_fn, ends, losses, None, np.ones(1))
-  >>> print(places.round(4), losses.round(4))
-  [3.1416] [-1.]
 """
 
 from typing import Any
@@ -46,16 +36,7 @@ def polish(
     data: Batch,
     width: np.ndarray,
 ) -> tuple[PyTree, np.ndarray]:
-    """Return the minima beside these ends, or the ends where there is none.
-
-    Args:
-      call: the public function on whose behalf it is done, for the messages.
-      loss_fn: `(params, data) -> []`, or `(params) -> []` where `data` is None.
-      ends: stacked params, leaves [N, ...].
-      losses: [N].
-      data: handed to `loss_fn`.
-      width: what counts as near, in each coordinate [P].
-    """
+    """Return the minima beside these ends, or the ends where there is none."""
     loss_fn = _tree.as_partial(loss_fn, call, "loss_fn")
     if _checks.takes_argument(loss_fn, "key"):
         return ends, losses

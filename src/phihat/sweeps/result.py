@@ -1,13 +1,4 @@
-"""What a sweep returns: values over named axes, the best of them, tables.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat import sweep
-  >>> result = sweep(lambda x: {"loss": x * x}, {"x": jnp.asarray([2.0, -1.0, 3.0])})
-  >>> best = result.best(by="loss")
-  >>> print(best.position, best.axes["x"], best.values["loss"])
-  {'x': 1} -1.0 1.0
-"""
+"""What a sweep returns: values over named axes, the best of them, tables."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

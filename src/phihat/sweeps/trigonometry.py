@@ -5,13 +5,6 @@ $|r| \le \pi / 4$ by Cody and Waite's subtraction of $k \pi / 2$ in four parts, 
 polynomial is evaluated, which compiles to vector code. Beyond `LIMIT` the parts no
 longer suffice, and whoever calls these must use another way.
 
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.sweeps import trigonometry
-  >>> x = jnp.asarray([0.5, -3.0, 8000.0], jnp.float32)
-  >>> bool(jnp.all(jnp.abs(trigonometry.sin(x) - jnp.sin(x)) < 2e-7))
-  True
-
 References:
   Cody and Waite, *Software Manual for the Elementary Functions*, 1980.
   Moshier, *Cephes Mathematical Library*, 1992, for the polynomials.

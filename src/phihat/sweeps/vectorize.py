@@ -5,15 +5,6 @@ that vector units and memory run along. So a function's jaxpr is evaluated here 
 lanes at once: elementwise operations, reductions, loops and small products keep lanes
 last, every other operation goes through `jax.vmap`. Nothing is shared between lanes but
 what was shared before, so one that meets NaN disturbs no other.
-
-Example:
-  >>> import jax
-  >>> import jax.numpy as jnp
-  >>> from phihat.sweeps import vectorize
-  >>> dot = jax.make_jaxpr(jnp.dot)(jnp.ones(3), jnp.ones(3))
-  >>> one, many = jnp.arange(3.0), jnp.ones([3, 5])  # five lanes
-  >>> print(vectorize.map_last(dot, [one, many], [False, True], 5)[0])
-  [3. 3. 3. 3. 3.]
 """
 
 import functools

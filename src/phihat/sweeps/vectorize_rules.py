@@ -2,13 +2,6 @@
 
 Elementwise operations, reductions, reshapes and small products keep the lanes last;
 every other operation goes through `jax.vmap`.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.sweeps import vectorize_rules
-  >>> value = vectorize_rules.spread(vectorize_rules.Value(jnp.ones(3), False), 5)
-  >>> print(value.array.shape, value.is_mapped)
-  (3, 5) True
 """
 
 import functools

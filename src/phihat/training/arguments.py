@@ -1,10 +1,4 @@
-"""What `train` checks of its arguments beside what `fit` checks.
-
-Example:
-  >>> from phihat.training import arguments
-  >>> arguments.check_rest(False, None, print, None, None)
-  (<built-in function print>,)
-"""
+"""What `train` checks of its arguments beside what `fit` checks."""
 
 from typing import Any
 
@@ -21,11 +15,7 @@ __all__ = ["check_devices", "check_rest", "check_stream"]
 
 
 def check_stream(data: Any, num_epochs: Any, batch_size: Any, sampler: Any) -> None:
-    """Check what a stream rules out.
-
-    Raises:
-      ValueError: rows are drawn from it, or a second pass from what is read once.
-    """
+    """Check what a stream rules out."""
     for name, value in (("batch_size", batch_size), ("sampler", sampler)):
         if value is not None:
             raise ValueError(
@@ -59,12 +49,7 @@ def check_rest(
     validation: Any,
     steps_per_chunk: Any,
 ) -> tuple[Callback, ...]:
-    """Check what is asked for between chunks, and return the callbacks.
-
-    Raises:
-      TypeError: something is of the wrong kind.
-      ValueError: a count is below 1.
-    """
+    """Check what is asked for between chunks, and return the callbacks."""
     if not isinstance(progress, (bool, np.bool_)):
         raise TypeError(
             f"train: `progress` must be True or False, got {_checks.brief(progress)}."

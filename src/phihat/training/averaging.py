@@ -1,13 +1,4 @@
-"""Averages of the params over a fit, to evaluate and to keep instead of the last ones.
-
-Example:
-  >>> import phihat
-  >>> from phihat.training import with_averaged_params
-  >>> optimizer = with_averaged_params(phihat.gradient_descent(0.25), decay=0.9)
-  >>> result = phihat.fit(lambda x: x**2, 1.0, optimizer, num_steps=3)
-  >>> print(result.state.params, result.params)  # the mean of 0.5, 0.25, 0.125
-  0.125 0.2916667
-"""
+"""Averages of the params over a fit, which are evaluated instead of the last."""
 
 import inspect
 from collections.abc import Callable

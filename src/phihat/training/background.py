@@ -1,12 +1,4 @@
-"""One write at a time, in a thread beside the steps.
-
-Example:
-  >>> from phihat.training import background
-  >>> writer = background.BackgroundWriter()
-  >>> writer.start(7, lambda: "a/path")
-  >>> print(writer.wait())
-  Written(step=7, path='a/path', error=None)
-"""
+"""One write at a time, in a thread beside the steps."""
 
 import threading
 from collections.abc import Callable
@@ -72,9 +64,6 @@ def copy_arrays(arrays: dict[str, Any]) -> dict[str, Any]:
     On the CPU the copies are made on the device: a view of NumPy's would keep the
     buffer from being given to the next step. Elsewhere they are made in the memory of
     the host, which is larger.
-
-    Raises:
-      Exception: there is no memory for them.
     """
     is_host = jax.default_backend() == "cpu"
     copied = {

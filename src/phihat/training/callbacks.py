@@ -1,11 +1,4 @@
-"""The user's functions between chunks: what they are given, and what they answer.
-
-Example:
-  >>> from phihat.training import callbacks
-  >>> import datetime
-  >>> callbacks.as_seconds("train", "time_limit", datetime.timedelta(minutes=2))
-  120.0
-"""
+"""The user's functions between chunks: what they are given, and what they answer."""
 
 import datetime
 from collections.abc import Callable, Iterable
@@ -26,12 +19,7 @@ Callback = Callable[[FitState, dict[str, Any]], Any]
 
 
 def as_seconds(call: str, argument: str, value: Any) -> float | None:
-    """Return a duration in seconds.
-
-    Raises:
-      TypeError: it is neither a number nor a timedelta.
-      ValueError: it is not positive.
-    """
+    """Return a duration in seconds."""
     if value is None:
         return None
     if isinstance(value, datetime.timedelta):
@@ -42,11 +30,7 @@ def as_seconds(call: str, argument: str, value: Any) -> float | None:
 
 
 def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
-    """Return the callbacks as a tuple, of one too.
-
-    Raises:
-      TypeError: something is no function.
-    """
+    """Return the callbacks as a tuple, of one too."""
     if callable(callbacks):
         callbacks = (callbacks,)
     if hasattr(callbacks, "update"):  # an optimizer, which is a tuple of functions
@@ -67,12 +51,7 @@ def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
 
 
 def name_of(callback: Callback) -> str:
-    """Return the name by which messages call a callback.
-
-    Example:
-      >>> name_of(print)
-      'print'
-    """
+    """Return the name by which messages call a callback."""
     return getattr(callback, "__qualname__", type(callback).__qualname__)
 
 
@@ -81,17 +60,8 @@ def call(
 ) -> tuple[bool, Any]:
     """Call a callback on copies of its own, and read its answer.
 
-    Args:
-      callback: the user's function.
-      state: where the fit stands, in buffers of its own.
-      rows: of the history, new since the last call; copied here.
-      spec: of the fit.
-
     Returns:
       Whether the fit shall end, and an optimizer to go on with, or None.
-
-    Raises:
-      TypeError: the answer is none of those that a callback may give.
     """
     answer = callback(state, jax.tree.map(np.array, rows))
     if answer is None:

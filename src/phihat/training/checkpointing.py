@@ -1,12 +1,4 @@
-"""What a long fit keeps on disk, and how it goes on from there.
-
-Example:
-  >>> import phihat
-  >>> from phihat.training import checkpointing
-  >>> checkpoints = phihat.Checkpoints("somewhere", every=10)
-  >>> checkpointing.CheckpointManager(checkpoints, {}).is_due(20)
-  True
-"""
+"""What a long fit keeps on disk, and how it goes on from there."""
 
 import contextlib
 import datetime
@@ -48,10 +40,6 @@ __all__ = ["CheckpointManager"]
 class CheckpointManager:
     """Writes the checkpoints of a run, and reads them.
 
-    Args:
-      checkpoints: where, how often, how many.
-      configuration: what the fit is made of.
-
     Attributes:
       log: told of every checkpoint.
       saved_step: of the last checkpoint written or read, or None.
@@ -76,12 +64,7 @@ class CheckpointManager:
     # ------------------------------------------------------------------ the folder
 
     def open(self) -> None:
-        """Make the folder, claim it for this fit, and clean what crashes left.
-
-        Raises:
-          OSError: it cannot be written.
-          RuntimeError: another fit uses it.
-        """
+        """Make the folder, claim it for this fit, and clean what crashes left."""
         _array_files.check_installed()
         multihost.from_first("train", f"use {self._root}", self._open)
 
@@ -306,9 +289,6 @@ class CheckpointManager:
           validator: is brought to where it was.
           rows_like: makes rows of the history, for the classes in them; None where that
             cannot be before the first batch.
-
-        Raises:
-          ValueError: the checkpoint belongs to another fit.
         """
         if jax.process_index() == 0:
             self._warn_of_foreign()

@@ -1,10 +1,4 @@
-"""The host's side of a long fit: chunk after chunk, and what happens between them.
-
-Example:
-  >>> from phihat.training import chunked_run
-  >>> chunked_run.steps_until(7, every=5)
-  3
-"""
+"""The host's side of a long fit: chunk after chunk, and what happens between them."""
 
 import dataclasses
 import time

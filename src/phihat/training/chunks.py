@@ -3,11 +3,6 @@
 A chunk is a part of `fit`'s own loop. How many steps it has is a run-time number, so
 that chunks of any length are one program; only the room for their rows is fixed. What
 `train` asks of the engine it asks here.
-
-Example:
-  >>> from phihat.training import chunks
-  >>> chunks.own({"a": 1.0})
-  {'a': Array(1., dtype=float32, weak_type=True)}
 """
 
 import dataclasses

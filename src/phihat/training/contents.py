@@ -1,11 +1,4 @@
-"""Checksums of arrays, by which other data are told from the same.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat.training import contents
-  >>> contents.describe_number(2.0)
-  '2.0'
-"""
+"""Checksums of arrays, by which other data are told from the same."""
 
 import zlib
 from collections.abc import Iterator
@@ -30,10 +23,6 @@ def checksums(tree: PyTree) -> dict[str, str]:
 
     A large array is known by pieces spread evenly over it, the first and the last among
     them; one that lies on several processes by its shape alone.
-
-    Example:
-      >>> checksums({"a": np.zeros(2, np.uint8)})
-      {"['a']": '41d912ff'}
     """
     leaves = zip(_tree.leaf_paths(tree), jax.tree.leaves(tree), strict=True)
     found = {}

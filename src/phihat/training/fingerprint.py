@@ -1,12 +1,4 @@
-"""What a fit is made of, as plain text, and how two such descriptions differ.
-
-Example:
-  >>> from phihat.training import fingerprint
-  >>> before = {"loss": "f", "versions": {"jax": "0.10"}}
-  >>> after = {"loss": "g", "versions": {"jax": "0.11"}}
-  >>> [change.sentence for change in fingerprint.compare(before, after)]
-  ['loss: f before, g now.', 'versions jax: 0.10 before, 0.11 now.']
-"""
+"""What a fit is made of, as plain text, and how two such descriptions differ."""
 
 import dataclasses
 import importlib.metadata
@@ -78,13 +70,7 @@ def describe_fit(
 
 
 def describe_code(code: PyTree) -> str:
-    """Return the names of the functions in a tree of code, and all that is no number.
-
-    Example:
-      >>> from phihat.losses import with_l2
-      >>> describe_code(Partial(max, 2.0))
-      'max(number)'
-    """
+    """Return the names of the functions in a tree of code, and its other constants."""
     if isinstance(code, Partial):
         parts = [describe_code(argument) for argument in code.args]
         parts += [f"{k}={describe_code(v)}" for k, v in sorted(code.keywords.items())]
@@ -114,12 +100,7 @@ def describe_numbers(code: PyTree) -> dict[str, str]:
 
 
 def describe_shapes(tree: PyTree) -> dict[str, str]:
-    """Return dtype and shape of every leaf by its path.
-
-    Example:
-      >>> describe_shapes({"a": jnp.ones((2, 3))})
-      {"['a']": 'float32[2,3]'}
-    """
+    """Return dtype and shape of every leaf by its path."""
     leaves = zip(_tree.leaf_paths(tree), jax.tree.leaves(tree), strict=True)
     return {
         path or "the only leaf": (
@@ -130,13 +111,7 @@ def describe_shapes(tree: PyTree) -> dict[str, str]:
 
 
 def describe_record(record: Any) -> Any:
-    """Return the fields of a dataclass as text: functions by name, arrays by content.
-
-    Example:
-      >>> from phihat.training import Validation
-      >>> describe_record(Validation(jnp.zeros(2), every=5))["every"]
-      '5'
-    """
+    """Return a dataclass's fields as text: functions by name, arrays by content."""
     if record is None:
         return "None"
     found = {}
@@ -187,13 +162,7 @@ class Change(NamedTuple):
 def compare(
     before: dict[str, Any], after: dict[str, Any], allowed: Iterable[str] = ()
 ) -> list[Change]:
-    """Return how two fits differ.
-
-    Args:
-      before: what the checkpoint's fit was made of.
-      after: what this one is made of.
-      allowed: parts, by name, whose differences are meant.
-    """
+    """Return how two fits differ."""
     old_python, new_python = (
         found.get("versions", {}).get("Python", "").split(".")[:2]
         for found in (before, after)

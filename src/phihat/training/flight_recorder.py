@@ -1,20 +1,4 @@
-"""The flight recorder: the last states of a fit, and its bad step once more.
-
-Example:
-  >>> import phihat
-  >>> from phihat.training import flight_recorder, replay
-  >>> loss_fn = lambda x: x**4
-  >>> result = phihat.fit(
-  ...     loss_fn,
-  ...     9.0,
-  ...     phihat.gradient_descent(1.0),
-  ...     num_steps=9,
-  ...     record={"flight": flight_recorder(2)},
-  ... )
-  >>> again = replay(result, loss_fn)
-  >>> print(again.status.name, again.step, result.history["flight"].step)
-  NONFINITE_LOSS 2 [0 1]
-"""
+"""The flight recorder: the last states of a fit, and its bad step once more."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

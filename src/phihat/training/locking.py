@@ -2,15 +2,6 @@
 
 The lock is one of the system's on a file, so it dies with the process that holds it,
 however that ends. A forked child lets go of it at once. The file tells who holds it.
-
-Example:
-  >>> import pathlib, tempfile
-  >>> from phihat.training import locking
-  >>> with tempfile.TemporaryDirectory() as folder:
-  ...     lock = locking.FolderLock(pathlib.Path(folder))
-  ...     print(lock.acquire("train"))
-  ...     lock.release()
-  True
 """
 
 import contextlib
@@ -30,11 +21,7 @@ _held: set["FolderLock"] = set()
 
 
 class FolderLock:
-    """Held by one fit, of all processes and threads, while it uses a folder.
-
-    Args:
-      folder: it must exist.
-    """
+    """Held by one fit, of all processes and threads, while it uses a folder."""
 
     def __init__(self, folder: Path) -> None:
         """Hold nothing yet."""
@@ -42,14 +29,7 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def acquire(self, call: str) -> bool:
-        """Take the lock; where the system has none, say so once and go on.
-
-        Returns:
-          Whether it is held now.
-
-        Raises:
-          RuntimeError: another fit holds it.
-        """
+        """Take the lock, and tell whether it is held; say so where there are none."""
         try:
             import fcntl
         except ImportError:

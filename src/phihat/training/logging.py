@@ -1,11 +1,4 @@
-"""What a long fit tells while it runs: a bar on the terminal, lines in a file.
-
-Example:
-  >>> from phihat.training import logging
-  >>> print(logging.as_lines({"step": [0, 1], "loss": [2.0, float("nan")]}))
-  {"step": 0, "loss": 2.0}
-  {"step": 1, "loss": null}
-"""
+"""What a long fit tells while it runs: a bar on the terminal, lines in a file."""
 
 import contextlib
 import json
@@ -27,12 +20,7 @@ __all__ = ["Log", "Progress", "as_lines", "speed"]
 
 
 class Progress:
-    """A bar with the steps, their speed, the time left and the loss.
-
-    Args:
-      total: the budget, or None where nobody knows it.
-      done: steps made before.
-    """
+    """A bar with the steps, their speed, the time left and the loss."""
 
     def __init__(self, total: int | None, done: int) -> None:
         """Open the bar, on a terminal or in a notebook; elsewhere there is none."""
@@ -76,12 +64,7 @@ class Progress:
 
 
 def speed(steps_per_second: float) -> str:
-    """Return a speed in a unit that can be read.
-
-    Example:
-      >>> speed(12_345.0), speed(7.25), speed(0.02)
-      ('12.3k steps/s', '7.25 steps/s', '50 s/step')
-    """
+    """Return a speed in a unit that can be read."""
     if steps_per_second < 1.0:
         return f"{1.0 / max(steps_per_second, 1e-9):.3g} s/step"
     for unit, letter in ((1e6, "M"), (1e3, "k")):
@@ -186,12 +169,7 @@ class Log:
 
 
 def as_lines(rows: Mapping[str, Any]) -> str:
-    """Return rows of a history as JSON lines: numbers alone, what is not finite null.
-
-    Example:
-      >>> as_lines({"step": np.arange(1), "params": {"a": np.ones((1, 9))}})
-      '{"step": 0}'
-    """
+    """Return rows of a history as JSON lines; what is not finite is null."""
     scalars = {name: np.asarray(rows[name]) for name in rows if _is_column(rows[name])}
     count = len(scalars["step"]) if "step" in scalars else 0
     return "\n".join(

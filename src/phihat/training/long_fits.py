@@ -1,17 +1,9 @@
-"""The call that drives a long fit: its arguments, its beginning and its end.
-
-Example:
-  >>> import phihat
-  >>> result = phihat.train(
-  ...     lambda x: x**2, 1.0, phihat.gradient_descent(0.25), num_steps=2
-  ... )
-  >>> print(result.params)
-  0.25
-"""
+"""The call that drives a long fit: its arguments, its beginning and its end."""
 
 import contextlib
 import datetime
 import functools
+import inspect
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +26,7 @@ from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, PyTree, RandomKey, Status
 from phihat._engine import run as _run
 from phihat._engine.endings import measures_itself
-from phihat._engine.spec import FitSpec, check_opt_state, prepare
+from phihat._engine.spec import FitSpec, prepare
 from phihat._engine.tolerance import Tolerance
 from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult, FitState, with_parts
@@ -159,6 +151,7 @@ def train(
       >>> print({name: round(float(leaf), 3) for name, leaf in result.params.items()})
       {'bias': -1.0, 'weight': 3.0}
     """
+    arguments = dict(locals())
     seconds = as_seconds("train", "time_limit", time_limit)
     deadline = None if seconds is None else time.monotonic() + seconds
     if _jaxprs.is_tracing():
@@ -171,35 +164,52 @@ def train(
         check_stream(data, num_epochs, batch_size, sampler)
     else:
         data = _data_checks.columns_as_arrays(data)
-    spec = prepare(
-        "train",
-        loss_fn,
-        params,
-        optimizer,
-        data,
-        num_steps=num_steps,
-        num_epochs=num_epochs,
-        batch_size=batch_size,
-        sampler=sampler,
-        key=key,
-        tolerance=tolerance,
-        record=record,
-        record_every=record_every,
-        has_aux=has_aux,
-        projection=projection,
-        nonfinite=nonfinite,
-        state=state,
-        model_state=model_state,
-        is_streamed=is_streamed,
-    )
+    of_fit = {name: arguments[name] for name in _ARGUMENTS_OF_FIT}
+    of_fit["data"] = data
+    spec = prepare("train", **of_fit, is_streamed=is_streamed)
     start = params if state is None else state.params
     is_shared = multihost.spans(start, None if is_streamed else data)
     if is_streamed:
         check_devices(start)
         _run.check_history(spec, spec.num_steps or 0)
     callbacks = check_rest(progress, checkpoint, callbacks, validation, steps_per_chunk)
-
     state = _begin(spec, params, key, state, model_state)
+    with contextlib.ExitStack() as stack:
+        hooks = Hooks(
+            watcher=stack.enter_context(watch()),
+            callbacks=callbacks,
+            manager=None,
+            validator=None if validation is None else Validator(validation),
+            deadline=deadline,
+        )
+        run, hooks, result = _open_run(
+            stack, spec, state, data, hooks, checkpoint, steps_per_chunk, is_shared
+        )
+        if result is not None:
+            return _complete(run, hooks.validator, result)
+        if not is_shared or jax.process_index() == 0:  # one of them writes
+            hooks = _open_reports(stack, run, hooks, log_to, progress)
+        return _run_to_end(run, hooks)
+
+
+_ARGUMENTS_OF_FIT = tuple(
+    name for name in inspect.signature(fitting.fit).parameters if name != "remat"
+)
+"""The arguments that `train` hands on as `fit` does; it is not differentiated."""
+
+
+def _open_run(
+    stack: contextlib.ExitStack,
+    spec: FitSpec,
+    state: FitState,
+    data: Any,
+    hooks: Hooks,
+    checkpoint: Checkpoints | None,
+    steps_per_chunk: int | None,
+    is_shared: bool,
+) -> tuple[Run, Hooks, FitResult | None]:
+    """Return the run, where its checkpoint left it, and the result if it is done."""
+    stream, is_streamed, num_steps = None, is_stream(data), spec.num_steps
     options = chunks.ChunkOptions(
         num_rows=first_room(spec.record, state), is_stream=is_streamed, is_group=False
     )
@@ -208,67 +218,67 @@ def train(
     carry = _placement.settle(placement, carry)
     if placement is not None:
         options = options._replace(shardings=_shardings(carry))
-    if not is_streamed:
+    if is_streamed:
+        is_kept = checkpoint is not None
+        stream = Stream("train", data, passes=spec.num_epochs, tells=is_kept)
+        stack.callback(stream.close)
+    else:
         data = jax.tree.map(_on_device, data)
-        source = fitting.source_of(spec, data, state.key)
-        num_steps = _run.num_steps_of(spec, source)
+        num_steps = _run.num_steps_of(spec, fitting.source_of(spec, data, state.key))
         if chunks.is_faster_alone(spec, state, data):
             options = options._replace(is_single=True)
-
-    with contextlib.ExitStack() as stack:
-        watcher = stack.enter_context(watch())
-        validator = None if validation is None else Validator(validation)
-        stream = manager = restored = None
-        if is_streamed:
-            stream = Stream(
-                "train", data, passes=num_epochs, tells=checkpoint is not None
-            )
-            stack.callback(stream.close)
-        if checkpoint is not None:
-            configuration = fingerprint.describe_fit(
-                spec, state, data, validation, is_stream=is_streamed
-            )
-            manager = CheckpointManager(checkpoint, configuration)
-            manager.open()
-            stack.callback(manager.close)
-            rows_like = None
-            if not is_streamed:
-                rows_like = functools.partial(
-                    chunks.row_shapes, spec, options, carry, data
-                )
-            restored = manager.load(carry, validator, rows_like)
-        run = Run(
-            spec,
-            options,
-            carry if restored is None else _placement.settle(placement, restored.carry),
-            data=None if is_streamed else data,
-            stream=stream,
-            start_step=int(state.step) if restored is None else restored.start_step,
-            num_steps=num_steps,
-            chunk=steps_per_chunk,
-            is_shared=is_shared,
+    manager = restored = None
+    if checkpoint is not None:
+        validation = hooks.validator and hooks.validator.validation
+        configuration = fingerprint.describe_fit(
+            spec, state, data, validation, is_stream=is_streamed
         )
-        if restored is not None:
-            _go_on(run, restored)
-            if restored.result is not None and _is_final(restored, num_steps):
-                return _complete(run, validator, restored.result)
-            run.go_on()
-        hooks = Hooks(watcher, callbacks, manager, validator, deadline=deadline)
-        is_told = not is_shared or jax.process_index() == 0  # one of them writes
-        if log_to is not None and is_told:
-            # Where checkpoints are kept, no row of theirs is written a second time.
-            log = Log(log_to, None if manager is None else run.step)
-            stack.callback(log.close)
-            now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-            log.note("begin", at=run.step, time=now)
-            if manager is not None:
-                manager.log = log
-            hooks = hooks._replace(log=log)
-        if progress and is_told:
-            bar = Progress(num_steps, run.done)
-            stack.callback(bar.close)
-            hooks = hooks._replace(progress=bar)
-        return _run_to_end(run, hooks)
+        manager = CheckpointManager(checkpoint, configuration)
+        manager.open()
+        stack.callback(manager.close)
+        rows_like = functools.partial(chunks.row_shapes, spec, options, carry, data)
+        restored = manager.load(
+            carry, hooks.validator, None if is_streamed else rows_like
+        )
+    run = Run(
+        spec,
+        options,
+        carry if restored is None else _placement.settle(placement, restored.carry),
+        data=None if is_streamed else data,
+        stream=stream,
+        start_step=int(state.step) if restored is None else restored.start_step,
+        num_steps=num_steps,
+        chunk=steps_per_chunk,
+        is_shared=is_shared,
+    )
+    hooks = hooks._replace(manager=manager)
+    if restored is not None:
+        _go_on(run, restored)
+        if restored.result is not None and _is_final(restored, num_steps):
+            return run, hooks, restored.result
+        run.go_on()
+    return run, hooks, None
+
+
+def _open_reports(
+    stack: contextlib.ExitStack, run: Run, hooks: Hooks, log_to: Any, progress: bool
+) -> Hooks:
+    """Open the log and the bar."""
+    manager = hooks.manager
+    if log_to is not None:
+        # Where checkpoints are kept, no row of theirs is written a second time.
+        log = Log(log_to, None if manager is None else run.step)
+        stack.callback(log.close)
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        log.note("begin", at=run.step, time=now)
+        if manager is not None:
+            manager.log = log
+        hooks = hooks._replace(log=log)
+    if progress:
+        bar = Progress(run.num_steps, run.done)
+        stack.callback(bar.close)
+        hooks = hooks._replace(progress=bar)
+    return hooks
 
 
 def _run_to_end(run: Run, hooks: Hooks) -> FitResult:
@@ -334,16 +344,9 @@ def _begin(
     spec: FitSpec, params: Params, key: Any, state: Any, model_state: Any
 ) -> FitState:
     """Return the state to begin with, in buffers that can be given away."""
-    optimizer = spec.step.optimizer
-    if state is None:
-        state = fitting.init(params, optimizer, key=key, model_state=model_state)
-    else:
-        state = state if key is None else state._replace(key=key)
-        if model_state is not None:
-            state = state._replace(model_state=model_state)
-        if measures_itself(state.opt_state):
-            state = state._replace(opt_state=state.opt_state.stale())
-    check_opt_state("train", optimizer, state)
+    state = fitting.first_state(spec, params, key, state, model_state)
+    if measures_itself(state.opt_state):
+        state = state._replace(opt_state=state.opt_state.stale())
     running = jnp.asarray(Status.RUNNING, jnp.int32)
     return chunks.own(state._replace(status=running))
 

@@ -2,12 +2,6 @@
 
 Clocks, signals and disks differ from process to process; how many steps a chunk has,
 whether a fit ends and from where it goes on may not.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.training import multihost
-  >>> multihost.spans({"w": jnp.ones(3)})
-  False
 """
 
 from collections.abc import Callable
@@ -49,9 +43,6 @@ def from_first(call: str, what: str, action: Callable[[], int]) -> int:
       call: the public function, for messages.
       what: is done, for the message of the other processes.
       action: what process 0 alone does; it returns a number below 2^31, >= 0.
-
-    Raises:
-      RuntimeError: in the other processes, where it raised in process 0.
     """
     if jax.process_count() == 1:
         return action()

@@ -1,10 +1,4 @@
-"""What functions are and what they reach: code, closures, defaults, named globals.
-
-Example:
-  >>> from phihat.training import reachable
-  >>> reachable.describe_functions(len)
-  ({}, {'it': 'of type builtin_function_or_method'})
-"""
+"""What functions are and what they reach: code, closures, defaults, named globals."""
 
 import dis
 import functools
@@ -37,12 +31,6 @@ def describe_functions(code: PyTree) -> tuple[dict[str, str], dict[str, str]]:
       A checksum of the code of every function of the user's that can be reached, and
       the numbers and texts that functions reach through closures, defaults and the
       globals that they name: those of optax's closures too.
-
-    Example:
-      >>> def make(power):
-      ...     return lambda x: x**power
-      >>> describe_functions(make(2.0))[1]
-      {'`power` of `make.<locals>.<lambda>`': '2.0'}
     """
     walk = _Walk()
     walk.visit(code, "it")

@@ -1,10 +1,4 @@
-"""A run as a checkpoint holds it, put into the structure of a fresh one.
-
-Example:
-  >>> from phihat.training import restoring
-  >>> restoring.by_path({"w": 1.0})
-  {"['w']": 1.0}
-"""
+"""A run as a checkpoint holds it, put into the structure of a fresh one."""
 
 import json
 from collections.abc import Callable
@@ -174,12 +168,7 @@ RESULT_PARTS = (
 
 
 def by_path(tree: PyTree) -> dict[str, Any]:
-    """Return the leaves of a tree by their paths.
-
-    Example:
-      >>> by_path((1.0, {"a": 2.0}))
-      {'[0]': 1.0, "[1]['a']": 2.0}
-    """
+    """Return the leaves of a tree by their paths."""
     return dict(zip(_tree.leaf_paths(tree), jax.tree.leaves(tree), strict=True))
 
 

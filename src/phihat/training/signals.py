@@ -1,11 +1,4 @@
-"""Ctrl-C and SIGTERM, noticed between steps instead of in their midst.
-
-Example:
-  >>> from phihat.training import signals
-  >>> with signals.watch() as watcher:
-  ...     print(watcher.received)
-  None
-"""
+"""Ctrl-C and SIGTERM, noticed between steps instead of in their midst."""
 
 import contextlib
 import signal

@@ -1,10 +1,4 @@
-"""What a batch of a stream must be: arrays of numbers, like those of the first batch.
-
-Example:
-  >>> from phihat.training import stream_checks
-  >>> stream_checks.BatchChecks("train").check([1.0, 2.0], 0)
-  [array(1.), array(2.)]
-"""
+"""What a batch of a stream must be: arrays of numbers, like the first batch."""
 
 from typing import Any
 
@@ -24,9 +18,6 @@ class BadBatch(Exception):
 class BatchChecks:
     """Compares every batch with the first.
 
-    Args:
-      call: the public function, for messages.
-
     Attributes:
       structure: that of every batch, once there was one.
     """
@@ -39,11 +30,7 @@ class BatchChecks:
         self._short: int | None = None
 
     def check(self, batch: Any, number: int) -> list[Any]:
-        """Return the leaves of a batch as arrays, if they are like those before.
-
-        Raises:
-          BadBatch: they are not.
-        """
+        """Return the leaves of a batch as arrays, if they are like those before."""
         try:
             return self._compare(batch)
         except _Wrong as wrong:

@@ -2,13 +2,6 @@
 
 A stream is any iterable of batches. A thread reads it, checks every batch against the
 first, stacks a few of them and sends them to the device while earlier ones are used.
-
-Example:
-  >>> import numpy as np
-  >>> from phihat.training import streams
-  >>> source = streams.Stream("train", [np.ones(3), np.ones(3)], passes=1)
-  >>> sum(batches.num_batches for batches in source)
-  2
 """
 
 import copy
@@ -33,12 +26,7 @@ _GROUPS_AHEAD = 2
 
 
 def is_stream(data: Any) -> bool:
-    """Tell whether data are an iterable of batches: what jax sees as one foreign leaf.
-
-    Example:
-      >>> is_stream(iter([1.0])), is_stream([1.0]), is_stream(None)
-      (True, False, False)
-    """
+    """Tell whether data are an iterable of batches, one foreign leaf to jax."""
     if isinstance(data, Iterator):  # jax would warn of it
         return True
     leaves = jax.tree.leaves(data)
@@ -200,12 +188,7 @@ class Stream:
             yield batches
 
     def read(self, timeout: float | None = None) -> StreamBatches | None:
-        """Return the next batches, or None where the stream has ended.
-
-        Raises:
-          StreamFailure: a batch is wrong, or reading it raised.
-          queue.Empty: nothing came within the timeout.
-        """
+        """Return the next batches, or None where the stream has ended."""
         if self._thread is None:
             self._thread = threading.Thread(
                 target=self._work, name="phihat-stream", daemon=True
@@ -347,12 +330,7 @@ class _Ended:
 
 
 def get_position(iterator: Any, data: Any) -> Any:
-    """Return the state of a stream that can tell it, else None.
-
-    Example:
-      >>> get_position(iter([]), []) is None
-      True
-    """
+    """Return the state of a stream that can tell it, else None."""
     for holder in (iterator, data):
         for name in ("get_state", "state_dict"):
             if hasattr(holder, name):

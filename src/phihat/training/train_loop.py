@@ -2,11 +2,6 @@
 
 After every chunk the bar is drawn and the clock and the signals are looked at. Where
 something is due there follow the log, held-out data, the callbacks, and a checkpoint.
-
-Example:
-  >>> from phihat.training import signals, train_loop
-  >>> train_loop.Hooks(signals.Watcher()).callbacks
-  ()
 """
 
 import queue
@@ -43,12 +38,7 @@ class Hooks(NamedTuple):
 
 
 class TrainLoop:
-    """Runs a fit to its end.
-
-    Args:
-      run: where it stands.
-      hooks: what to do between chunks.
-    """
+    """Runs a fit to its end."""
 
     def __init__(self, run: Run, hooks: Hooks) -> None:
         """Start the clock."""

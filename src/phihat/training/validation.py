@@ -1,10 +1,4 @@
-"""Held-out data: how they are looked at, and the params that did best on them.
-
-Example:
-  >>> from phihat.training import Validation
-  >>> Validation(data=[1.0], every=100).patience is None
-  True
-"""
+"""Held-out data: how they are looked at, and the params that did best on them."""
 
 import dataclasses
 import inspect
@@ -106,9 +100,6 @@ def _takes_two(metric: Any) -> bool:
 
 class Validator:
     """Looks at held-out data, and keeps the params that did best on them.
-
-    Args:
-      validation: what to look at, and what is better.
 
     Attributes:
       steps: at which it looked.
