@@ -5,7 +5,7 @@ The cells cover the range of the value; each must show the same sign.
 
 Example:
   >>> sorted(SMOOTH)[:3]
-  ['add', 'atan', 'cos']
+  ['add', 'asinh', 'atan']
 """
 
 from collections.abc import Callable
@@ -111,7 +111,8 @@ def _pow(x: Jet, y: Jet) -> Jet:
 
 def _gamma(n: int) -> Callable[..., Jet]:
     def jet(p: Any, x: Jet) -> Jet:
-        if not (x[0].low > 0).all():
+        """For z > 0; if that is known, an end at 0 is open, and so is what it gives."""
+        if not ((x[0].low > 0) | p.get("positive", False)).all():
             raise Refused("the gamma function of what may be zero")
         value = iv.lgamma(x[0]) if n == 0 else iv.digamma(x[0])
         first = iv.digamma(x[0]) if n == 0 else iv.polygamma(1, x[0])
@@ -130,6 +131,11 @@ def _atan(p: Any, x: Jet) -> Jet:
     return _chain(iv.atan(x[0]), d, -2.0 * (x[0] * iv.square(d)), x)
 
 
+def _asinh(p: Any, x: Jet) -> Jet:
+    d = iv.div(1.0, iv.sqrt(1.0 + iv.square(x[0])))
+    return _chain(iv.asinh(x[0]), d, -(x[0] * iv.integer_power(d, 3)), x)
+
+
 def _expm1(p: Any, x: Jet) -> Jet:
     e = iv.exp(x[0])
     return _chain(iv.expm1(x[0]), e, e, x)
@@ -137,6 +143,7 @@ def _expm1(p: Any, x: Jet) -> Jet:
 
 SMOOTH: dict[str, Callable[..., Jet]] = {
     "add": lambda p, x, y: tuple(a + b for a, b in zip(x, y, strict=True)),  # type: ignore
+    "asinh": _asinh,
     "atan": _atan,
     "cos": lambda p, x: _chain(iv.cos(x[0]), -iv.sin(x[0]), -iv.cos(x[0]), x),
     "cosh": lambda p, x: _chain(iv.cosh(x[0]), iv.sinh(x[0]), iv.cosh(x[0]), x),

@@ -31,6 +31,7 @@ def _smooth(
     **more: Any,
 ) -> dict[str, Primitive]:
     """Return the record of a smooth function, whose derivatives are in a table."""
+    known = known(name) if known is facts.smooth else known
     return {name: Primitive(known, value, jets.smooth(name), error, **more)}
 
 
@@ -47,11 +48,11 @@ PAGE = {
     **_smooth("asin", None, function(iv.asin, None, _WITHIN_ONE)),
     **_smooth(
         "asinh",
-        facts.inverse_hyperbolic_sine,
+        facts.smooth,
         function(iv.asinh, np.arcsinh),
         monotone(np.arcsinh, 64),
     ),
-    **_smooth("atan", facts.arc_tangent, function(iv.atan), monotone(np.arctan, 64)),
+    **_smooth("atan", facts.smooth, function(iv.atan), monotone(np.arctan, 64)),
     "atan2": Primitive(
         value=function(iv.atan2, None, values.where_defined(iv.atan2_is_defined))
     ),
@@ -63,18 +64,18 @@ PAGE = {
     ),
     **_smooth(
         "cos",
-        facts.cosine,
+        facts.smooth,
         function(iv.cos),
         nonexpansive(np.cos, 64),
         lost=_BENDS.format("cos"),
     ),
     **_smooth(
         "cosh",
-        facts.hyperbolic_cosine,
+        facts.smooth,
         function(iv.cosh, np.cosh),
         even_function(np.cosh, 64),
     ),
-    **_smooth("digamma", facts.digamma, function(iv.digamma, None, values.poles)),
+    **_smooth("digamma", facts.smooth, function(iv.digamma, None, values.poles)),
     **_smooth(
         "entr",
         facts.entropy,
@@ -82,7 +83,7 @@ PAGE = {
     ),
     **_smooth(
         "erf",
-        facts.error_function,
+        facts.smooth,
         function(iv.erf, scipy.special.erf),
         monotone(scipy.special.erf, 256),
     ),
@@ -91,7 +92,7 @@ PAGE = {
     ),
     **_smooth(
         "erfc",
-        facts.complementary_error_function,
+        facts.smooth,
         function(iv.erfc, scipy.special.erfc),
         monotone(scipy.special.erfc, 4096),
     ),
@@ -109,7 +110,7 @@ PAGE = {
         monotone(np.expm1, 256),
     ),
     "kl_div": Primitive(facts.divergence, function(values.kl_div), jets.kl_div),
-    **_smooth("lgamma", facts.log_gamma, function(iv.lgamma, None, values.poles)),
+    **_smooth("lgamma", facts.smooth, function(iv.lgamma, None, values.poles)),
     **_smooth(
         "log",
         powers.logarithm,
@@ -124,7 +125,7 @@ PAGE = {
         function(iv.log1p, np.log1p, values.above(-1.0, MINUS_INFINITY)),
         monotone(np.log1p, 512),
     ),
-    **_smooth("log_ndtr", facts.log_normal_distribution, function(iv.log_ndtr)),
+    **_smooth("log_ndtr", facts.smooth, function(iv.log_ndtr)),
     "logaddexp": Primitive(
         powers.log_add_exp,
         function(iv.logaddexp, np.logaddexp),
@@ -150,14 +151,14 @@ PAGE = {
     ),
     **_smooth(
         "sin",
-        facts.sine,
+        facts.smooth,
         function(iv.sin),
         nonexpansive(np.sin, 64),
         lost=_BENDS.format("sin"),
     ),
     **_smooth(
         "sinh",
-        facts.hyperbolic_sine,
+        facts.smooth,
         function(iv.sinh, np.sinh),
         monotone(np.sinh, 64),
     ),
@@ -172,7 +173,7 @@ PAGE = {
     ),
     **_smooth(
         "tanh",
-        facts.hyperbolic_tangent,
+        facts.smooth,
         function(iv.tanh, np.tanh),
         monotone(np.tanh, 64),
         lost=_BENDS.format("tanh"),

@@ -92,11 +92,11 @@ PAGE = {
         lost="the sum of terms of different curvature",
     ),
     "reduce_window_max": Primitive(
-        value=values.window(iv.reduce_max, -np.inf),
+        value=values.window(np.max, -np.inf),
         facts_of_arrays=facts.extreme_of_windows,
     ),
     "reduce_window_min": Primitive(
-        value=values.window(iv.reduce_min, np.inf),
+        value=values.window(np.min, np.inf),
         facts_of_arrays=facts.extreme_of_windows,
     ),
     "reduce_window_sum": Primitive(value=values.window(iv.reduce_sum, 0.0)),

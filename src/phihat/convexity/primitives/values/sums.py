@@ -216,7 +216,7 @@ _MAX_PATCH = 1 << 24
 """The patches are read by an identity matrix; a larger one is not made."""
 
 
-def window(reduce: Callable[..., Interval], start: float) -> Rule:
+def window(reduce: Callable[..., Any], start: float) -> Rule:
     """Make the rule of a sum, maximum or minimum over sliding windows."""
 
     def rule(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
@@ -243,14 +243,7 @@ def window(reduce: Callable[..., Interval], start: float) -> Rule:
         # A maximum starts at -inf, which no element has; a finite one stands for it.
         if not windows(np.ones(x.shape), 0.0).any(axis=-1).all():
             return None
-        return [
-            iv.rearrange(
-                lambda end: getattr(np, "max" if start < 0 else "min")(
-                    windows(end, start), axis=-1
-                ),
-                x,
-            )
-        ]
+        return [iv.rearrange(lambda end: reduce(windows(end, start), axis=-1), x)]
 
     return rule
 
