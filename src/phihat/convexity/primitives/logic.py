@@ -3,7 +3,7 @@
 import numpy as np
 
 from phihat.convexity.numbers import intervals as iv
-from phihat.convexity.primitives import errors, exact
+from phihat.convexity.primitives import exact
 from phihat.convexity.primitives.facts import comparisons as facts
 from phihat.convexity.primitives.facts import reductions
 from phihat.convexity.primitives.jets import choices as jets
@@ -30,7 +30,7 @@ PAGE = {
             known,
             values.comparison(enclose, in_floats, reflexive),
             jets.comparison,
-            errors.compare(in_floats),
+            0,
             exact.compared,
         )
         for name, (known, enclose, in_floats, reflexive) in _COMPARISONS.items()
@@ -39,54 +39,52 @@ PAGE = {
         facts.logical_and,
         values.logic("and"),
         jets.logic,
-        errors.logic(np.logical_and),
+        0,
         exact.multiply,
     ),
     "ceil": Primitive(
         facts.step_function(iv.ceil),
         function(iv.ceil, np.ceil),
         jets.jump(jets.is_whole),
-        errors.monotone(np.ceil, 0),
+        0,
     ),
     "convert_element_type": Primitive(
-        facts.cast, values.cast, jets.cast, errors.cast, exact.cast
+        facts.cast, values.cast, jets.cast, 1, exact.cast
     ),
     "floor": Primitive(
         facts.step_function(iv.floor),
         function(iv.floor, np.floor),
         jets.jump(jets.is_whole),
-        errors.monotone(np.floor, 0),
+        0,
     ),
-    "is_finite": Primitive(
-        facts.is_finite, values.is_finite, jets.is_finite, errors.is_finite
-    ),
+    "is_finite": Primitive(facts.is_finite, values.is_finite, jets.is_finite, 0),
     "le_to": Primitive(value=values.total_order(iv.le, np.less_equal)),
     "lt_to": Primitive(value=values.total_order(iv.lt, np.less)),
     "not": Primitive(
         facts.logical_not,
         values.invert,
         jets.logic,
-        errors.logic(np.logical_not),
+        0,
         exact.invert,
     ),
     "or": Primitive(
         facts.logical_or,
         values.logic("or"),
         jets.logic,
-        errors.logic(np.logical_or),
+        0,
         exact.maximum,
     ),
     "round": Primitive(
         facts.rounded,
         values.rounded,
         jets.jump(lambda x: jets.is_whole(2 * x) & ~jets.is_whole(x)),
-        errors.monotone(np.round, 0),
+        0,
     ),
     "select_n": Primitive(
         None,
         data_movement.select_n,
         jets.select_n,
-        errors.select_n,
+        0,
         exact.select_n,
         facts_of_arrays=reductions.select_n,
         lost="a choice that depends on the params may jump or bend the wrong way",
@@ -98,13 +96,13 @@ PAGE = {
         facts.step_function(iv.sign),
         function(iv.sign, np.sign),
         jets.jump(lambda x: x == 0),
-        errors.monotone(np.sign, 0),
+        0,
         exact.sign,
     ),
     "xor": Primitive(
         facts.exclusive_or,
         values.logic("xor"),
         jets.logic,
-        errors.logic(np.logical_xor),
+        0,
     ),
 }

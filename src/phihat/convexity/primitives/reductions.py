@@ -5,7 +5,7 @@ import numpy as np
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers import jet_arithmetic
 from phihat.convexity.numbers.extended import MINUS_INFINITY, PLUS_INFINITY
-from phihat.convexity.primitives import errors
+from phihat.convexity.primitives import rounding
 from phihat.convexity.primitives.facts import loops
 from phihat.convexity.primitives.facts import reductions as facts
 from phihat.convexity.primitives.jets import whole_arrays as jets
@@ -24,21 +24,21 @@ PAGE = {
     "cumlogsumexp": Primitive(
         None,
         values.cumulative(iv.logaddexp),
-        error=errors.log_sums,
+        rounding=rounding.of_sums(16),
         facts_of_arrays=facts.cumulative,
     ),
     "cummax": Primitive(
         None,
         values.running(np.maximum.accumulate),
         jets.accumulated(jet_arithmetic.maximum),
-        errors.running(np.maximum.accumulate, False),
+        0,
         facts_of_arrays=facts.cumulative,
     ),
     "cummin": Primitive(
         None,
         values.running(np.minimum.accumulate),
         jets.accumulated(jet_arithmetic.minimum),
-        errors.running(np.minimum.accumulate, False),
+        0,
         facts_of_arrays=facts.cumulative,
     ),
     "cumprod": Primitive(
@@ -51,7 +51,7 @@ PAGE = {
         None,
         values.cumulative(iv.add),
         jets.accumulated(jet_arithmetic.total),
-        errors.running(np.cumsum, True),
+        rounding.of_sums(),
         facts_of_arrays=facts.cumulative,
     ),
     "reduce_and": Primitive(
@@ -62,14 +62,14 @@ PAGE = {
         None,
         _REDUCE_MAX,
         jets.folded(jet_arithmetic.maximum),
-        errors.extreme(np.max),
+        0,
         facts_of_arrays=facts.reduce_extreme,
     ),
     "reduce_min": Primitive(
         None,
         _REDUCE_MIN,
         jets.folded(jet_arithmetic.minimum),
-        errors.extreme(np.min),
+        0,
         facts_of_arrays=facts.reduce_extreme,
     ),
     "reduce_or": Primitive(
@@ -80,14 +80,14 @@ PAGE = {
         None,
         values.product,
         jets.folded(jet_arithmetic.product),
-        errors.product,
+        rounding.of_sums(2),
         facts_of_arrays=facts.by_axes(facts.product),
     ),
     "reduce_sum": Primitive(
         None,
         values.reduction(iv.reduce_sum),
         jets.reduce_sum,
-        errors.reduce_sum,
+        rounding.of_sums(),
         facts_of_arrays=facts.reduce_sum,
         lost="the sum of terms of different curvature",
     ),
@@ -101,8 +101,6 @@ PAGE = {
     ),
     "reduce_window_sum": Primitive(value=values.window(iv.reduce_sum, 0.0)),
     "scan": Primitive(facts_of_arrays=loops.scan),
-    "sort": Primitive(
-        value=ordering.sort, error=errors.sort, facts_of_arrays=facts.sort
-    ),
+    "sort": Primitive(value=ordering.sort, rounding=0, facts_of_arrays=facts.sort),
     "top_k": Primitive(value=ordering.top_k, facts_of_arrays=facts.sort),
 }

@@ -27,7 +27,9 @@ class Primitive:
       value: `(equation, ranges) -> ranges`, or None where it cannot tell; the rigorous
         value in intervals.
       jet: `(pass, equation, jets) -> jets`; the box certifier's second derivative.
-      error: `(equation, unit, *balls) -> ball`; how far rounding moves the result.
+      rounding: how far the floats of a program may be from the value of such floats: in
+        ulps of the result, or `(equation, ranges, result) -> bound` in units of
+        rounding; None where no bound is known.
       exact: `(equation, *pieces) -> pieces`; piecewise polynomials over fractions.
       lost: why curvature is lost here, for the blame; `{what}` names the operands.
     """
@@ -35,7 +37,7 @@ class Primitive:
     facts: Callable[..., Any] | None = None
     value: Callable[..., Any] | None = None
     jet: Callable[..., Any] | None = None
-    error: Callable[..., Any] | None = None
+    rounding: float | Callable[..., Any] | None = None
     exact: Callable[..., Any] | None = None
     facts_of_arrays: Callable[..., Any] | None = None
     lost: str = "no rule makes it convex or concave, of {what}"
