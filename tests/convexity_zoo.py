@@ -346,6 +346,7 @@ _FALSE: dict[str, tuple[Any, ...]] = {
         lambda v, d: jnp.zeros(3).at[d].add(-(v[0] ** 2))[0], _V,
         Box(np.asarray(0), np.asarray(2)),
     ),
+    "scatter times params": (lambda w: jnp.sum(w.at[0].mul(w[1])), _V),
     "scatter to one place": (
         lambda x: jnp.zeros(2).at[jnp.asarray([0, 0])].set(jnp.stack([-(x**2), x**2]))[
             0
@@ -471,6 +472,10 @@ _FALSE: dict[str, tuple[Any, ...]] = {
         lambda x, d: ((d + 1e16) - 1e16) * x**2, _X, np.asarray(-1.0),
     ),
     "a product of three": (lambda v: jnp.prod(v), np.ones(3), None, Box(0.5, 2.0)),
+    "scatter times a number": (
+        lambda w: jnp.sum(jnp.exp(w.at[jnp.array([1, 1])].mul(-2.0))),
+        _V,
+    ),
     "scatter": (
         lambda v: jnp.sum((v**2).at[0].set(-2.0 * v[1] ** 2)), _V,
     ),

@@ -26,11 +26,13 @@ PAGE = {
         facts_of_arrays=facts.scatter_add,
     ),
     "scatter-max": Primitive(
-        value=values.scatter(iv.maximum), facts_of_arrays=facts.scatter_extreme
+        value=values.scatter(iv.maximum), facts_of_arrays=facts.scatter_fold
     ),
     "scatter-min": Primitive(
-        value=values.scatter(iv.minimum), facts_of_arrays=facts.scatter_extreme
+        value=values.scatter(iv.minimum), facts_of_arrays=facts.scatter_fold
     ),
-    "scatter-mul": Primitive(value=values.scatter(iv.mul)),
+    "scatter-mul": Primitive(
+        value=values.scatter(iv.mul), facts_of_arrays=facts.scatter_fold
+    ),
     "scatter-sub": Primitive(value=values.scatter_sub),
 }
