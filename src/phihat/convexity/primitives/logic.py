@@ -29,7 +29,7 @@ PAGE = {
         name: Primitive(
             known,
             values.comparison(enclose, in_floats, reflexive),
-            jets.comparison,
+            jets.settled,
             0,
             exact.compared,
         )
@@ -38,23 +38,23 @@ PAGE = {
     "and": Primitive(
         facts.logical_and,
         values.logic("and"),
-        jets.logic,
+        jets.settled,
         0,
         exact.multiply,
     ),
     "ceil": Primitive(
         facts.step_function(iv.ceil),
         function(iv.ceil, np.ceil),
-        jets.jump(jets.is_whole),
+        jets.settled,
         0,
     ),
     "convert_element_type": Primitive(
-        facts.cast, values.cast, jets.cast, 1, exact.cast
+        facts.cast, values.cast, jets.settled, 1, exact.cast
     ),
     "floor": Primitive(
         facts.step_function(iv.floor),
         function(iv.floor, np.floor),
-        jets.jump(jets.is_whole),
+        jets.settled,
         0,
     ),
     "is_finite": Primitive(facts.is_finite, values.is_finite, jets.is_finite, 0),
@@ -63,21 +63,21 @@ PAGE = {
     "not": Primitive(
         facts.logical_not,
         values.invert,
-        jets.logic,
+        jets.settled,
         0,
         exact.invert,
     ),
     "or": Primitive(
         facts.logical_or,
         values.logic("or"),
-        jets.logic,
+        jets.settled,
         0,
         exact.maximum,
     ),
     "round": Primitive(
         facts.rounded,
         values.rounded,
-        jets.jump(lambda x: jets.is_whole(2 * x) & ~jets.is_whole(x)),
+        jets.settled,
         0,
     ),
     "select_n": Primitive(
@@ -95,14 +95,14 @@ PAGE = {
     "sign": Primitive(
         facts.step_function(iv.sign),
         function(iv.sign, np.sign),
-        jets.jump(lambda x: x == 0),
+        jets.settled,
         0,
         exact.sign,
     ),
     "xor": Primitive(
         facts.exclusive_or,
         values.logic("xor"),
-        jets.logic,
+        jets.settled,
         0,
     ),
 }
