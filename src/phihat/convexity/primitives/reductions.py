@@ -8,6 +8,7 @@ from phihat.convexity.numbers.extended import MINUS_INFINITY, PLUS_INFINITY
 from phihat.convexity.primitives import rounding
 from phihat.convexity.primitives.facts import loops
 from phihat.convexity.primitives.facts import reductions as facts
+from phihat.convexity.primitives.facts.facts import ONE, ZERO
 from phihat.convexity.primitives.jets import whole_arrays as jets
 from phihat.convexity.primitives.registry import Primitive
 from phihat.convexity.primitives.values import ordering
@@ -56,7 +57,7 @@ PAGE = {
     ),
     "reduce_and": Primitive(
         value=values.logic(_REDUCE_MIN, np.bitwise_and),
-        facts_of_arrays=facts.by_axes(facts.all_of),
+        facts_of_arrays=facts.by_axes(facts.logical("and", ONE)),
     ),
     "reduce_max": Primitive(
         None,
@@ -74,7 +75,7 @@ PAGE = {
     ),
     "reduce_or": Primitive(
         value=values.logic(_REDUCE_MAX, np.bitwise_or),
-        facts_of_arrays=facts.by_axes(facts.any_of),
+        facts_of_arrays=facts.by_axes(facts.logical("or", ZERO)),
     ),
     "reduce_prod": Primitive(
         None,

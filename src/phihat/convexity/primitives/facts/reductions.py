@@ -23,23 +23,18 @@ from phihat.convexity.primitives.facts.arithmetic import (
 from phihat.convexity.primitives.facts.arrays import Array, Order
 from phihat.convexity.primitives.facts.call import Call, Undecided
 from phihat.convexity.primitives.facts.combining import elementwise, grouped
-from phihat.convexity.primitives.facts.comparisons import (
-    choose,
-    logical_and,
-    logical_or,
-)
 from phihat.convexity.primitives.facts.data_movement import assembled
-from phihat.convexity.primitives.facts.facts import ONE, ZERO, Facts, closed, join
+from phihat.convexity.primitives.facts.facts import ONE, Facts, closed, join
 from phihat.convexity.primitives.facts.powers import power
+from phihat.convexity.primitives.facts.steps import choose, settled
 from phihat.convexity.program.form import Equation
 
 __all__ = [
-    "all_of",
-    "any_of",
     "by_axes",
     "cumulative",
     "extreme_of_windows",
     "largest",
+    "logical",
     "position",
     "product",
     "reduce_extreme",
@@ -147,20 +142,10 @@ def product(terms: list[tuple[Facts, int]]) -> Facts:
 _MAX_FACTORS = 64
 
 
-def all_of(terms: list[tuple[Facts, int]]) -> Facts:
-    """See `logical_and`."""
-    call = Call()
-    return functools.reduce(
-        lambda x, y: logical_and(call, x, y), [f for f, n in terms if n], ONE
-    )
-
-
-def any_of(terms: list[tuple[Facts, int]]) -> Facts:
-    """See `logical_or`."""
-    call = Call()
-    return functools.reduce(
-        lambda x, y: logical_or(call, x, y), [f for f, n in terms if n], ZERO
-    )
+def logical(name: str, start: Facts) -> Callable[[list[tuple[Facts, int]]], Facts]:
+    """Make the rule of "all" or "any" from that of "and" or "or"."""
+    rule = functools.partial(settled(name), Call())
+    return lambda terms: functools.reduce(rule, [f for f, n in terms if n], start)
 
 
 def reduce_extreme(
