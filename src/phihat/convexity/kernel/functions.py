@@ -155,16 +155,10 @@ def _smooth(name: str, odd: bool = False) -> Callable[[Ask, Known], Known]:
 
 def _erfc(ask: Ask, x: Known) -> Known:
     """1 - erf; log-concave, as tails of log-concave densities are (Prekopa)."""
-    one, r = Interval(1.0, 1.0), iv.erfc(x.range)
-    r = Interval(max(float(r.low), 0.0), max(float(r.high), 0.0))
-    _, slope, bend = SMOOTH["erf"]({}, (x.range, one, 0.0 * one))
-    return _compose(x, r, -slope, -bend, sign=1, q=Q0 if x.convex else None)
-
-
-def _log_ndtr(ask: Ask, x: Known) -> Known:
-    """Log Phi rises and is concave (Prekopa), and below 0."""
-    r = iv.log_ndtr(x.range)
-    return of_range(r, concave=x.concave, sign=-1, total=x.total, constant=x.constant)
+    k = _smooth("erfc")(ask, x)
+    low, high = max(k.low, 0.0), max(k.high, 0.0)
+    q = Q0 if x.convex else None
+    return normal(k._replace(low=low, high=high, sign=1, q=q))
 
 
 def _cosh(ask: Ask, x: Known) -> Known:
@@ -231,7 +225,7 @@ FUNCTIONS: dict[str, Callable[..., Known]] = {
     "lgamma": _gamma("lgamma"),
     "log": _log,
     "log1p": _log1p,
-    "log_ndtr": _log_ndtr,
+    "log_ndtr": lambda ask, x: normal(_smooth("log_ndtr")(ask, x)._replace(sign=-1)),
     "logaddexp": _logaddexp,
     "logistic": _logistic,
     "pow": _pow,
