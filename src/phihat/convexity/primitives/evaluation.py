@@ -134,6 +134,8 @@ def _run(
         return found
 
     for equation, dying in reversed(steps):
+        if equation.primitive != "scan" and record(equation.primitive).value is None:
+            raise Unreadable(equation.primitive, equation.source)
         given = [read(n, equation) for n in equation.inputs]
         if equation.primitive == "scan":
             results = _scan(equation, given, step)
