@@ -7,10 +7,10 @@ no record, or lacks a rule in it, is undecided by that name.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["PRIMITIVES", "Primitive", "enter", "record"]
+__all__ = ["PRIMITIVES", "Primitive", "record"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +52,3 @@ _NONE = Primitive()
 def record(name: str) -> Primitive:
     """Return the record of a primitive; one without rules where there is none."""
     return PRIMITIVES.get(name, _NONE)
-
-
-def enter(page: Mapping[str, Primitive]) -> None:
-    """Add a page of records; each primitive is on one page."""
-    assert PRIMITIVES.keys().isdisjoint(page)
-    PRIMITIVES.update(page)
