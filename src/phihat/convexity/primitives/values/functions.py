@@ -146,14 +146,7 @@ def xlogy(x: Interval, y: Interval) -> Interval:
 
 def xlog1py(x: Interval, y: Interval) -> Interval:
     r"""Take x log(1 + y), and 0 where x = 0, whatever y is."""
-    result = iv.where(is_value(x, 0.0), 0.0, iv.mul(x, iv.log1p(y)))
-    kind = kinds(
-        ((y.high < -1) & ~holds_zero(x), NOT_A_NUMBER),
-        (is_value(y, -1.0) & (x.low > 0), MINUS_INFINITY),
-        (is_value(y, -1.0) & (x.high < 0), PLUS_INFINITY),
-        defined=is_value(x, 0.0) | (y.low > -1),
-    )
-    return extended(result, kind)
+    return xlogy(x, iv.add(1.0, y))
 
 
 def entr(x: Interval) -> Interval:
