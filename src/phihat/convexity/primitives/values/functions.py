@@ -15,20 +15,15 @@ from phihat.convexity.numbers.extended import (
     NOT_A_NUMBER,
     NOT_FINITE,
     PLUS_INFINITY,
-    Extended,
     extended,
     kind_of,
-    unknown,
 )
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.values.rule_builders import (
     holds_zero,
-    is_known,
     is_value,
     kinds,
-    spread,
 )
-from phihat.convexity.program.form import Equation
 
 __all__ = [
     "above",
@@ -36,7 +31,6 @@ __all__ = [
     "erf_inv",
     "kl_div",
     "poles",
-    "polygamma",
     "rel_entr",
     "strictly_within_one",
     "where_defined",
@@ -115,20 +109,6 @@ def _erf_inv_bound(value: np.ndarray, side: float) -> np.ndarray:
         proved = erf.low >= value if side > 0 else erf.high <= value
         bound = np.where(open_ & proved, near, bound)
     return bound
-
-
-def polygamma(equation: Equation, inputs: list[Interval]) -> list[Interval]:
-    """Take the nth derivative of digamma, for one known n and x > 0."""
-    del equation
-    order, x = inputs
-    shape = np.broadcast_shapes(order.shape, x.shape)
-    if not is_known(order) or isinstance(x, Extended) or not order.size:
-        return [unknown(shape)]
-    n = float(order.low.flat[0])
-    if n < 0 or n != int(n) or not (order.low == n).all():
-        return [unknown(shape)]
-    marks = kinds(defined=np.asarray(x.low > 0))
-    return [spread(extended(iv.polygamma(int(n), x), marks), shape)]
 
 
 def xlogy(x: Interval, y: Interval) -> Interval:
