@@ -128,6 +128,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("primitives.facts.functions", "\"q\": Fraction(0) if x.concave else None", " \"q\": Fraction(0) if x.curved else None", ("total: clip",)),
     Mutant("primitives.facts.functions", "if not (derivatives.is_inside(name, x.range) or (x.positive and x.low == 0.0)):", "if False:", ("partial: lgamma", "partial: digamma",)),
     Mutant("primitives.facts.functions", "or (x.positive and x.low == 0.0)):", "or x.low == 0.0):", ("partial: lgamma", "partial: digamma",)),
+    Mutant("primitives.facts.functions", "return ZERO if x.low < 0 else ONE", "return ONE if x.low < 0 else ZERO", ("ordinal",)),
     Mutant("primitives.facts.steps", "if not all(x.total or (x.constant and name in tolerant) for x in xs):", "if False:", ("partial: guarded",)),
     Mutant("primitives.facts.steps", "return x.range if x.total else unknown(())", "return x.range", ("partial: guarded",)),
     Mutant("primitives.facts.steps", "    if not (x.total and y.total):\n        return None\n", "", ("partial: guarded",)),

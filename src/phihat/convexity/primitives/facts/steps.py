@@ -24,7 +24,6 @@ _LOGIC = {"and", "not", "or", "xor"}
 _COMPARISONS = {"eq", "ge", "gt", "le", "lt", "ne"}
 
 
-@functools.cache
 def settled(name: str) -> Rule:
     """Make the rule of a primitive that jumps: only its range is known, as of values.
 
