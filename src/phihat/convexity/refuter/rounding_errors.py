@@ -72,7 +72,7 @@ def _rounded(
     """Apply an equation, with the rounding of its dtype."""
     casts = map(program.narrowed.get, equation.inputs)
     inputs = list(map(_cast, inputs, casts))
-    if not all(map(dtypes.is_float, equation.dtypes)) and equation.bind is not None:
+    if any(map(dtypes.is_integer, equation.dtypes)) and equation.bind is not None:
         exact = _bound(equation, inputs)
         if exact is not None:
             return exact
