@@ -20,7 +20,7 @@ from phihat.convexity.primitives.facts.arithmetic import (
     multiply,
     weighted_sum,
 )
-from phihat.convexity.primitives.facts.arrays import Array, Order
+from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.call import Call, Undecided
 from phihat.convexity.primitives.facts.combining import elementwise, grouped
 from phihat.convexity.primitives.facts.data_movement import assembled
@@ -262,15 +262,7 @@ def sort(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> list[
     along_last = bool(array.shape) and axis % len(array.shape) == len(array.shape) - 1
     outputs = [Array.of(_uncurved(array.facts), shapes[0])]
     if along_last and (largest or len(inputs) == 1) and outputs[0].size:
-        length = shapes[0][-1]
-        outputs[0].order = Order(
-            source=array,
-            start=int(outputs[0].numbers.reshape(-1)[0]),
-            length=length,
-            num_rows=outputs[0].size // length,
-            is_descending=largest,
-            is_whole=not largest,
-        )
+        outputs[0].sorts(array, is_descending=largest, is_whole=not largest)
     for position, shape in enumerate(shapes[1:], 1):
         facts = (
             Facts(0.0, float(array.shape[-1]))
