@@ -33,7 +33,8 @@ def _smooth(
     return {name: Primitive(known, value, jets.smooth(name), rounding, **more)}
 
 
-_ABOVE_ZERO = values.above(0.0, MINUS_INFINITY)
+_ABOVE_ZERO = values.within(0.0, np.inf, MINUS_INFINITY)
+_INSIDE_ONE = values.within(-1.0, 1.0, MINUS_INFINITY, PLUS_INFINITY)
 _WITHIN_ONE = values.within(-1.0, 1.0)
 
 PAGE = {
@@ -54,9 +55,7 @@ PAGE = {
     "atan2": Primitive(
         value=function(iv.atan2, None, values.where_defined(iv.atan2_is_defined))
     ),
-    **_smooth(
-        "atanh", None, function(iv.atanh, np.arctanh, values.strictly_within_one)
-    ),
+    **_smooth("atanh", None, function(iv.atanh, np.arctanh, _INSIDE_ONE)),
     **_smooth("cbrt", powers.cube_root, function(iv.cbrt, np.cbrt), 64),
     **_smooth(
         "cos",
@@ -83,9 +82,7 @@ PAGE = {
         function(iv.erf, scipy.special.erf),
         256,
     ),
-    "erf_inv": Primitive(
-        value=function(values.erf_inv, None, values.strictly_within_one)
-    ),
+    "erf_inv": Primitive(value=function(values.erf_inv, None, _INSIDE_ONE)),
     **_smooth(
         "erfc",
         facts.smooth,
@@ -118,7 +115,7 @@ PAGE = {
     **_smooth(
         "log1p",
         powers.logarithm_of_one_plus,
-        function(iv.log1p, np.log1p, values.above(-1.0, MINUS_INFINITY)),
+        function(iv.log1p, np.log1p, values.within(-1.0, np.inf, MINUS_INFINITY)),
         512,
     ),
     **_smooth("log_ndtr", facts.smooth, function(iv.log_ndtr)),
@@ -141,7 +138,7 @@ PAGE = {
     **_smooth(
         "rsqrt",
         powers.reciprocal_square_root,
-        function(iv.rsqrt, None, values.above(0.0, PLUS_INFINITY)),
+        function(iv.rsqrt, None, values.within(0.0, np.inf, PLUS_INFINITY)),
         8,
     ),
     **_smooth(

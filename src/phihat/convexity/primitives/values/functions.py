@@ -26,13 +26,11 @@ from phihat.convexity.primitives.values.rule_builders import (
 )
 
 __all__ = [
-    "above",
     "entr",
     "erf_inv",
     "kl_div",
     "poles",
     "rel_entr",
-    "strictly_within_one",
     "where_defined",
     "within",
     "xlog1py",
@@ -40,41 +38,30 @@ __all__ = [
 ]
 
 
-def above(limit: float, kind: int) -> Callable[[Interval], np.ndarray | None]:
-    """Mark a function that is defined for x > limit, `kind` at it and NaN below."""
+def within(
+    low: float, high: float, at_low: int | None = None, at_high: int | None = None
+) -> Callable[[Interval], np.ndarray | None]:
+    """Mark a function that is NaN outside of an interval.
+
+    An end belongs to the domain, unless it is told what kind the value is there.
+    """
+    ends = [(low, at_low), (high, at_high)]
+    at_ends = [(end, kind) for end, kind in ends if kind is not None]
 
     def marks(x: Interval) -> np.ndarray | None:
+        is_below, is_above = x.high < low, x.low > high
+        above = x.low >= low if at_low is None else x.low > low
+        below = x.high <= high if at_high is None else x.high < high
+        nowhere = is_below if at_low is None else x.high <= low
+        beyond = is_above if at_high is None else x.low >= high
         return kinds(
-            (is_value(x, limit), kind),
-            (x.high < limit, NOT_A_NUMBER),
-            (x.high <= limit, NOT_FINITE),
-            defined=x.low > limit,
+            *((is_value(x, end), kind) for end, kind in at_ends),
+            (is_below | is_above, NOT_A_NUMBER),
+            (nowhere | beyond, NOT_FINITE),
+            defined=above & below,
         )
 
     return marks
-
-
-def within(low: float, high: float) -> Callable[[Interval], np.ndarray | None]:
-    """Mark a function that is defined for low <= x <= high, and NaN outside."""
-
-    def marks(x: Interval) -> np.ndarray | None:
-        return kinds(
-            ((x.high < low) | (x.low > high), NOT_A_NUMBER),
-            defined=(x.low >= low) & (x.high <= high),
-        )
-
-    return marks
-
-
-def strictly_within_one(x: Interval) -> np.ndarray | None:
-    """Mark a function that is defined for |x| < 1, infinite at the ends, NaN beyond."""
-    return kinds(
-        (is_value(x, 1.0), PLUS_INFINITY),
-        (is_value(x, -1.0), MINUS_INFINITY),
-        ((x.high < -1) | (x.low > 1), NOT_A_NUMBER),
-        ((x.high <= -1) | (x.low >= 1), NOT_FINITE),
-        defined=(x.low > -1) & (x.high < 1),
-    )
 
 
 def where_defined(
