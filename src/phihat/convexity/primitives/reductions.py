@@ -30,14 +30,14 @@ PAGE = {
     ),
     "cummax": Primitive(
         None,
-        values.running(np.maximum.accumulate),
+        values.cumulative(iv.maximum),
         jets.accumulated(jet_arithmetic.maximum),
         0,
         facts_of_arrays=facts.cumulative,
     ),
     "cummin": Primitive(
         None,
-        values.running(np.minimum.accumulate),
+        values.cumulative(iv.minimum),
         jets.accumulated(jet_arithmetic.minimum),
         0,
         facts_of_arrays=facts.cumulative,

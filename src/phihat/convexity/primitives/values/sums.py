@@ -31,7 +31,6 @@ __all__ = [
     "logic",
     "product",
     "reduction",
-    "running",
 ]
 
 
@@ -130,25 +129,6 @@ def cumulative(combine: Callable[[Any, Any], Interval]) -> Rule:
             stride *= 2
         x = x[::-1] if reverse else x
         return [iv.rearrange(lambda end: np.moveaxis(end, 0, axis), x)]
-
-    return rule
-
-
-def running(accumulate: Callable[..., np.ndarray]) -> Rule:
-    """Make the rule of a running extreme."""
-
-    def rule(equation: Equation, inputs: list[Interval]) -> list[Interval]:
-        (x,) = inputs
-        axis, reverse = equation.params["axis"], equation.params["reverse"]
-        if isinstance(x, Extended):
-            return [unknown(x.shape)]
-
-        def run(end: np.ndarray) -> np.ndarray:
-            if reverse:
-                return np.flip(accumulate(np.flip(end, axis), axis=axis), axis)
-            return accumulate(end, axis=axis)
-
-        return [iv.rearrange(run, x)]
 
     return rule
 
