@@ -1,10 +1,5 @@
 # ruff: noqa: ARG001 - rules of one table share a signature
-"""The kernel's theorems on whole arrays: sums, extremes, products, sorts, polygons.
-
-Example:
-  >>> "reduce_max" in ARRAY_RULES
-  True
-"""
+"""The kernel's theorems on whole arrays: sums, extremes, products, sorts, polygons."""
 
 import functools
 import itertools

@@ -1,11 +1,5 @@
 # ruff: noqa: ARG001 - rules of one table share a signature
-"""The kernel's theorems on exponentials, logarithms and other functions of one value.
-
-Example:
-  >>> from phihat.convexity.kernel.facts import Ask, Known
-  >>> FUNCTIONS["exp"](Ask({}), Known(convex=True, concave=True)).p
-  Fraction(0, 1)
-"""
+"""The kernel's theorems on exponentials, logarithms and other functions of one value."""
 
 from collections.abc import Callable
 from fractions import Fraction

@@ -1,11 +1,5 @@
 # ruff: noqa: ARG001 - rules of one table share a signature
-"""The kernel's theorems on comparisons, booleans, staircases and casts.
-
-Example:
-  >>> from phihat.convexity.kernel.facts import Ask, Known
-  >>> LOGIC["gt"](Ask({}), Known(low=1.0), Known(high=0.0)).low
-  1.0
-"""
+"""The kernel's theorems on comparisons, booleans, staircases and casts."""
 
 from collections.abc import Callable
 from typing import Any

@@ -3,10 +3,6 @@
 
 What the LU factors of constants hold it does not compute, but that there are some; of
 matrices beyond 32 rows it takes that on trust, and the report lists it.
-
-Example:
-  >>> sorted(MATRIX_RULES)[0]
-  'cholesky'
 """
 
 import functools

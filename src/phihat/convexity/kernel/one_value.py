@@ -1,12 +1,4 @@
-"""The kernel on expressions that depend on the params through one value.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity import prove_convexity, replay
-  >>> huber = lambda u: jnp.where(jnp.abs(u) <= 1.0, 0.5 * u**2, jnp.abs(u) - 0.5)
-  >>> replay(prove_convexity(huber, 0.0), huber, 0.0)
-  True
-"""
+"""The kernel on expressions that depend on the params through one value."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

@@ -2,10 +2,6 @@
 """The kernel on smooth expressions of one value: the second derivative on cells.
 
 The cells cover the range of the value; each must show the same sign.
-
-Example:
-  >>> sorted(SMOOTH)[:3]
-  ['add', 'asinh', 'atan']
 """
 
 from collections.abc import Callable
