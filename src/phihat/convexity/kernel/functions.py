@@ -1,5 +1,5 @@
 # ruff: noqa: ARG001 - rules of one table share a signature
-"""The kernel's theorems on exponentials, logarithms and other functions of one value."""
+"""The kernel's theorems on exponentials, logarithms and other smooth functions."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -126,16 +126,6 @@ def _compose(x: Known, value: Any, slope: Any, bend: Any, **known: Any) -> Known
     )
 
 
-def _logistic(ask: Ask, x: Known) -> Known:
-    """S' = s (1 - s), s'' = s' (1 - 2 s), and log s is concave and rises."""
-    if x.infinite:
-        return ZERO if x.low < 0.0 else ONE
-    unit = Interval(0.0, 1.0)
-    s, t = (iv.intersect(iv.logistic(r), unit) for r in (x.range, -x.range))
-    q = Q0 if x.concave else None
-    return _compose(x, s, s * t, s * t * (1.0 - 2.0 * s), sign=1, q=q)
-
-
 def _smooth(name: str, odd: bool = False) -> Callable[[Ask, Known], Known]:
     """Make the theorem of a function of one variable from its own derivatives."""
 
@@ -145,6 +135,14 @@ def _smooth(name: str, odd: bool = False) -> Callable[[Ask, Known], Known]:
         return _compose(x, *found, sign=x.sign if odd else 0)
 
     return rule
+
+
+def _logistic(ask: Ask, x: Known) -> Known:
+    """Log s is concave and rises."""
+    if x.infinite:
+        return ZERO if x.low < 0.0 else ONE
+    q = Q0 if x.concave else None
+    return normal(_smooth("logistic")(ask, x)._replace(sign=1, q=q))
 
 
 def _erfc(ask: Ask, x: Known) -> Known:
