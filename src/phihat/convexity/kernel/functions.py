@@ -174,7 +174,9 @@ def _gamma(name: str) -> Callable[[Ask, Known], Known]:
 
 
 def _xlogy(ask: Ask, x: Known, y: Known) -> Known:
-    """C log y for y > 0, or a constant c that is not 0 and then y restricts."""
+    """C log y for y > 0, or a constant c that is not 0 and then y restricts; 0 for 0."""
+    if x.is_point and x.low == 0.0 and y.total:
+        return ZERO
     if y.sign <= 0 and not (x.constant and x.sign):
         raise Refused("the second argument of xlogy is not known to be positive")
     return product(ask, x, _log(ask, y))
