@@ -174,7 +174,7 @@ def _gamma(name: str) -> Callable[[Ask, Known], Known]:
 
 
 def _xlogy(ask: Ask, x: Known, y: Known) -> Known:
-    """C log y for y > 0, or a constant c that is not 0 and then y restricts; 0 for 0."""
+    """C log y for y > 0, or for a constant c that is not 0; 0 log y is 0."""
     if x.is_point and x.low == 0.0 and y.total:
         return ZERO
     if y.sign <= 0 and not (x.constant and x.sign):
