@@ -346,6 +346,7 @@ _FALSE: dict[str, tuple[Any, ...]] = {
         lambda v, d: jnp.zeros(3).at[d].add(-(v[0] ** 2))[0], _V,
         Box(np.asarray(0), np.asarray(2)),
     ),
+    "scatter times params": (lambda w: jnp.sum(w.at[0].mul(w[1])), _V),
     "scatter to one place": (
         lambda x: jnp.zeros(2).at[jnp.asarray([0, 0])].set(jnp.stack([-(x**2), x**2]))[
             0
@@ -619,6 +620,10 @@ _FALSE: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 _TRUE: dict[str, tuple[Any, ...]] = {
+    "scatter times a number": (
+        lambda w: jnp.sum(jnp.exp(w.at[jnp.array([1, 1])].mul(-2.0))),
+        _V,
+    ),
     "stop_gradient": (lambda x: x * jax.lax.stop_gradient(x), _X),
     "modest custom_jvp": (lambda x: _modest(x), _X),
     "fresh shift": (_fresh, _V),

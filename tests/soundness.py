@@ -2,8 +2,9 @@
 """Try the prover on random programs: `python -m tests.soundness --programs 20000`.
 
 Each claim on each value of each program is held against chords of values, and what
-seems broken is confirmed by intervals. On some programs the refuter and the certifier
-of boxes are asked too: the three must not contradict one another.
+seems broken is confirmed by intervals. Each proof must be accepted by `replay`. On some
+programs the refuter and the certifier of boxes are asked too: the three must not
+contradict one another.
 """
 
 import argparse
@@ -21,7 +22,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from phihat.convexity import api
 from phihat.convexity.box import certificates as boxes
+from phihat.convexity.prover.interpreter import prove
 from phihat.convexity.refuter import refutation as refuter
 from phihat.convexity.report import Verdict
 from tests import convexity_machines, convexity_programs, convexity_values
@@ -41,7 +44,7 @@ def numbers(seed: int) -> list[int]:
 
 
 def survey(
-    cases: Iterable[Case], *, all_parts: int = 0, count: int = 48
+    cases: Iterable[Case], *, all_parts: int = 0, count: int = 48, replays: bool = False
 ) -> tuple[Counts, list[str]]:
     """Examine cases; count verdicts, and describe what is false.
 
@@ -50,6 +53,7 @@ def survey(
       all_parts: each so many-th program is also given to the refuter and the certifier;
         0 for none.
       count: chords on each program.
+      replays: whether `replay` is asked about each proof.
     """
     counts: Counts = collections.Counter()
     reports: list[str] = []
@@ -63,6 +67,8 @@ def survey(
         counts["programs"] += 1
         counts["claims"] += sum(len(array.classes) for array in known.values())
         counts[_verdict(facts, broken)] += 1
+        if replays and facts.curved and not _is_replayed(case, problem, counts):
+            reports.append(f"{case.name} {place}: its proof is refused by `replay`")
         counts["false proofs"] += bool(found.false)
         counts["open suspicions"] += len(found.open)
         reports += [f"{case.name} {place}: {breach}" for breach in found.false]
@@ -82,6 +88,18 @@ def _verdict(facts: Any, broken: bool) -> str:
     if facts.concave:
         return "proved concave"
     return "refuted" if broken else "undecided"
+
+
+def _is_replayed(case: Case, problem: Any, counts: Counts) -> bool:
+    """Replay a proof; what is no number at params has none."""
+    report = api._proved(problem, prove(problem))
+    if report.verdict is Verdict.UNDECIDED:
+        return True
+    with jax.numpy_rank_promotion("allow"):
+        accepted = api.replay(report, *case[1:4], domain=case.domain)
+    counts["replayed"] += 1
+    counts["refused"] += not accepted
+    return accepted
 
 
 def _is_broken(values: Any) -> bool:
@@ -121,12 +139,13 @@ def _part(seeds: Sequence[int], all_parts: int) -> tuple[Counts, list[str]]:
         convexity_programs.random_case(numbers(seed))._replace(name=f"seed {seed}")
         for seed in seeds
     )
-    return survey(cases, all_parts=all_parts)
+    return survey(cases, all_parts=all_parts, replays=True)
 
 
 def _directed(place: int) -> tuple[Counts, list[str]]:
     jax.config.update("jax_enable_x64", True)
-    return survey([next(itertools.islice(convexity_programs.directed(), place, None))])
+    case = next(itertools.islice(convexity_programs.directed(), place, None))
+    return survey([case], replays=True)
 
 
 def _machines(seeds: Sequence[int], x64: bool) -> tuple[Counts, list[str]]:
@@ -204,6 +223,8 @@ _ORDER = (
     "undecided",
     "false proofs",
     "open suspicions",
+    "replayed",
+    "refused",
     "given to all parts",
     "of these refuted",
     "of these certified",

@@ -124,7 +124,6 @@ def test_integers_and_dyadic_fractions_stay_points():
         iv.integer_power(whole, 5),
         iv.sqrt(whole**2),
         iv.reduce_sum(quarters),
-        iv.cumsum(quarters),
         iv.matmul(quarters, whole),
         iv.exp(0.0),
         iv.log(1.0),
@@ -326,7 +325,6 @@ FUNCTIONS = {
     "exp2": (lambda x: mpmath.mpf(2) ** x, -1080.0, 1030.0, -1022.0, 1023.9),
     "expm1": (mpmath.expm1, -760.0, 720.0, -37.5, 709.7),
     "log": (mpmath.log, TINIEST, LARGEST, math.e),
-    "log2": (lambda x: mpmath.log(x, 2), TINIEST, LARGEST, 4.0),
     "log1p": (mpmath.log1p, UNIT - 1, LARGEST, -0.5),
     "cbrt": (
         lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
@@ -456,7 +454,6 @@ RANGES = {
     "exp2": (0, INF),
     "expm1": (-1, INF),
     "log": (-INF, INF),
-    "log2": (-INF, INF),
     "log1p": (-INF, INF),
     "cbrt": (-INF, INF),
     "sqrt": (0, INF),
@@ -567,17 +564,8 @@ def test_angles_at_the_cut():
 
 # function of x, where it is defined, examples, and where not
 DOMAINS = [
-    (iv.log_is_defined, (TINIEST, INF), (0.0, 1.0)),
-    (iv.log1p_is_defined, (-0.9, INF), (-1.0, 1.0)),
-    (iv.sqrt_is_defined, (0.0, INF), (-TINIEST, 1.0)),
-    (iv.acosh_is_defined, (1.0, INF), (0.9, 2.0)),
-    (iv.atanh_is_defined, (-0.9, 0.9), (-1.0, 0.0)),
-    (iv.asin_is_defined, (-1.0, 1.0), (0.0, 1.1)),
-    (iv.lgamma_is_defined, (TINIEST, INF), (0.0, 1.0)),
     (iv.tan_is_defined, (-1.5, 1.5), (1.5, 1.6)),
     (lambda x: iv.div_is_defined(1.0, x), (TINIEST, INF), (0.0, 1.0)),
-    (lambda x: iv.integer_power_is_defined(x, -1), (-2.0, -1.0), (-1.0, 0.0)),
-    (lambda x: iv.integer_power_is_defined(x, 2), (-2.0, 1.0), None),
     (lambda x: iv.power_is_defined(x, -0.5), (0.1, 1.0), (0.0, 1.0)),
     (lambda x: iv.power_is_defined(x, 0.5), (0.0, 1.0), (-0.1, 1.0)),
     (lambda x: iv.atan2_is_defined(x, 0.0), (0.1, 1.0), (-1.0, 0.0)),
@@ -715,10 +703,6 @@ def test_sums_and_products():
         axis = axes if axes is None or isinstance(axes, int) else tuple(axes)
         holds(iv.reduce_sum(x, axes), np.ravel(exact.sum(axis=axis)))
         holds(iv.reduce_prod(x, axes), np.ravel(exact.prod(axis=axis)))
-    for axis in (0, 1, 2):
-        holds(iv.cumsum(x, axis), np.ravel(exact.cumsum(axis=axis)))
-        backwards = np.flip(np.flip(exact, axis).cumsum(axis=axis), axis)
-        holds(iv.cumsum(x, axis, reverse=True), np.ravel(backwards))
     assert tuple(iv.reduce_sum(np.zeros((0, 2)), 0).low) == (0.0, 0.0)
     assert iv.reduce_prod(np.zeros(0)).low == 1.0
     ends = Interval(np.array([0.0, -INF, 1.0]), np.array([INF, 1.0, 1.0]))
@@ -911,7 +895,6 @@ def test_intervals_are_frozen_and_their_shapes_agree():
 def test_sets():
     x, y = Interval(0.0, 2.0), Interval(1.0, INF)
     assert tuple(iv.hull(x, y)) == (0.0, INF)
-    assert tuple(iv.hull_of(3.0, np.float32(1.0))) == (1.0, 3.0)
     assert tuple(iv.intersect(x, y)) == (1.0, 2.0)
     assert iv.overlaps(x, 2.0)
     assert not iv.overlaps(x, 2.5)

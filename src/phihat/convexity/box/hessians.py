@@ -92,7 +92,7 @@ def _step(run: Pass, equation: Equation) -> None:
     rule = rules.jet
     is_cast = equation.primitive == "convert_element_type"
     if rules.facts is not None and dtypes.is_integer(equation.dtype) and not is_cast:
-        rule = choices.logic  # a quotient of integers is not one of reals
+        rule = choices.settled  # a quotient of integers is not one of reals
     if rule is None:
         raise Blocked(equation, "there is no rule for its second derivative")
     with np.errstate(all="ignore"):

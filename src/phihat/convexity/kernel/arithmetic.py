@@ -1,11 +1,5 @@
 # ruff: noqa: ARG001 - rules of one table share a signature
-"""The kernel's theorems on sums, products, powers, maxima and choices.
-
-Example:
-  >>> from phihat.convexity.kernel.facts import Ask, Known
-  >>> ARITHMETIC["square"](Ask({}), Known(convex=True, concave=True)).convex
-  True
-"""
+"""The kernel's theorems on sums, products, powers, maxima and choices."""
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction

@@ -1,13 +1,4 @@
-"""Whether a certificate proves what its report says.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity import prove_convexity, replay
-  >>> loss_fn, other = lambda w: w**2, lambda w: w**4
-  >>> report = prove_convexity(loss_fn, 1.0)
-  >>> replay(report, loss_fn, 1.0), replay(report, other, 1.0)
-  (True, False)
-"""
+"""Whether a certificate proves what its report says."""
 
 import math
 from collections.abc import Callable

@@ -1,13 +1,4 @@
-"""The checker: what is known of every value of a program, line by line.
-
-Example:
-  >>> from phihat.convexity.program.problem import pose
-  >>> checker = Checker(pose("doctest", lambda w: jnp.sum(w**2), np.ones(2)))
-  >>> for equation in checker.program.equations:
-  ...     checker.step(equation, equation.primitive)
-  >>> checker.values[checker.program.output].known.convex
-  True
-"""
+"""The checker: what is known of every value of a program, line by line."""
 
 import functools
 import math

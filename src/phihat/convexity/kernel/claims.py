@@ -1,9 +1,4 @@
-"""The claims of a certificate, read from its text.
-
-Example:
-  >>> parsed("convex [0.0, inf] p=1/2").p
-  Fraction(1, 2)
-"""
+"""The claims of a certificate, read from its text."""
 
 import functools
 import math

@@ -2,10 +2,6 @@
 
 Integers and booleans are computed by binding the program's own equation, in its own
 dtype, so that they wrap as they do there.
-
-Example:
-  >>> "reduce_sum" in _AXES
-  True
 """
 
 import functools

@@ -1,10 +1,5 @@
 # ruff: noqa: ARG001, ARG005 - rules of one table share a signature
-"""The kernel on operands that are one and the same element, and on known choices.
-
-Example:
-  >>> sorted(ON_SAME)[0]
-  'eq'
-"""
+"""The kernel on operands that are one and the same element, and on known choices."""
 
 import math
 from collections.abc import Callable, Sequence

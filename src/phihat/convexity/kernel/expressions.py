@@ -1,9 +1,4 @@
-"""Identities that look further back, checked by the kernel; each states its theorem.
-
-Example:
-  >>> sorted(EXPRESSIONS)[-1]
-  'log-beta'
-"""
+"""Identities that look further back, checked by the kernel; each states its theorem."""
 
 import functools
 import math

@@ -3,10 +3,6 @@ r"""What the kernel knows of one element, as a function of the params.
 This is the second, independent copy of the calculus: it shares no code with the prover,
 so that a mistake there is not repeated here. With u = log z on every line, `p` says
 $u'' \ge -p\,u'^2$ and `q` says $u'' \le -q\,u'^2$; both are exact.
-
-Example:
-  >>> normal(Known(low=0.0, convex=True)).p
-  Fraction(1, 1)
 """
 
 import math

@@ -1,11 +1,5 @@
 # ruff: noqa: ARG001 - rules of one table share a signature
-"""The kernel's theorems on exponentials, logarithms and other functions of one value.
-
-Example:
-  >>> from phihat.convexity.kernel.facts import Ask, Known
-  >>> FUNCTIONS["exp"](Ask({}), Known(convex=True, concave=True)).p
-  Fraction(0, 1)
-"""
+"""The kernel's theorems on exponentials, logarithms and other smooth functions."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -32,6 +26,7 @@ from phihat.convexity.kernel.facts import (
     number,
     of_range,
 )
+from phihat.convexity.kernel.smooth import SMOOTH
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.intervals import Interval
 
@@ -131,95 +126,57 @@ def _compose(x: Known, value: Any, slope: Any, bend: Any, **known: Any) -> Known
     )
 
 
-def _logistic(ask: Ask, x: Known) -> Known:
-    """S' = s (1 - s), s'' = s' (1 - 2 s), and log s is concave and rises."""
-    if x.infinite:
-        return ZERO if x.low < 0.0 else ONE
-    unit = Interval(0.0, 1.0)
-    s, t = (iv.intersect(iv.logistic(r), unit) for r in (x.range, -x.range))
-    q = Q0 if x.concave else None
-    return _compose(x, s, s * t, s * t * (1.0 - 2.0 * s), sign=1, q=q)
+def _smooth(name: str, odd: bool = False) -> Callable[[Ask, Known], Known]:
+    """Make the theorem of a function of one variable from its own derivatives."""
 
-
-def _tanh(ask: Ask, x: Known) -> Known:
-    """T' = 1 - t^2 >= 0, t'' = -2 t t'."""
-    t, slope = iv.tanh(x.range), Interval(0.0, 1.0)
-    return _compose(x, t, slope, -2.0 * (t * slope), sign=x.sign)
-
-
-def _erf(ask: Ask, x: Known) -> Known:
-    """F' > 0 and f'' = -2 z f'."""
-    slope = Interval(0.0, 2.0)
-    return _compose(x, iv.erf(x.range), slope, -2.0 * (x.range * slope), sign=x.sign)
-
-
-def _erfc(ask: Ask, x: Known) -> Known:
-    """1 - erf; log-concave, as tails of log-concave densities are (Prekopa)."""
-    slope, r = Interval(-2.0, 0.0), iv.erfc(x.range)
-    r = Interval(max(float(r.low), 0.0), max(float(r.high), 0.0))
-    q = Q0 if x.convex else None
-    return _compose(x, r, slope, -2.0 * (x.range * slope), sign=1, q=q)
-
-
-def _log_ndtr(ask: Ask, x: Known) -> Known:
-    """Log Phi rises and is concave (Prekopa), and below 0."""
-    r = iv.log_ndtr(x.range)
-    return of_range(r, concave=x.concave, sign=-1, total=x.total, constant=x.constant)
-
-
-def _cosh(ask: Ask, x: Known) -> Known:
-    """F'' = f > 0, f' = sinh; (log cosh)'' = cosh^-2 > 0."""
-    log_convex = x.affine or (x.convex and x.low >= 0.0) or (x.concave and x.high <= 0)
-    p, c = Q0 if log_convex else None, iv.cosh(x.range)
-    return _compose(x, c, iv.sinh(x.range), c, sign=1, p=p)
-
-
-def _sinh(ask: Ask, x: Known) -> Known:
-    """F' = cosh > 0, f'' = f."""
-    s = iv.sinh(x.range)
-    return _compose(x, s, Interval(0.0, INF), s, sign=x.sign)
-
-
-def _sin(ask: Ask, x: Known) -> Known:
-    """F' = cos, f'' = -f."""
-    s = iv.sin(x.range)
-    return _compose(x, s, iv.cos(x.range), -s)
-
-
-def _cos(ask: Ask, x: Known) -> Known:
-    """F' = -sin, f'' = -f."""
-    c = iv.cos(x.range)
-    return _compose(x, c, -iv.sin(x.range), -c)
-
-
-def _falling_bend(function: Callable[[Any], Interval]) -> Callable[[Ask, Known], Known]:
     def rule(ask: Ask, x: Known) -> Known:
-        """F' in (0, 1], and f'' has the sign of -z."""
-        slope = Interval(0.0, 1.0)
-        return _compose(x, function(x.range), slope, -(x.range * slope))
+        one = Interval(1.0, 1.0)
+        found = SMOOTH[name]({"positive": x.sign > 0}, (x.range, one, 0.0 * one))
+        return _compose(x, *found, sign=x.sign if odd else 0)
 
     return rule
 
 
-def _lgamma(ask: Ask, x: Known) -> Known:
-    """Convex for z > 0 (Bohr-Mollerup), rises from 1.4616322 on."""
-    if x.sign <= 0:
-        raise Refused("the argument of lgamma is not known to be positive")
-    r = iv.lgamma(x.range) if x.low > 0.0 else Interval(-0.1215, INF)
-    slope = Interval(0.0 if x.low >= 1.4616322 else -INF, INF)
-    return _compose(x, r, slope, Interval(0.0, INF))
+def _logistic(ask: Ask, x: Known) -> Known:
+    """Log s is concave and rises."""
+    if x.infinite:
+        return ZERO if x.low < 0.0 else ONE
+    q = Q0 if x.concave else None
+    return normal(_smooth("logistic")(ask, x)._replace(sign=1, q=q))
 
 
-def _digamma(ask: Ask, x: Known) -> Known:
-    """Concave and rises for z > 0: f'' = -2 sum (z + k)^-3."""
-    if x.sign <= 0:
-        raise Refused("the argument of digamma is not known to be positive")
-    r = iv.digamma(x.range) if x.low > 0.0 else iv.entire()
-    return _compose(x, r, Interval(0.0, INF), Interval(-INF, 0.0))
+def _erfc(ask: Ask, x: Known) -> Known:
+    """1 - erf; log-concave, as tails of log-concave densities are (Prekopa)."""
+    k = _smooth("erfc")(ask, x)
+    low, high = max(k.low, 0.0), max(k.high, 0.0)
+    q = Q0 if x.convex else None
+    return normal(k._replace(low=low, high=high, sign=1, q=q))
+
+
+def _cosh(ask: Ask, x: Known) -> Known:
+    """(log cosh)'' = cosh^-2 > 0."""
+    log_convex = x.affine or (x.convex and x.low >= 0.0) or (x.concave and x.high <= 0)
+    return normal(
+        _smooth("cosh")(ask, x)._replace(p=Q0 if log_convex else None, sign=1)
+    )
+
+
+def _gamma(name: str) -> Callable[[Ask, Known], Known]:
+    """Make the theorem of lgamma or digamma, which have poles below."""
+    smooth = _smooth(name)
+
+    def rule(ask: Ask, x: Known) -> Known:
+        if x.sign <= 0:
+            raise Refused(f"the argument of {name} is not known to be positive")
+        return smooth(ask, x)
+
+    return rule
 
 
 def _xlogy(ask: Ask, x: Known, y: Known) -> Known:
-    """C log y for y > 0, or a constant c that is not 0 and then y restricts."""
+    """C log y for y > 0, or for a constant c that is not 0; 0 log y is 0."""
+    if x.is_point and x.low == 0.0 and y.total:
+        return ZERO
     if y.sign <= 0 and not (x.constant and x.sign):
         raise Refused("the second argument of xlogy is not known to be positive")
     return product(ask, x, _log(ask, y))
@@ -247,29 +204,29 @@ def x_log_x_over_y(ask: Ask, x: Known, y: Known) -> Known:
 
 
 FUNCTIONS: dict[str, Callable[..., Known]] = {
-    "asinh": _falling_bend(iv.asinh),
-    "atan": _falling_bend(iv.atan),
-    "cos": _cos,
+    "asinh": _smooth("asinh"),
+    "atan": _smooth("atan"),
+    "cos": _smooth("cos"),
     "cosh": _cosh,
-    "digamma": _digamma,
+    "digamma": _gamma("digamma"),
     "entr": lambda ask, x: negative(ask, z_log_z(ask, x)),
-    "erf": _erf,
+    "erf": _smooth("erf", odd=True),
     "erfc": _erfc,
     "exp": _exp,
     "exp2": lambda ask, x: _exp(ask, times(ask, _LOG_2, x)),
     "expm1": _expm1,
     "kl_div": lambda ask, x, y: normal(x_log_x_over_y(ask, x, y)._replace(low=0.0)),
-    "lgamma": _lgamma,
+    "lgamma": _gamma("lgamma"),
     "log": _log,
     "log1p": _log1p,
-    "log_ndtr": _log_ndtr,
+    "log_ndtr": lambda ask, x: normal(_smooth("log_ndtr")(ask, x)._replace(sign=-1)),
     "logaddexp": _logaddexp,
     "logistic": _logistic,
     "pow": _pow,
     "rel_entr": x_log_x_over_y,
-    "sin": _sin,
-    "sinh": _sinh,
-    "tanh": _tanh,
+    "sin": _smooth("sin"),
+    "sinh": _smooth("sinh", odd=True),
+    "tanh": _smooth("tanh", odd=True),
     "xlog1py": lambda ask, x, y: _xlogy(ask, x, plus(ask, ONE, y)),
     "xlogy": _xlogy,
 }

@@ -1,9 +1,4 @@
-"""Identities that look one or two equations back, checked by the kernel.
-
-Example:
-  >>> sorted(IDENTITIES)[-1]
-  'test for NaN'
-"""
+"""Identities that look one or two equations back, checked by the kernel."""
 
 import functools
 from typing import Any

@@ -3,11 +3,6 @@
 A factorisation is PA = LU, so that solving with L and then with U what P has permuted
 gives A^-1 b. Each unknown in between is a variable of its own, which is sound wherever
 it shows: it is affine in the params.
-
-Example:
-  >>> one, two = {(): Fraction(1)}, {(): Fraction(2)}
-  >>> solution([[Fraction(2), Fraction(0)], [Fraction(0), Fraction(4)]], [one, two])
-  [{(): Fraction(1, 2)}, {(): Fraction(1, 2)}]
 """
 
 import itertools

@@ -1,11 +1,4 @@
-"""The kernel on logarithms of affine values: they confine the domain to half-spaces.
-
-Example:
-  >>> import jax.numpy as jnp, numpy as np
-  >>> from phihat.convexity.program.problem import pose
-  >>> logged(pose("doctest", lambda w: -jnp.sum(jnp.log(w)), np.ones(2)).program)
-  {0}
-"""
+"""The kernel on logarithms of affine values: they confine the domain to half-spaces."""
 
 from phihat.convexity.kernel.facts import normal
 from phihat.convexity.kernel.values import Value

@@ -1,11 +1,5 @@
 # ruff: noqa: ARG001 - rules of one table share a signature
-"""The kernel's theorems on comparisons, booleans, staircases and casts.
-
-Example:
-  >>> from phihat.convexity.kernel.facts import Ask, Known
-  >>> LOGIC["gt"](Ask({}), Known(low=1.0), Known(high=0.0)).low
-  1.0
-"""
+"""The kernel's theorems on comparisons, booleans, staircases and casts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -122,6 +116,12 @@ def _steps(function: Callable[[Interval], Any]) -> Callable[[Ask, Known], Known]
     return rule
 
 
+def _round(ask: Ask, x: Known) -> Known:
+    """To the nearest integer, halves away from zero or to an even one."""
+    to_even = int(ask.params["rounding_method"]) == 1
+    return _steps(iv.round_half_even if to_even else iv.round_half_away)(ask, x)
+
+
 def _cast(ask: Ask, x: Known) -> Known:
     """To bool: z != 0; to integers: a staircase; of integers to floats: the number."""
     new, old = str(ask.params["new_dtype"]), str(ask.params.get("old_dtype", "float"))
@@ -163,7 +163,7 @@ LOGIC: dict[str, Callable[..., Known]] = {
     "ne": lambda ask, x, y: _not(ask, _eq(ask, x, y)),
     "not": _not,
     "or": _or,
-    "round": _steps(lambda r: iv.add(r, Interval(-0.5, 0.5))),
+    "round": _round,
     "sign": _steps(iv.sign),
     "xor": _xor,
 }

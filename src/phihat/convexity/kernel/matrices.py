@@ -3,10 +3,6 @@
 
 What the LU factors of constants hold it does not compute, but that there are some; of
 matrices beyond 32 rows it takes that on trust, and the report lists it.
-
-Example:
-  >>> sorted(MATRIX_RULES)[0]
-  'cholesky'
 """
 
 import functools
@@ -210,11 +206,14 @@ def _triangular_solve(
     return [Value(shapes[0], (normal(solution),))]
 
 
-def _scatter_extreme(name: str) -> Callable[..., list[Value]]:
+def _scatter(name: str, most: int) -> Callable[..., list[Value]]:
     def rule(
         checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
     ) -> list[Value]:
-        """Each place holds the extreme of its old element and of the updates."""
+        """Each place holds the extreme, or the product, of what meets there.
+
+        More than `most` elements with the same facts tell no more, or are refused.
+        """
         body = equation.params.get("update_jaxpr")
         names = [e.primitive for e in getattr(body, "jaxpr", body).eqns] if body else []
         if body is not None and names != [jax_primitive(name)]:
@@ -231,8 +230,10 @@ def _scatter_extreme(name: str) -> Callable[..., list[Value]]:
         step = functools.partial(TABLE[name], ask)
 
         def fold(terms: list[tuple[Known, int]]) -> Known:
+            if name == "mul" and sum(n for _, n in terms) > most:
+                raise Refused("a product of too many elements")
             return functools.reduce(
-                step, [k for k, n in terms for _ in range(min(n, 2))]
+                step, [k for k, n in terms for _ in range(min(n, most))]
             )
 
         return [grouped(fold, both, groups, operand.size, shapes[0])]
@@ -268,8 +269,9 @@ MATRIX_RULES: dict[str, Any] = {
     "lu": _lu,
     "reduce_window_max": _window(True),
     "reduce_window_min": _window(False),
-    "scatter-max": _scatter_extreme("max"),
-    "scatter-min": _scatter_extreme("min"),
+    "scatter-max": _scatter("max", 2),
+    "scatter-min": _scatter("min", 2),
+    "scatter-mul": _scatter("mul", 64),
     "svd": _singular_values,
     "slogdet": _log_determinant,
     "slogdet_sign": _log_determinant,

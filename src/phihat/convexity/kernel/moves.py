@@ -2,10 +2,6 @@
 """Where elements go: the kernel binds the equation itself to their numbers.
 
 So no second reading of gather, pad or scatter can be wrong. Views are moved by NumPy.
-
-Example:
-  >>> sorted(MOVES)[:3]
-  ['broadcast_in_dim', 'concatenate', 'copy']
 """
 
 import functools

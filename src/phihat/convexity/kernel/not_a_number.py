@@ -1,9 +1,4 @@
-"""The kernel on tests for NaN: which elements are none for all params.
-
-Example:
-  >>> sorted(TESTS["test for NaN"][0])
-  ['eq', 'is_finite', 'ne']
-"""
+"""The kernel on tests for NaN: which elements are none for all params."""
 
 import contextlib
 from typing import Any

@@ -1,9 +1,4 @@
-"""Which object is which primitive: the object decides, and not the name it bears.
-
-Example:
-  >>> jax_primitive("exp") is jax.lax.exp_p, jax_primitive("made_up")
-  (True, None)
-"""
+"""Which object is which primitive: the object decides, and not the name it bears."""
 
 import functools
 from typing import Any

@@ -1,12 +1,4 @@
-"""The kernel on expressions that depend on the params through one value.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat.convexity import prove_convexity, replay
-  >>> huber = lambda u: jnp.where(jnp.abs(u) <= 1.0, 0.5 * u**2, jnp.abs(u) - 0.5)
-  >>> replay(prove_convexity(huber, 0.0), huber, 0.0)
-  True
-"""
+"""The kernel on expressions that depend on the params through one value."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -26,36 +18,17 @@ __all__ = ["of_one_value", "perspective"]
 
 def of_one_value(checker: Any, equation: Equation, output: Value) -> Value | None:
     """Read the output as a function of one value, element by element."""
-    program, values = checker.program, checker.values
-    n = equation.outputs[0]
-    frontier, inside = {n}, []
-    for _ in range(64):
-        if not frontier:
-            return None
-        last = max(frontier)
-        writer = equation if last == n else checker.writers.get(last)
-        if writer is None or (
-            writer.primitive not in PIECES and writer.primitive not in SMOOTH
-        ):
-            return None
-        if jnp.issubdtype(program.dtypes[last], jnp.integer):
-            return None
-        inside.append(writer)
-        frontier.remove(last)
-        frontier |= {k for k in writer.inputs if not values[k].constant}
-        if len(frontier) == 1:
-            (root,) = frontier
-            z = values[root]
-            fits = z.shape == output.shape or z.size == 1
-            if fits and all(k.convex or k.concave for k in z.knowns):
-                try:
-                    found = _composed(checker, inside[::-1], root, n, output)
-                except Refused:
-                    found = None
-                if found is not None and all(
-                    k.convex or k.concave for k in found.knowns
-                ):
-                    return found
+    values, n = checker.values, equation.outputs[0]
+    for root, inside in _dominators(checker, n, equation):
+        z = values[root]
+        fits = z.shape == output.shape or z.size == 1
+        if fits and all(k.convex or k.concave for k in z.knowns):
+            try:
+                found = _composed(checker, inside, root, n, output)
+            except Refused:
+                continue
+            if found is not None and all(k.convex or k.concave for k in found.knowns):
+                return found
     return None
 
 
@@ -74,7 +47,7 @@ def perspective(checker: Any, equation: Equation, output: Value) -> Value | None
             (t,) = negation.inputs
         if not all(k.affine and k.sign > 0 for k in values[t].knowns):
             continue
-        for root, inside in _dominators(checker, product):
+        for root, inside in _dominators(checker, product, writers.get(product)):
             ratio = writers.get(root)
             if ratio is None or ratio.primitive != "div" or ratio.inputs[1] != t:
                 continue
@@ -102,12 +75,14 @@ def _scaled_by(is_negated: bool) -> Callable[[Known, Known], Known]:
     return rule
 
 
-def _dominators(checker: Any, n: int) -> Iterator[tuple[int, list[Equation]]]:
+def _dominators(
+    checker: Any, n: int, equation: Equation | None = None
+) -> Iterator[tuple[int, list[Equation]]]:
     """Yield values through which alone n depends on params, and what lies between."""
     frontier, inside = {n}, []
     for _ in range(64):
         last = max(frontier, default=-1)
-        writer = checker.writers.get(last)
+        writer = equation if last == n else checker.writers.get(last)
         if writer is None or jnp.issubdtype(checker.program.dtypes[last], jnp.integer):
             return
         if writer.primitive not in PIECES and writer.primitive not in SMOOTH:

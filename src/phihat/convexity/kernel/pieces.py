@@ -3,10 +3,6 @@
 
 The knots are where a comparison changes, found exactly; each choice is held against
 both sides, and against the value at the knot itself.
-
-Example:
-  >>> _roots((Fraction(-1), Fraction(0), Fraction(1)))
-  [Fraction(-1, 1), Fraction(1, 1)]
 """
 
 import itertools

@@ -3,10 +3,6 @@
 
 The matrix of a quadratic, or the Gram matrix of a quartic, is factored as L D L' and
 must have D >= 0.
-
-Example:
-  >>> is_semidefinite([[Fraction(1), Fraction(2)], [Fraction(2), Fraction(4)]])
-  True
 """
 
 import itertools

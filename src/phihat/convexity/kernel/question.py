@@ -1,9 +1,4 @@
-"""Whether a question is about the program that runs, and about the leaves meant.
-
-Example:
-  >>> free_leaves({"w": 0.0, "w_scale": 1.0}, "w")
-  (True, False)
-"""
+"""Whether a question is about the program that runs, and about the leaves meant."""
 
 import hashlib
 from collections.abc import Callable

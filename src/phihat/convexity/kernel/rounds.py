@@ -1,9 +1,4 @@
-"""A loop of which every input is known: run round by round, as the program would.
-
-Example:
-  >>> _row(Value((2,), exact=np.array([3.0, 4.0])), 1).point
-  array(4.)
-"""
+"""A loop of which every input is known: run round by round, as the program would."""
 
 from collections.abc import Callable, Sequence
 

@@ -4,13 +4,6 @@ A second view of a value says what it would be with a symbol taken out: it is
 `hidden + sum c s`, or `hidden exp(sum c s)`. Both are identities of real numbers,
 whatever the symbols are; where all have cancelled, the value *is* `hidden`, and what is
 known of that is known of the value.
-
-Example:
-  >>> import jax
-  >>> from phihat.convexity import prove_convexity, replay
-  >>> report = prove_convexity(jax.nn.logsumexp, np.zeros(3))
-  >>> replay(report, jax.nn.logsumexp, np.zeros(3))
-  True
 """
 
 import math

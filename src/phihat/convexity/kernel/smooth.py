@@ -2,10 +2,6 @@
 """The kernel on smooth expressions of one value: the second derivative on cells.
 
 The cells cover the range of the value; each must show the same sign.
-
-Example:
-  >>> sorted(SMOOTH)[:3]
-  ['add', 'atan', 'cos']
 """
 
 from collections.abc import Callable
@@ -111,7 +107,8 @@ def _pow(x: Jet, y: Jet) -> Jet:
 
 def _gamma(n: int) -> Callable[..., Jet]:
     def jet(p: Any, x: Jet) -> Jet:
-        if not (x[0].low > 0).all():
+        """For z > 0; if that is known, an end at 0 is open, and so is what it gives."""
+        if not ((x[0].low > 0) | p.get("positive", False)).all():
             raise Refused("the gamma function of what may be zero")
         value = iv.lgamma(x[0]) if n == 0 else iv.digamma(x[0])
         first = iv.digamma(x[0]) if n == 0 else iv.polygamma(1, x[0])
@@ -130,6 +127,34 @@ def _atan(p: Any, x: Jet) -> Jet:
     return _chain(iv.atan(x[0]), d, -2.0 * (x[0] * iv.square(d)), x)
 
 
+def _asinh(p: Any, x: Jet) -> Jet:
+    d = iv.div(1.0, iv.sqrt(1.0 + iv.square(x[0])))
+    return _chain(iv.asinh(x[0]), d, -(x[0] * iv.integer_power(d, 3)), x)
+
+
+def _erfc(p: Any, x: Jet) -> Jet:
+    _, d, dd = _erf(p, (x[0], Interval(1.0, 1.0), Interval(0.0, 0.0)))
+    return _chain(iv.erfc(x[0]), -d, -dd, x)
+
+
+def _log_ndtr(p: Any, x: Jet) -> Jet:
+    """With h = f / F, log F has the slope h > 0 and the bend -h (h + x) in (-1, 0)."""
+    h = iv.maximum(iv.div(1.0, iv.mills_ratio(-x[0])), 0.0)
+    bend = iv.minimum(iv.maximum(-(h * (h + x[0])), -1.0), 0.0)
+    return _chain(iv.log_ndtr(x[0]), h, bend, x)
+
+
+def _cbrt(p: Any, x: Jet) -> Jet:
+    if not ((x[0].low > 0) | (x[0].high < 0)).all():
+        raise Refused("a cube root of what may be zero")
+    c = iv.cbrt(x[0])
+    d = iv.div(1.0, 3.0 * iv.square(c))
+    return _chain(c, d, iv.div(-2.0 * d, 3.0 * x[0]), x)
+
+
+_LOG_2 = Interval(0.693147180559945, 0.693147180559946)
+
+
 def _expm1(p: Any, x: Jet) -> Jet:
     e = iv.exp(x[0])
     return _chain(iv.expm1(x[0]), e, e, x)
@@ -137,18 +162,24 @@ def _expm1(p: Any, x: Jet) -> Jet:
 
 SMOOTH: dict[str, Callable[..., Jet]] = {
     "add": lambda p, x, y: tuple(a + b for a, b in zip(x, y, strict=True)),  # type: ignore
+    "asinh": _asinh,
     "atan": _atan,
+    "cbrt": _cbrt,
     "cos": lambda p, x: _chain(iv.cos(x[0]), -iv.sin(x[0]), -iv.cos(x[0]), x),
     "cosh": lambda p, x: _chain(iv.cosh(x[0]), iv.sinh(x[0]), iv.cosh(x[0]), x),
     "digamma": _gamma(1),
     "div": lambda p, x, y: _times(x, _inverse(y)),
+    "entr": lambda p, x: tuple(-a for a in _times(x, _log(x))),  # type: ignore
     "erf": _erf,
+    "erfc": _erfc,
     "exp": lambda p, x: _exponential(x),
+    "exp2": lambda p, x: _exponential(tuple(_LOG_2 * a for a in x)),  # type: ignore
     "expm1": _expm1,
     "integer_pow": lambda p, x: _whole(x, p["y"]),
     "lgamma": _gamma(0),
     "log": lambda p, x: _log(x),
     "log1p": lambda p, x: _log((x[0] + 1.0, x[1], x[2])),
+    "log_ndtr": _log_ndtr,
     "logaddexp": lambda p, x, y: _logaddexp(x, y),
     "logistic": lambda p, x: _logistic(x),
     "mul": lambda p, x, y: _times(x, y),

@@ -1,9 +1,4 @@
-"""The kernel's table: one theorem for each primitive, applied to one element.
-
-Example:
-  >>> "logistic" in TABLE, "made_up" in TABLE
-  (True, False)
-"""
+"""The kernel's table: one theorem for each primitive, applied to one element."""
 
 from collections.abc import Callable
 

@@ -1,10 +1,4 @@
-"""The kernel's arrays: the distinct facts of their elements, and which has which.
-
-Example:
-  >>> value = Value((2,), exact=np.array([1.0, -2.0]))
-  >>> [known.low for known in value.knowns]
-  [-2.0, 1.0]
-"""
+"""The kernel's arrays: the distinct facts of their elements, and which has which."""
 
 import functools
 import itertools

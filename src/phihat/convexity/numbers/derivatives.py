@@ -96,12 +96,6 @@ def _log1p(x: Interval) -> Derivatives:
     return iv.log1p(x), slope, neg(square(slope))
 
 
-def _log2(x: Interval) -> Derivatives:
-    rate = div(1.0, iv.log(2.0))
-    slope = div(1.0, x)
-    return iv.log2(x), mul(rate, slope), neg(mul(rate, square(slope)))
-
-
 def _logistic(x: Interval) -> Derivatives:
     """Take s, s (1 - s) and s (1 - s) (1 - 2 s), where 1 - s(x) = s(-x)."""
     value = iv.logistic(x)
@@ -257,7 +251,6 @@ _OPEN_DOMAINS = {
     "lgamma": (0.0, np.inf),
     "log": (0.0, np.inf),
     "log1p": (-1.0, np.inf),
-    "log2": (0.0, np.inf),
     "rsqrt": (0.0, np.inf),
     "sqrt": (0.0, np.inf),
 }
@@ -282,7 +275,6 @@ SMOOTH: dict[str, Callable[[Interval], Derivatives]] = {
     "lgamma": _lgamma,
     "log": _log,
     "log1p": _log1p,
-    "log2": _log2,
     "log_ndtr": _log_ndtr,
     "logistic": _logistic,
     "rsqrt": _rsqrt,

@@ -1,6 +1,24 @@
-"""One record for each primitive: facts, values, second derivatives, rounding errors."""
+"""One record for each primitive: facts, values, second derivatives, rounding."""
 
-from phihat.convexity.primitives.registry import Primitive, record
-from phihat.convexity.primitives.table import PRIMITIVES
+from phihat.convexity.primitives import (
+    arithmetic,
+    data_movement,
+    functions,
+    linear_algebra,
+    logic,
+    reductions,
+)
+from phihat.convexity.primitives.registry import PRIMITIVES, Primitive, record
 
 __all__ = ["PRIMITIVES", "Primitive", "record"]
+
+for _page in (
+    arithmetic,
+    data_movement,
+    functions,
+    linear_algebra,
+    logic,
+    reductions,
+):
+    assert PRIMITIVES.keys().isdisjoint(_page.PAGE)
+    PRIMITIVES.update(_page.PAGE)

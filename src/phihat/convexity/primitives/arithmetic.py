@@ -3,7 +3,7 @@
 import numpy as np
 
 from phihat.convexity.numbers import intervals as iv
-from phihat.convexity.primitives import errors, exact
+from phihat.convexity.primitives import exact, rounding
 from phihat.convexity.primitives.facts import arithmetic as facts
 from phihat.convexity.primitives.facts import powers
 from phihat.convexity.primitives.jets import elementwise as jets
@@ -18,7 +18,7 @@ _ADD = Primitive(
     facts.add,
     values.ADD,
     jets.add,
-    errors.add,
+    1,
     exact.add,
     lost="the sum of {what} is neither convex nor concave in general",
 )
@@ -28,7 +28,7 @@ PAGE = {
         facts.absolute,
         function(iv.absolute, np.abs),
         jets.absolute,
-        errors.nonexpansive(np.abs, 0),
+        0,
         exact.absolute,
     ),
     "add": _ADD,
@@ -37,25 +37,23 @@ PAGE = {
         facts.clamp,
         logic.clamp,
         jets.clamp,
-        errors.largest,
+        0,
         exact.clamp,
         lost="the clip of {what} is neither convex nor concave",
     ),
-    "div": Primitive(
-        powers.divide, values.divide, jets.divide, errors.divide, exact.divide
-    ),
+    "div": Primitive(powers.divide, values.divide, jets.divide, 4, exact.divide),
     "integer_pow": Primitive(
         powers.integer_power,
         values.integer_power,
         jets.integer_power,
-        errors.power,
+        rounding.whole_power,
         exact.power,
     ),
     "max": Primitive(
         facts.maximum,
         function(iv.maximum, np.maximum),
         jets.maximum,
-        errors.largest,
+        0,
         exact.maximum,
         lost="the larger of {what} and another: a maximum, or a clip from below, keeps "
         "convex functions alone",
@@ -64,7 +62,7 @@ PAGE = {
         facts.minimum,
         function(iv.minimum, np.minimum),
         jets.minimum,
-        errors.largest,
+        0,
         exact.minimum,
         lost="the smaller of {what} and another: a minimum, or a clip from above, "
         "keeps concave functions alone",
@@ -73,7 +71,7 @@ PAGE = {
         facts.multiply,
         values.multiply,
         jets.multiply,
-        errors.multiply,
+        1,
         exact.multiply,
         lost="the product of {what}: factors that both vary make no convex function in "
         "general",
@@ -82,14 +80,14 @@ PAGE = {
         facts.negative,
         function(iv.neg, np.negative),
         jets.negative,
-        errors.nonexpansive(np.negative, 0),
+        0,
         exact.negative,
     ),
     "pow": Primitive(
         powers.general_power,
         values.power,
         jets.power,
-        errors.general_power,
+        rounding.general_power,
         exact.general_power,
     ),
     "rem": Primitive(value=values.remainder),
@@ -97,14 +95,14 @@ PAGE = {
         powers.square,
         function(iv.square, np.square),
         jets.smooth("square"),
-        errors.power,
+        rounding.whole_power,
         exact.power,
     ),
     "sub": Primitive(
         facts.subtract,
         values.subtract,
         jets.subtract,
-        errors.subtract,
+        1,
         exact.subtract,
         lost="the difference of {what} is neither convex nor concave in general",
     ),

@@ -4,6 +4,7 @@ Facts and rounding errors move along as the elements do: see `program/structure.
 """
 
 from phihat.convexity.numbers import intervals as iv
+from phihat.convexity.primitives import rounding
 from phihat.convexity.primitives.facts import products as facts
 from phihat.convexity.primitives.jets import whole_arrays as jets
 from phihat.convexity.primitives.registry import Primitive
@@ -13,19 +14,25 @@ from phihat.convexity.program.structure import STRUCTURAL
 __all__ = ["PAGE"]
 
 PAGE = {
-    **{name: Primitive(value=values.structural, jet=jets.moved) for name in STRUCTURAL},
+    **{
+        name: Primitive(value=values.structural, jet=jets.moved, rounding=0)
+        for name in STRUCTURAL
+    },
     "iota": Primitive(value=values.iota),
     "scatter-add": Primitive(
         value=values.scatter(iv.add),
         jet=jets.scatter_add,
+        rounding=rounding.of_sums(),
         facts_of_arrays=facts.scatter_add,
     ),
     "scatter-max": Primitive(
-        value=values.scatter(iv.maximum), facts_of_arrays=facts.scatter_extreme
+        value=values.scatter(iv.maximum), facts_of_arrays=facts.scatter_fold
     ),
     "scatter-min": Primitive(
-        value=values.scatter(iv.minimum), facts_of_arrays=facts.scatter_extreme
+        value=values.scatter(iv.minimum), facts_of_arrays=facts.scatter_fold
     ),
-    "scatter-mul": Primitive(value=values.scatter(iv.mul)),
+    "scatter-mul": Primitive(
+        value=values.scatter(iv.mul), facts_of_arrays=facts.scatter_fold
+    ),
     "scatter-sub": Primitive(value=values.scatter_sub),
 }

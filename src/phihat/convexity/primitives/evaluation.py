@@ -7,7 +7,7 @@ they stand for, and casts between floats as the identity. One dispatcher applies
 meaning of the dtypes after every rule: no rule has to think of integers that wrap.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -22,10 +22,10 @@ from phihat.convexity.numbers.extended import (
 )
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.registry import record
-from phihat.convexity.primitives.values.rule_builders import Rule, wrapped
+from phihat.convexity.primitives.values.rule_builders import wrapped
 from phihat.convexity.program.form import Equation, Program, Source
 
-__all__ = ["Undefined", "Unreadable", "computed", "evaluate"]
+__all__ = ["Undefined", "Unreadable", "applied", "computed", "evaluate"]
 
 
 class Unreadable(Exception):
@@ -65,6 +65,7 @@ def evaluate(
     program: Program,
     inputs: Mapping[int, Interval],
     wanted: Iterable[int] | None = None,
+    step: "Step | None" = None,
 ) -> dict[int, Interval]:
     """Enclose values of a program for all inputs in their ranges.
 
@@ -72,6 +73,7 @@ def evaluate(
       program: the program.
       inputs: the range of each leaf of params and data that is read, by number.
       wanted: the numbers of the values to return; the outputs where None.
+      step: what an equation makes of its inputs, in place of `applied`.
 
     Returns:
       The enclosures of the wanted values, by number. All are finite reals.
@@ -81,7 +83,7 @@ def evaluate(
       Undefined: a wanted value is not certainly a finite real.
     """
     targets = tuple(program.outputs if wanted is None else wanted)
-    values = _run(program, inputs, targets)
+    values = _run(program, inputs, targets, step or _plainly)
     writers = program.producers()
     for number in targets:
         value = values[number]
@@ -96,8 +98,18 @@ def evaluate(
     return values
 
 
+Step = Callable[[Program, Equation, list[Interval]], list[Interval]]
+
+
+def _plainly(
+    program: Program, equation: Equation, inputs: list[Interval]
+) -> list[Interval]:
+    del program
+    return applied(equation, inputs)
+
+
 def _run(
-    program: Program, inputs: Mapping[int, Interval], targets: Iterable[int]
+    program: Program, inputs: Mapping[int, Interval], targets: Iterable[int], step: Step
 ) -> dict[int, Interval]:
     """Evaluate what the targets need, and keep no value longer than it is needed."""
     needed, steps = set(targets), []
@@ -122,15 +134,20 @@ def _run(
         return found
 
     for equation, dying in reversed(steps):
-        rule = _rule(equation)
-        results = _results(rule, equation, [read(n, equation) for n in equation.inputs])
+        if equation.primitive != "scan" and record(equation.primitive).value is None:
+            raise Unreadable(equation.primitive, equation.source)
+        given = [read(n, equation) for n in equation.inputs]
+        if equation.primitive == "scan":
+            results = _scan(equation, given, step)
+        else:
+            results = step(program, equation, given)
         values.update(zip(equation.outputs, results, strict=True))
         for number in dying:
             values.pop(number, None)
     return {number: read(number) for number in targets}
 
 
-def _scan(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+def _scan(equation: Equation, inputs: list[Interval], step: Step) -> list[Interval]:
     """Run the body round by round, as the program would."""
     params = equation.params
     body: Program = params["body"]
@@ -139,12 +156,10 @@ def _scan(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     columns = inputs[split:]
     order = range(params["length"])
     rows: list[list[Interval]] = [[] for _ in body.outputs[params["num_carry"] :]]
-    for step in reversed(order) if params["reverse"] else order:
-        elements = [
-            rearranged(lambda end, step=step: end[step], column) for column in columns
-        ]
+    for k in reversed(order) if params["reverse"] else order:
+        elements = [rearranged(lambda end, k=k: end[k], column) for column in columns]
         given = dict(zip(body.params, [*consts, *carry, *elements], strict=True))
-        values = _run(body, given, body.outputs)
+        values = _run(body, given, body.outputs, step)
         results = [values[number] for number in body.outputs]
         carry = results[: params["num_carry"]]
         for row, result in zip(rows, results[params["num_carry"] :], strict=True):
@@ -163,21 +178,16 @@ def _is_certain(value: Extended) -> bool:
     return bool(np.isin(value.kind, certain).any())
 
 
-def _rule(equation: Equation) -> Rule:
-    """Return the rule of a primitive; that of a scan runs a program of its own."""
-    rule = _scan if equation.primitive == "scan" else record(equation.primitive).value
-    if rule is None:
-        raise Unreadable(equation.primitive, equation.source)
-    return rule
-
-
-def _results(rule: Rule, equation: Equation, inputs: list[Interval]) -> list[Interval]:
-    """Apply a rule, then the meaning of the dtypes.
+def applied(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+    """Apply the rule of a primitive, then the meaning of the dtypes.
 
     Raises:
-      Unreadable: the rule cannot tell.
+      Unreadable: there is no rule, or it cannot tell.
     """
-    results = rule(equation, inputs)
+    if equation.primitive == "scan":
+        return _scan(equation, inputs, _plainly)
+    rule = record(equation.primitive).value
+    results = None if rule is None else rule(equation, inputs)
     if results is None:
         raise Unreadable(equation.primitive, equation.source)
     kinds = equation.dtypes or [equation.dtype] * len(results)
@@ -194,7 +204,7 @@ def computed(equation: Equation, inputs: list[Interval]) -> list[Interval]:
       Unreadable: there is no rule, or it cannot tell.
       Undefined: an element is not certainly a real number.
     """
-    results = _results(_rule(equation), equation, inputs)
+    results = applied(equation, inputs)
     for result in results:
         if isinstance(result, Extended) and np.any(result.kind > PLUS_INFINITY):
             raise Undefined(equation.primitive, equation.source, _is_certain(result))

@@ -8,8 +8,6 @@ import scipy.special
 
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.extended import MINUS_INFINITY, PLUS_INFINITY
-from phihat.convexity.primitives import errors
-from phihat.convexity.primitives.errors import even_function, monotone, nonexpansive
 from phihat.convexity.primitives.facts import functions as facts
 from phihat.convexity.primitives.facts import powers
 from phihat.convexity.primitives.facts.interpolation import interpolation
@@ -27,14 +25,16 @@ def _smooth(
     name: str,
     known: Callable[..., Any] | None,
     value: Callable[..., Any],
-    error: Callable[..., Any] | None = None,
+    rounding: float | None = None,
     **more: Any,
 ) -> dict[str, Primitive]:
     """Return the record of a smooth function, whose derivatives are in a table."""
-    return {name: Primitive(known, value, jets.smooth(name), error, **more)}
+    known = known(name) if known is facts.smooth else known
+    return {name: Primitive(known, value, jets.smooth(name), rounding, **more)}
 
 
-_ABOVE_ZERO = values.above(0.0, MINUS_INFINITY)
+_ABOVE_ZERO = values.within(0.0, np.inf, MINUS_INFINITY)
+_INSIDE_ONE = values.within(-1.0, 1.0, MINUS_INFINITY, PLUS_INFINITY)
 _WITHIN_ONE = values.within(-1.0, 1.0)
 
 PAGE = {
@@ -47,34 +47,30 @@ PAGE = {
     **_smooth("asin", None, function(iv.asin, None, _WITHIN_ONE)),
     **_smooth(
         "asinh",
-        facts.inverse_hyperbolic_sine,
+        facts.smooth,
         function(iv.asinh, np.arcsinh),
-        monotone(np.arcsinh, 64),
+        64,
     ),
-    **_smooth("atan", facts.arc_tangent, function(iv.atan), monotone(np.arctan, 64)),
+    **_smooth("atan", facts.smooth, function(iv.atan), 64),
     "atan2": Primitive(
         value=function(iv.atan2, None, values.where_defined(iv.atan2_is_defined))
     ),
-    **_smooth(
-        "atanh", None, function(iv.atanh, np.arctanh, values.strictly_within_one)
-    ),
-    **_smooth(
-        "cbrt", powers.cube_root, function(iv.cbrt, np.cbrt), monotone(np.cbrt, 64)
-    ),
+    **_smooth("atanh", None, function(iv.atanh, np.arctanh, _INSIDE_ONE)),
+    **_smooth("cbrt", powers.cube_root, function(iv.cbrt, np.cbrt), 64),
     **_smooth(
         "cos",
-        facts.cosine,
+        facts.smooth,
         function(iv.cos),
-        nonexpansive(np.cos, 64),
+        64,
         lost=_BENDS.format("cos"),
     ),
     **_smooth(
         "cosh",
-        facts.hyperbolic_cosine,
+        facts.smooth,
         function(iv.cosh, np.cosh),
-        even_function(np.cosh, 64),
+        64,
     ),
-    **_smooth("digamma", facts.digamma, function(iv.digamma, None, values.poles)),
+    **_smooth("digamma", facts.smooth, function(iv.digamma, None, values.poles)),
     **_smooth(
         "entr",
         facts.entropy,
@@ -82,105 +78,102 @@ PAGE = {
     ),
     **_smooth(
         "erf",
-        facts.error_function,
+        facts.smooth,
         function(iv.erf, scipy.special.erf),
-        monotone(scipy.special.erf, 256),
+        256,
     ),
-    "erf_inv": Primitive(
-        value=function(values.erf_inv, None, values.strictly_within_one)
-    ),
+    "erf_inv": Primitive(value=function(values.erf_inv, None, _INSIDE_ONE)),
     **_smooth(
         "erfc",
-        facts.complementary_error_function,
+        facts.smooth,
         function(iv.erfc, scipy.special.erfc),
-        monotone(scipy.special.erfc, 4096),
+        4096,
     ),
-    **_smooth("exp", powers.exponential, function(iv.exp, np.exp), monotone(np.exp)),
+    **_smooth("exp", powers.exponential, function(iv.exp, np.exp), 16),
     **_smooth(
         "exp2",
         powers.exponential_of_two,
         function(iv.exp2, np.exp2),
-        monotone(np.exp2),
+        16,
     ),
     **_smooth(
         "expm1",
         powers.exponential_minus_one,
         function(iv.expm1, np.expm1),
-        monotone(np.expm1, 256),
+        256,
     ),
     "kl_div": Primitive(facts.divergence, function(values.kl_div), jets.kl_div),
-    **_smooth("lgamma", facts.log_gamma, function(iv.lgamma, None, values.poles)),
+    **_smooth("lgamma", facts.smooth, function(iv.lgamma, None, values.poles)),
     **_smooth(
         "log",
         powers.logarithm,
         function(iv.log, np.log, _ABOVE_ZERO),
-        errors.LOG,
+        64,
         lost="the log of {what} is neither convex nor concave; write the loss in terms "
         "of the logits (logaddexp, logsumexp, softplus), which is convex",
     ),
     **_smooth(
         "log1p",
         powers.logarithm_of_one_plus,
-        function(iv.log1p, np.log1p, values.above(-1.0, MINUS_INFINITY)),
-        monotone(np.log1p, 512),
+        function(iv.log1p, np.log1p, values.within(-1.0, np.inf, MINUS_INFINITY)),
+        512,
     ),
-    **_smooth("log_ndtr", facts.log_normal_distribution, function(iv.log_ndtr)),
+    **_smooth("log_ndtr", facts.smooth, function(iv.log_ndtr)),
     "logaddexp": Primitive(
         powers.log_add_exp,
         function(iv.logaddexp, np.logaddexp),
         jets.logaddexp,
-        monotone(np.logaddexp, 512),
+        512,
     ),
     **_smooth(
         "logistic",
         facts.logistic,
         function(iv.logistic, scipy.special.expit),
-        monotone(scipy.special.expit, 64),
+        64,
         lost=_BENDS.format("the sigmoid"),
     ),
-    "polygamma": Primitive(value=values.polygamma),
     "rel_entr": Primitive(
         facts.relative_entropy, function(values.rel_entr), jets.rel_entr
     ),
     **_smooth(
         "rsqrt",
         powers.reciprocal_square_root,
-        function(iv.rsqrt, None, values.above(0.0, PLUS_INFINITY)),
-        errors.reciprocal_root,
+        function(iv.rsqrt, None, values.within(0.0, np.inf, PLUS_INFINITY)),
+        8,
     ),
     **_smooth(
         "sin",
-        facts.sine,
+        facts.smooth,
         function(iv.sin),
-        nonexpansive(np.sin, 64),
+        64,
         lost=_BENDS.format("sin"),
     ),
     **_smooth(
         "sinh",
-        facts.hyperbolic_sine,
+        facts.smooth,
         function(iv.sinh, np.sinh),
-        monotone(np.sinh, 64),
+        64,
     ),
     **_smooth(
         "sqrt",
         powers.square_root,
         function(iv.sqrt, np.sqrt, values.within(0.0, np.inf)),
-        errors.SQRT,
+        4,
     ),
     **_smooth(
         "tan", None, function(iv.tan, None, values.where_defined(iv.tan_is_defined))
     ),
     **_smooth(
         "tanh",
-        facts.hyperbolic_tangent,
+        facts.smooth,
         function(iv.tanh, np.tanh),
-        monotone(np.tanh, 64),
+        64,
         lost=_BENDS.format("tanh"),
     ),
     "xlog1py": Primitive(
         facts.x_log_one_plus_y, function(values.xlog1py), jets.times_log("log1p")
     ),
     "xlogy": Primitive(
-        facts.x_log_y, function(values.xlogy), jets.times_log("log"), errors.xlogy
+        facts.x_log_y, function(values.xlogy), jets.times_log("log"), 66
     ),
 }

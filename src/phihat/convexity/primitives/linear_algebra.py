@@ -1,6 +1,6 @@
 """Records: products of matrices, convolutions, solves, eigenvalues."""
 
-from phihat.convexity.primitives import errors
+from phihat.convexity.primitives import rounding
 from phihat.convexity.primitives.facts import matrices, products
 from phihat.convexity.primitives.jets import whole_arrays as jets
 from phihat.convexity.primitives.registry import Primitive
@@ -13,20 +13,16 @@ PAGE = {
     "cholesky": Primitive(
         value=values.cholesky, facts_of_arrays=matrices.cholesky_factor
     ),
-    "conv_general_dilated": Primitive(
-        value=sums.convolution, facts_of_arrays=products.convolution
-    ),
+    "conv_general_dilated": Primitive(facts_of_arrays=products.convolution),
     "dot_general": Primitive(
         None,
         sums.dot_general,
         jets.dot_general,
-        errors.dot_general,
+        rounding.of_sums(),
         facts_of_arrays=products.dot_general,
     ),
     "eigh": Primitive(facts_of_arrays=matrices.eigenvalues),
-    "fft": Primitive(
-        error=errors.fourier_transform, facts_of_arrays=matrices.fourier_transform
-    ),
+    "fft": Primitive(facts_of_arrays=matrices.fourier_transform),
     "lu": Primitive(value=values.lu),
     "slogdet": Primitive(
         value=values.slogdet, facts_of_arrays=matrices.log_determinant

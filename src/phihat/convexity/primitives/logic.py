@@ -1,11 +1,14 @@
 """Records: comparisons, logic, casts, roundings and choices."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from phihat.convexity.numbers import intervals as iv
-from phihat.convexity.primitives import errors, exact
-from phihat.convexity.primitives.facts import comparisons as facts
+from phihat.convexity.primitives import exact
 from phihat.convexity.primitives.facts import reductions
+from phihat.convexity.primitives.facts.steps import settled
 from phihat.convexity.primitives.jets import choices as jets
 from phihat.convexity.primitives.registry import Primitive
 from phihat.convexity.primitives.values import data_movement
@@ -15,96 +18,51 @@ from phihat.convexity.primitives.values.rule_builders import function
 __all__ = ["PAGE"]
 
 _COMPARISONS = {
-    "eq": (facts.equal, iv.eq, np.equal, True),
-    "ge": (facts.greater_or_equal, iv.ge, np.greater_equal, True),
-    "gt": (facts.greater, iv.gt, np.greater, False),
-    "le": (facts.less_or_equal, iv.le, np.less_equal, True),
-    "lt": (facts.less, iv.lt, np.less, False),
-    "ne": (facts.not_equal, iv.ne, np.not_equal, False),
+    "eq": (iv.eq, np.equal, True),
+    "ge": (iv.ge, np.greater_equal, True),
+    "gt": (iv.gt, np.greater, False),
+    "le": (iv.le, np.less_equal, True),
+    "lt": (iv.lt, np.less, False),
+    "ne": (iv.ne, np.not_equal, False),
 }
-"""What is known of each, its two enclosures, and whether a number holds to itself."""
+"""Their two enclosures, and whether a number holds to itself."""
+
+
+def _steps(
+    name: str, value: Callable[..., Any], exact: Callable[..., Any] | None = None
+) -> dict[str, Primitive]:
+    """Return the record of what jumps: all else follows from the rule of values."""
+    rounding = 1 if name == "convert_element_type" else 0
+    return {name: Primitive(settled(name), value, jets.settled, rounding, exact)}
+
 
 PAGE = {
     **{
-        name: Primitive(
-            known,
-            values.comparison(enclose, in_floats, reflexive),
-            jets.comparison,
-            errors.compare(in_floats),
-            exact.compared,
-        )
-        for name, (known, enclose, in_floats, reflexive) in _COMPARISONS.items()
+        key: record
+        for name, (enclose, in_floats, reflexive) in _COMPARISONS.items()
+        for key, record in _steps(
+            name, values.comparison(enclose, in_floats, reflexive), exact.compared
+        ).items()
     },
-    "and": Primitive(
-        facts.logical_and,
-        values.logic("and"),
-        jets.logic,
-        errors.logic(np.logical_and),
-        exact.multiply,
-    ),
-    "ceil": Primitive(
-        facts.step_function(iv.ceil),
-        function(iv.ceil, np.ceil),
-        jets.jump(jets.is_whole),
-        errors.monotone(np.ceil, 0),
-    ),
-    "convert_element_type": Primitive(
-        facts.cast, values.cast, jets.cast, errors.cast, exact.cast
-    ),
-    "floor": Primitive(
-        facts.step_function(iv.floor),
-        function(iv.floor, np.floor),
-        jets.jump(jets.is_whole),
-        errors.monotone(np.floor, 0),
-    ),
-    "is_finite": Primitive(
-        facts.is_finite, values.is_finite, jets.is_finite, errors.is_finite
-    ),
+    **_steps("and", values.logic("and"), exact.multiply),
+    **_steps("ceil", function(iv.ceil, np.ceil)),
+    **_steps("convert_element_type", values.cast, exact.cast),
+    **_steps("floor", function(iv.floor, np.floor)),
+    "is_finite": Primitive(settled("is_finite"), values.is_finite, jets.is_finite, 0),
     "le_to": Primitive(value=values.total_order(iv.le, np.less_equal)),
     "lt_to": Primitive(value=values.total_order(iv.lt, np.less)),
-    "not": Primitive(
-        facts.logical_not,
-        values.invert,
-        jets.logic,
-        errors.logic(np.logical_not),
-        exact.invert,
-    ),
-    "or": Primitive(
-        facts.logical_or,
-        values.logic("or"),
-        jets.logic,
-        errors.logic(np.logical_or),
-        exact.maximum,
-    ),
-    "round": Primitive(
-        facts.rounded,
-        values.rounded,
-        jets.jump(lambda x: jets.is_whole(2 * x) & ~jets.is_whole(x)),
-        errors.monotone(np.round, 0),
-    ),
+    **_steps("not", values.invert, exact.invert),
+    **_steps("or", values.logic("or"), exact.maximum),
+    **_steps("round", values.rounded),
     "select_n": Primitive(
         None,
         data_movement.select_n,
         jets.select_n,
-        errors.select_n,
+        0,
         exact.select_n,
         facts_of_arrays=reductions.select_n,
         lost="a choice that depends on the params may jump or bend the wrong way",
     ),
-    "shift_left": Primitive(value=values.shift),
-    "shift_right_arithmetic": Primitive(value=values.shift),
-    "shift_right_logical": Primitive(value=values.shift),
-    "sign": Primitive(
-        facts.step_function(iv.sign),
-        function(iv.sign, np.sign),
-        jets.jump(lambda x: x == 0),
-        errors.monotone(np.sign, 0),
-        exact.sign,
-    ),
-    "xor": Primitive(
-        facts.exclusive_or,
-        values.logic("xor"),
-        jets.logic,
-        errors.logic(np.logical_xor),
-    ),
+    **_steps("sign", function(iv.sign, np.sign), exact.sign),
+    **_steps("xor", values.logic("xor")),
 }

@@ -7,10 +7,10 @@ no record, or lacks a rule in it, is undecided by that name.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["PRIMITIVES", "Primitive", "enter", "record"]
+__all__ = ["PRIMITIVES", "Primitive", "record"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,9 @@ class Primitive:
       value: `(equation, ranges) -> ranges`, or None where it cannot tell; the rigorous
         value in intervals.
       jet: `(pass, equation, jets) -> jets`; the box certifier's second derivative.
-      error: `(equation, unit, *balls) -> ball`; how far rounding moves the result.
+      rounding: how far the floats of a program may be from the value of such floats: in
+        ulps of the result, or `(equation, ranges, result) -> bound` in units of
+        rounding; None where no bound is known.
       exact: `(equation, *pieces) -> pieces`; piecewise polynomials over fractions.
       lost: why curvature is lost here, for the blame; `{what}` names the operands.
     """
@@ -35,7 +37,7 @@ class Primitive:
     facts: Callable[..., Any] | None = None
     value: Callable[..., Any] | None = None
     jet: Callable[..., Any] | None = None
-    error: Callable[..., Any] | None = None
+    rounding: float | Callable[..., Any] | None = None
     exact: Callable[..., Any] | None = None
     facts_of_arrays: Callable[..., Any] | None = None
     lost: str = "no rule makes it convex or concave, of {what}"
@@ -50,9 +52,3 @@ _NONE = Primitive()
 def record(name: str) -> Primitive:
     """Return the record of a primitive; one without rules where there is none."""
     return PRIMITIVES.get(name, _NONE)
-
-
-def enter(page: Mapping[str, Primitive]) -> None:
-    """Add a page of records; each primitive is on one page."""
-    assert PRIMITIVES.keys().isdisjoint(page)
-    PRIMITIVES.update(page)

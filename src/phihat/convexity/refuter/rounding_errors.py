@@ -1,9 +1,9 @@
 r"""How far rounding may take a program's value: a running error analysis.
 
-Each value is a ball: a centre in float64, and a bound on the distance of what the
-user's own floats hold from the real number that the program denotes. Through each
-equation the bound of its inputs is carried, and the rounding of its own dtype is added,
-$|\mathrm{fl}(x \circ y) - x \circ y| \le u\,|x \circ y|$, as are some ulps for a
+Each value is an interval that holds both the real number that the program denotes and
+what the user's own floats hold. Through each equation it goes by the rule of values,
+and the rounding of its own dtype is added,
+$|\mathrm{fl}(x \circ y) - x \circ y| \le u\,|x \circ y|$, or some ulps for a
 function that XLA computes less well. So a sum of large numbers that cancel has a large
 bound, though its value is small. What no rule bounds raises `Unbounded`.
 
@@ -18,18 +18,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from phihat.convexity.numbers import dtypes
-from phihat.convexity.primitives.errors import Ball, Unbounded
+from phihat.convexity.numbers.extended import Extended, extended, from_constant, kind_of
+from phihat.convexity.numbers.intervals import Interval
+from phihat.convexity.primitives.evaluation import (
+    Undefined,
+    Unreadable,
+    applied,
+    evaluate,
+)
 from phihat.convexity.primitives.registry import record
 from phihat.convexity.program.form import Equation, Program
-from phihat.convexity.program.structure import (
-    INDEXED,
-    STRUCTURAL,
-    Unknown,
-    group_of_updates,
-    move,
-)
 
 __all__ = ["Unbounded", "value_and_error"]
+
+
+class Unbounded(Exception):
+    """No bound on the rounding of some equation is known."""
 
 
 def value_and_error(
@@ -48,138 +52,86 @@ def value_and_error(
     Raises:
       Unbounded: an equation has no rule, or its value may overflow or not exist.
     """
-    values: dict[int, Ball] = {}
-    given = zip((*program.params, *program.data), (*params, *data), strict=True)
-    constants = {**program.constants, **{n: leaf for n, leaf in given}}
+    numbers, leaves = (*program.params, *program.data), (*params, *data)
+    given = {
+        n: from_constant(leaf)
+        for n, leaf in zip(numbers, leaves, strict=True)
+        if dtypes.is_readable(program.dtypes[n]) and leaf is not None
+    }
+    try:
+        (found,) = evaluate(program, given, step=_rounded).values()
+    except (Undefined, Unreadable) as error:
+        raise Unbounded(str(error)) from None
+    found = _cast(found, program.narrowed.get(program.output))
+    return float(found.middle), float(found.width)
 
-    def read(n: int) -> Ball:
-        if n not in values:
-            if n not in constants:
-                raise Unbounded("a value that is not known")
-            values[n] = _narrowed(_exact(constants[n]), program.narrowed.get(n))
-        return values[n]
 
+def _rounded(
+    program: Program, equation: Equation, inputs: list[Interval]
+) -> list[Interval]:
+    """Apply an equation, with the rounding of its dtype."""
+    casts = map(program.narrowed.get, equation.inputs)
+    inputs = list(map(_cast, inputs, casts))
+    if any(map(dtypes.is_integer, equation.dtypes)) and equation.bind is not None:
+        exact = _bound(equation, inputs)
+        if exact is not None:
+            return exact
     with np.errstate(all="ignore"):
-        for equation in program.equations:
-            inputs = [read(n) for n in equation.inputs]
-            outputs = _results(equation, inputs)
-            if any(map(_is_infinite, outputs)) and not any(map(_is_infinite, inputs)):
-                raise Unbounded("a value that overflows")
-            for n, ball in zip(equation.outputs, outputs, strict=True):
-                ball = _narrowed(ball, program.narrowed.get(n))
-                values[n] = _checked(ball, program.dtypes[n])
-        value, error = read(program.output)
-    return float(value), float(error)
+        results = applied(equation, inputs)
+        return [
+            _with_rounding(equation, inputs, x, dtype)
+            for x, dtype in zip(results, equation.dtypes, strict=True)
+        ]
 
 
-def _is_infinite(ball: Ball) -> bool:
-    return not np.isfinite(ball.value).all()
-
-
-def _narrowed(ball: Ball, dtype: Any) -> Ball:
-    """Add the rounding of a cast that the program reads as the identity."""
-    if dtype is None:
-        return ball
-    kind = jnp.finfo(dtype)
-    if (ball.size > float(kind.max) / 2).any():
-        raise Unbounded("a value that overflows in a cast")
-    return Ball(ball.value, ball.error + float(kind.eps) * ball.size + float(kind.tiny))
-
-
-def _exact(leaf: Any) -> Ball:
-    try:
-        value = np.asarray(leaf).astype(np.float64)
-    except TypeError:  # a random key
-        raise Unbounded("a value that holds no numbers") from None
-    return Ball(value, np.zeros(()))
-
-
-def _checked(ball: Ball, dtype: Any) -> Ball:
-    """Refuse what overflows in its dtype, or may be no number."""
-    if dtypes.is_float(dtype):
-        largest, tiny = float(jnp.finfo(dtype).max), float(jnp.finfo(dtype).tiny)
-        # An infinite value is met where it is a literal: the -inf of a mask.
-        finite = np.isfinite(ball.value)
-        if not (np.isfinite(ball.error) | ~finite).all():
-            raise Unbounded("a bound that is not finite")
-        if (ball.size[finite] if finite.ndim else ball.size) is None:
-            raise Unbounded("no value")
-        if (finite & (ball.size > largest / 2)).any() or np.isnan(ball.value).any():
-            raise Unbounded("a value that overflows, or is no number")
-        return Ball(ball.value, np.where(finite, ball.error + 2 * tiny, 0.0))
-    if (ball.error > 0).any() and dtypes.is_integer(dtype):
-        raise Unbounded("an integer that rounding may change")
-    return ball
-
-
-def _results(equation: Equation, inputs: list[Ball]) -> list[Ball]:
-    name, dtype = equation.primitive, equation.dtype
-    if name in STRUCTURAL or name in ("scatter-add",):
-        return _moved(equation, inputs)
-    if dtypes.is_integer(dtype) or (
-        dtypes.is_boolean(dtype) and name not in _ON_BOOLEANS
-    ):
-        return _integers(equation, inputs)
-    rule = record(name).error
-    if rule is None:
-        raise Unbounded(f"`{name}` has no bound")
-    unit = float(jnp.finfo(dtype).eps) if dtypes.is_float(dtype) else 0.0
-    found = rule(equation, unit, *inputs)
-    return [found] if isinstance(found, Ball) else found
-
-
-def _moved(equation: Equation, inputs: list[Ball]) -> list[Ball]:
-    where = INDEXED.get(equation.primitive, lambda _: range(0))(len(inputs))
-    balls = []
-    for k, ball in enumerate(inputs):
-        if k in where or (equation.primitive == "scatter-add" and k == 1):
-            if (ball.error > 0).any():
-                raise Unbounded("an index that rounding may change")
-            balls.append((ball.value.astype(np.int64),) * 2)
-        else:
-            balls.append((ball.value, np.broadcast_to(ball.error, ball.value.shape)))
-    if equation.primitive == "scatter-add":
-        return [_scattered(equation, balls)]
-    try:
-        values, errors = (move(equation, [b[k] for b in balls]) for k in (0, 1))
-    except (Unknown, IndexError) as error:
-        raise Unbounded(str(error)) from None
-    return [Ball(v, e) for v, e in zip(values, errors, strict=True)]
-
-
-def _scattered(equation: Equation, balls: Sequence[Any]) -> Ball:
-    (start, first), (indices, _), (updates, errors) = balls
-    try:
-        places = group_of_updates(equation, start.shape, indices, updates.shape)
-    except Unknown as error:
-        raise Unbounded(str(error)) from None
-    kept = places.reshape(-1) >= 0
-    flat = places.reshape(-1)[kept]
-
-    def added(base: np.ndarray, more: np.ndarray) -> np.ndarray:
-        total = np.array(base, np.float64).reshape(-1)
-        np.add.at(total, flat, more.reshape(-1)[kept])
-        return total.reshape(start.shape)
-
-    sizes = added(np.abs(start), np.abs(updates))
-    unit = float(jnp.finfo(equation.dtype).eps) * (updates.size + 1)
-    return Ball(added(start, updates), added(first, errors) + unit * sizes)
-
-
-def _integers(equation: Equation, inputs: list[Ball]) -> list[Ball]:
-    """Bind the equation itself, on integers that rounding cannot change."""
-    if equation.bind is None or any((ball.error > 0).any() for ball in inputs):
-        raise Unbounded("an integer that rounding may change")
+def _bound(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+    """Bind the equation itself on numbers that rounding cannot change."""
+    if not all(type(x) is not Extended and x.is_point for x in inputs):
+        return None
     arrays = [
-        jnp.asarray(ball.value.astype(dtype))
-        for ball, dtype in zip(inputs, equation.input_dtypes, strict=True)
+        jnp.asarray(x.low.astype(dtype))
+        for x, dtype in zip(inputs, equation.input_dtypes, strict=True)
     ]
+    assert equation.bind is not None
     results = equation.bind(*arrays, **equation.params)
     results = results if isinstance(results, (list, tuple)) else [results]
-    return [_exact(result) for result in results]
+    return [from_constant(np.asarray(result)) for result in results]
 
 
-_ON_BOOLEANS = {
-    *("and", "eq", "ge", "gt", "is_finite", "le", "lt", "ne", "not", "or", "xor"),
-    *("convert_element_type", "reduce_and", "reduce_or", "select_n"),
-}
+def _with_rounding(
+    equation: Equation, inputs: list[Interval], x: Interval, dtype: Any
+) -> Interval:
+    if not dtypes.is_float(dtype):
+        if dtypes.is_integer(dtype) and not np.array_equal(x.low, x.high):
+            raise Unbounded("an integer that rounding may change")
+        return x
+    rounding = record(equation.primitive).rounding
+    if rounding is None:
+        raise Unbounded(f"`{equation.primitive}` has no bound")
+    kind = jnp.finfo(dtype)
+    bound = (
+        rounding(equation, inputs, x)
+        if callable(rounding)
+        else (rounding * x.magnitude)
+    )
+    return _widened(x, bound * float(kind.eps) + 2 * float(kind.tiny), kind)
+
+
+def _cast(x: Interval, dtype: Any) -> Interval:
+    """Add the rounding of a cast that the program reads as the identity."""
+    if dtype is None:
+        return x
+    kind = jnp.finfo(dtype)
+    return _widened(x, x.magnitude * float(kind.eps) + float(kind.tiny), kind)
+
+
+def _widened(x: Interval, room: Any, kind: Any) -> Interval:
+    """Widen by what rounding may move; refuse what may overflow."""
+    marks = kind_of(x)
+    is_open = ~np.isfinite(x.magnitude + room)
+    room = np.where(is_open, 0.0, room)
+    wide = Interval(x.low - room, x.high + room)
+    is_large = is_open | (wide.magnitude > float(kind.max) / 2)
+    if (is_large if marks is None else is_large & (marks == 0)).any():
+        raise Unbounded("a value that overflows")
+    return extended(wide, marks)

@@ -23,13 +23,10 @@ __all__ = [
     "Monotone",
     "acos",
     "acosh",
-    "acosh_is_defined",
     "asin",
-    "asin_is_defined",
     "asinh",
     "atan",
     "atanh",
-    "atanh_is_defined",
     "cbrt",
     "cosh",
     "exp",
@@ -38,9 +35,6 @@ __all__ = [
     "from_ends",
     "log",
     "log1p",
-    "log1p_is_defined",
-    "log2",
-    "log_is_defined",
     "logaddexp",
     "logistic",
     "sinh",
@@ -73,7 +67,6 @@ MONOTONE = {
     "exp2": Monotone(range=(0.0, np.inf), exact=((-1.0, 0.5), (0.0, 1.0), (1.0, 2.0))),
     "expm1": Monotone(range=(-1.0, np.inf)),
     "log": Monotone(domain=(0.0, np.inf), exact=((1.0, 0.0),)),
-    "log2": Monotone(domain=(0.0, np.inf), exact=((0.5, -1.0), (1.0, 0.0), (2.0, 1.0))),
     "log1p": Monotone(domain=(-1.0, np.inf)),
     "cbrt": Monotone(exact=((-1.0, -1.0), (0.0, 0.0), (1.0, 1.0))),
     "sinh": Monotone(),
@@ -153,24 +146,9 @@ def log(x: Any) -> Interval:
     return _monotone("log", x)
 
 
-def log_is_defined(x: Any) -> np.ndarray:
-    """Tell where x > 0: for `log`, `log2` and `rsqrt`."""
-    return as_interval(x).low > 0
-
-
-def log2(x: Any) -> Interval:
-    """Take the logarithm to the base 2, defined as `log` is."""
-    return _monotone("log2", x)
-
-
 def log1p(x: Any) -> Interval:
     """Take log(1 + x)."""
     return _monotone("log1p", x)
-
-
-def log1p_is_defined(x: Any) -> np.ndarray:
-    """Tell where x > -1."""
-    return as_interval(x).low > -1
 
 
 def cbrt(x: Any) -> Interval:
@@ -203,31 +181,14 @@ def acosh(x: Any) -> Interval:
     return _monotone("arccosh", x)
 
 
-def acosh_is_defined(x: Any) -> np.ndarray:
-    """Tell where x >= 1."""
-    return as_interval(x).low >= 1
-
-
 def atanh(x: Any) -> Interval:
     """Take the inverse of tanh."""
     return _monotone("arctanh", x)
 
 
-def atanh_is_defined(x: Any) -> np.ndarray:
-    """Tell where -1 < x < 1."""
-    x = as_interval(x)
-    return (x.low > -1) & (x.high < 1)
-
-
 def asin(x: Any) -> Interval:
     """Take the inverse of sin on [-pi/2, pi/2]."""
     return _monotone("arcsin", x)
-
-
-def asin_is_defined(x: Any) -> np.ndarray:
-    """Tell where -1 <= x <= 1: for `asin` and `acos`."""
-    x = as_interval(x)
-    return (x.low >= -1) & (x.high <= 1)
 
 
 def acos(x: Any) -> Interval:

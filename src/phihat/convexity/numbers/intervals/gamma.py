@@ -33,7 +33,7 @@ from phihat.convexity.numbers.intervals.elementary import from_ends, log
 from phihat.convexity.numbers.intervals.order import hull, where
 from phihat.convexity.numbers.intervals.powers import integer_power, square
 
-__all__ = ["digamma", "lgamma", "lgamma_is_defined", "polygamma"]
+__all__ = ["digamma", "lgamma", "polygamma"]
 
 _BERNOULLI = [
     Fraction(*pair)
@@ -74,11 +74,6 @@ def lgamma(x: Any) -> Interval:
         np.where(x.low < 0, -np.inf, np.maximum(low, _MIN.low)),
         np.where(is_open, np.inf, high),
     )
-
-
-def lgamma_is_defined(x: Any) -> np.ndarray:
-    """Tell where x > 0: for `lgamma`, `digamma` and `polygamma`."""
-    return as_interval(x).low > 0
 
 
 def digamma(x: Any) -> Interval:

@@ -15,7 +15,6 @@ __all__ = [
     "ge",
     "gt",
     "hull",
-    "hull_of",
     "intersect",
     "le",
     "lt",
@@ -110,11 +109,6 @@ def hull(x: Any, y: Any) -> Interval:
     """Return the smallest interval that holds both, numbers or intervals: exact."""
     x, y = as_interval(x), as_interval(y)
     return Interval(np.minimum(x.low, y.low), np.maximum(x.high, y.high))
-
-
-def hull_of(low: Any, high: Any) -> Interval:
-    """Return the numbers between two arrays, in either order, broadcast together."""
-    return hull(low, high)
 
 
 def overlaps(x: Any, y: Any) -> np.ndarray:

@@ -11,12 +11,10 @@ from phihat.convexity.numbers.intervals.order import absolute
 
 __all__ = [
     "integer_power",
-    "integer_power_is_defined",
     "power",
     "power_is_defined",
     "rsqrt",
     "sqrt",
-    "sqrt_is_defined",
     "square",
 ]
 
@@ -51,12 +49,6 @@ def integer_power(x: Any, n: int) -> Interval:
     )
 
 
-def integer_power_is_defined(x: Any, n: int) -> np.ndarray:
-    """Tell where x holds no zero, if n < 0; everywhere, if not."""
-    x = as_interval(x)
-    return (x.low > 0) | (x.high < 0) if n < 0 else np.ones(x.shape, bool)
-
-
 def _multiplied_out(x: Interval, n: int) -> Interval:
     """Multiply the powers x, x^2, x^4, ... that n is made of."""
     factors = []
@@ -88,13 +80,8 @@ def sqrt(x: Any) -> Interval:
     return Interval(low, np.where(x.high < 0, np.inf, high))
 
 
-def sqrt_is_defined(x: Any) -> np.ndarray:
-    """Tell where x >= 0."""
-    return as_interval(x).low >= 0
-
-
 def rsqrt(x: Any) -> Interval:
-    """Take 1 / sqrt(x), defined as `log` is; it never attains 0."""
+    """Take 1 / sqrt(x), for x > 0; it never attains 0."""
     root = sqrt(x)
     low, high = div(1.0, root)
     return Interval(np.maximum(low, 0.0), high)

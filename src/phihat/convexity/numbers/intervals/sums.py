@@ -29,7 +29,7 @@ from phihat.convexity.numbers.intervals.core import (
 )
 from phihat.convexity.numbers.intervals.order import maximum
 
-__all__ = ["cumsum", "dot_general", "matmul", "reduce_prod", "reduce_sum"]
+__all__ = ["dot_general", "matmul", "reduce_prod", "reduce_sum"]
 
 
 def reduce_sum(x: Any, axes: int | Sequence[int] | None = None) -> Interval:
@@ -40,22 +40,6 @@ def reduce_sum(x: Any, axes: int | Sequence[int] | None = None) -> Interval:
 def reduce_prod(x: Any, axes: int | Sequence[int] | None = None) -> Interval:
     """Multiply over axes, as a balanced tree of `mul`."""
     return _fold(mul, 1.0, x, axes)
-
-
-def cumsum(x: Any, axis: int = 0, *, reverse: bool = False) -> Interval:
-    """Sum up along an axis by doubling strides: each entry a balanced tree of `add`.
-
-    After the step of stride s, entry i holds the sum of the 2s entries up to it.
-    """
-    x = rearrange(lambda end: np.moveaxis(end, axis, 0), as_interval(x))
-    x = x[::-1] if reverse else x
-    stride = 1
-    while stride < x.shape[0]:
-        later = add(x[stride:], x[:-stride])
-        x = rearrange(_concatenate, x[:stride], later)
-        stride *= 2
-    x = x[::-1] if reverse else x
-    return rearrange(lambda end: np.moveaxis(end, 0, axis), x)
 
 
 def _fold(

@@ -24,7 +24,6 @@ ULPS = {
     "exp2": 5,
     "expm1": 5,
     "log": 5,
-    "log2": 5,
     "log1p": 5,
     "power": 5,
     "arcsin": 5,

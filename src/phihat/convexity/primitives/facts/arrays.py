@@ -194,6 +194,13 @@ class Array:
         if numbers is not None and self._numbers is None:
             self._numbers = numbers
 
+    def sorts(self, source: "Array", *, is_descending: bool, is_whole: bool) -> "Array":
+        """Note that the rows are sorted ones of another array, none of them empty."""
+        start, length = int(self.numbers.reshape(-1)[0]), self.shape[-1]
+        num_rows = self.size // length
+        self.order = Order(source, start, length, num_rows, is_descending, is_whole)
+        return self
+
     def ranges(self) -> Interval:
         """The range of each element."""
         if self.interval is not None:

@@ -13,6 +13,7 @@ from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.call import Undecided
 from phihat.convexity.primitives.facts.combining import grouped
 from phihat.convexity.primitives.facts.facts import Facts, closed, join
+from phihat.convexity.primitives.values.data_movement import reads_within
 from phihat.convexity.program.form import Equation
 from phihat.convexity.program.structure import INDEXED, Unknown, group_of_updates, move
 
@@ -101,8 +102,11 @@ def _anywhere(
     where they depend on the params it may jump, and only its range is known. Reading
     out of range must be impossible where it would give NaN.
     """
-    if equation.primitive == "gather" and "FILL" in str(equation.params["mode"]):
-        _check_in_range(equation, inputs)
+    is_filled = equation.primitive == "gather" and "FILL" in str(
+        equation.params["mode"]
+    )
+    if is_filled and not reads_within(equation, inputs[0].shape, inputs[1].ranges()):
+        raise Undecided("an index is not proved to lie within the array")
     facts = functools.reduce(
         join, (a.facts for k, a in enumerate(inputs) if k not in where)
     )
@@ -111,19 +115,6 @@ def _anywhere(
             raise Undecided("an index that depends on the params")
         facts = Facts(facts.low, facts.high)
     return Array.of(facts, shape)
-
-
-def _check_in_range(equation: Equation, inputs: Sequence[Array]) -> None:
-    """Refuse a read whose index is not proved to lie within the operand."""
-    numbers = equation.params["dimension_numbers"]
-    sizes = equation.params["slice_sizes"]
-    ranges = inputs[1].ranges()
-    for component, axis in enumerate(numbers.start_index_map):
-        last = inputs[0].shape[axis] - sizes[axis]
-        low = ranges.low[..., component].min(initial=0)
-        high = ranges.high[..., component].max(initial=0)
-        if low < 0 or high > last:
-            raise Undecided("an index is not proved to lie within the array")
 
 
 def scattered(

@@ -1,13 +1,13 @@
 """Facts of smooth functions of one value, and of entropies."""
 
-import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from phihat.convexity.numbers import intervals
+from phihat.convexity.numbers import derivatives
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.facts.arithmetic import add, multiply, negative
-from phihat.convexity.primitives.facts.call import Call, Undecided
+from phihat.convexity.primitives.facts.call import Call, Rule, Undecided
 from phihat.convexity.primitives.facts.facts import (
     ONE,
     ZERO,
@@ -15,31 +15,19 @@ from phihat.convexity.primitives.facts.facts import (
     closed,
     ranged,
 )
-from phihat.convexity.primitives.facts.powers import above_zero, logarithm
+from phihat.convexity.primitives.facts.powers import logarithm
 
 __all__ = [
-    "arc_tangent",
     "complementary_error_function",
-    "cosine",
-    "digamma",
     "divergence",
     "entropy",
-    "error_function",
-    "hyperbolic_cosine",
-    "hyperbolic_sine",
-    "hyperbolic_tangent",
-    "inverse_hyperbolic_sine",
-    "log_gamma",
-    "log_normal_distribution",
     "logistic",
     "relative_entropy",
-    "sine",
+    "smooth",
     "x_log_one_plus_y",
     "x_log_y",
     "z_log_z",
 ]
-
-_INF = math.inf
 
 
 def _composed(
@@ -67,162 +55,58 @@ def _composed(
     )
 
 
-def logistic(call: Call, x: Facts) -> Facts:
-    """S' = s (1 - s), s'' = s' (1 - 2 s); log s is concave and nondecreasing: q = 0."""
-    del call
-    if x.is_infinite:
-        return ZERO if x.low < 0 else ONE
-    value = intervals.intersect(intervals.logistic(x.range), Interval(0.0, 1.0))
-    rest = intervals.intersect(intervals.logistic(-x.range), Interval(0.0, 1.0))
-    slope = value * rest
-    return _composed(
-        x,
-        value,
-        slope,
-        slope * (1.0 - 2.0 * value),
-        positive=True,
-        q=Fraction(0) if x.concave else None,
-    )
+def _known_of_odd(x: Facts) -> dict[str, Any]:
+    return {"positive": x.positive, "negative": x.negative}
 
 
-def hyperbolic_tangent(call: Call, x: Facts) -> Facts:
-    """T' = 1 - t^2, t'' = -2 t (1 - t^2): concave above 0, convex below."""
-    del call
-    value = intervals.tanh(x.range)
-    slope = above_zero(1.0 - intervals.square(value))
-    return _composed(
-        x,
-        value,
-        slope,
-        -2.0 * (value * slope),
-        positive=x.positive,
-        negative=x.negative,
-    )
-
-
-def error_function(call: Call, x: Facts) -> Facts:
-    """F' > 0 and f'' = -2 x f' has the sign of -x."""
-    del call
-    slope = Interval(0.0, 2.0)
-    return _composed(
-        x,
-        intervals.erf(x.range),
-        slope,
-        -2.0 * (x.range * slope),
-        positive=x.positive,
-        negative=x.negative,
-    )
-
-
-def complementary_error_function(call: Call, x: Facts) -> Facts:
-    """Falls; f'' has the sign of x; log erfc is concave and falls: q = 0, z convex.
-
-    erfc is a tail of the normal density, which is log-concave, and tails of log-concave
-    densities are so (Prekopa).
-    """
-    del call
-    slope = Interval(-2.0, 0.0)
-    return _composed(
-        x,
-        above_zero(intervals.erfc(x.range)),
-        slope,
-        -2.0 * (x.range * slope),
-        positive=True,
-        q=Fraction(0) if x.convex else None,
-    )
-
-
-def log_normal_distribution(call: Call, x: Facts) -> Facts:
-    """Log Phi is concave and rises, as Phi is log-concave (Prekopa); it is < 0."""
-    del call
-    return ranged(
-        intervals.log_ndtr(x.range),
-        concave=x.concave,
-        negative=True,
-        total=x.total,
-        constant=x.constant,
-    )
-
-
-def hyperbolic_cosine(call: Call, x: Facts) -> Facts:
-    """Convex, rises above 0; (log cosh)'' = 1 / cosh^2 > 0 and log cosh rises there."""
-    del call
+def _known_of_cosh(x: Facts) -> dict[str, Any]:
+    """(log cosh)'' = 1 / cosh^2 > 0, and log cosh rises above 0."""
     log_convex = (
         x.affine or (x.convex and x.nonnegative) or (x.concave and x.nonpositive)
     )
-    return _composed(
-        x,
-        intervals.cosh(x.range),
-        intervals.sinh(x.range),
-        intervals.cosh(x.range),
-        positive=True,
-        p=Fraction(0) if log_convex else None,
-    )
+    return {"positive": True, "p": Fraction(0) if log_convex else None}
 
 
-def hyperbolic_sine(call: Call, x: Facts) -> Facts:
-    """Rises; f'' = sinh has the sign of z."""
-    del call
-    value = intervals.sinh(x.range)
-    return _composed(
-        x,
-        value,
-        intervals.cosh(x.range),
-        value,
-        positive=x.positive,
-        negative=x.negative,
-    )
+_KNOWN: dict[str, Callable[[Facts], dict[str, Any]]] = {
+    "cosh": _known_of_cosh,
+    "erf": _known_of_odd,
+    # Tails of the log-concave normal density are log-concave (Prekopa); this one falls.
+    "erfc": lambda x: {"positive": True, "q": Fraction(0) if x.convex else None},
+    "log_ndtr": lambda _: {"negative": True},
+    # log s is concave and rises
+    "logistic": lambda x: {"positive": True, "q": Fraction(0) if x.concave else None},
+    "sinh": _known_of_odd,
+    "tanh": _known_of_odd,
+}
+"""What is known of a smooth function besides its value and derivatives."""
 
 
-def sine(call: Call, x: Facts) -> Facts:
-    """F' = cos, f'' = -sin, on the range."""
-    del call
-    value = intervals.sin(x.range)
-    return _composed(x, value, intervals.cos(x.range), -value)
+def smooth(name: str) -> Rule:
+    """Make the rule of a function whose derivatives `numbers/derivatives.py` has."""
+    known = _KNOWN.get(name, lambda _: {})
+
+    def rule(call: Call, x: Facts) -> Facts:
+        """Compose with the signs of the derivatives on the range, which it must hold.
+
+        At an open end of the domain, as 0 for lgamma, the enclosures hold, too.
+        """
+        del call
+        if not (derivatives.is_inside(name, x.range) or (x.positive and x.low == 0.0)):
+            raise Undecided(f"the argument of {name} is not proved inside its domain")
+        return _composed(x, *derivatives.SMOOTH[name](x.range), **known(x))
+
+    return rule
 
 
-def cosine(call: Call, x: Facts) -> Facts:
-    """F' = -sin, f'' = -cos, on the range."""
-    del call
-    value = intervals.cos(x.range)
-    return _composed(x, value, -intervals.sin(x.range), -value)
+def logistic(call: Call, x: Facts) -> Facts:
+    """See `smooth`; it is 0 and 1 at literal infinities."""
+    if x.is_infinite:
+        return ZERO if x.low < 0 else ONE
+    return _LOGISTIC(call, x)
 
 
-def arc_tangent(call: Call, x: Facts) -> Facts:
-    """F' = 1 / (1 + z^2) > 0, f'' has the sign of -z."""
-    del call
-    slope = Interval(0.0, 1.0)
-    return _composed(x, intervals.atan(x.range), slope, -2.0 * (x.range * slope))
-
-
-def inverse_hyperbolic_sine(call: Call, x: Facts) -> Facts:
-    """F' = (1 + z^2)^(-1/2) > 0, f'' has the sign of -z."""
-    del call
-    slope = Interval(0.0, 1.0)
-    return _composed(x, intervals.asinh(x.range), slope, -(x.range * slope))
-
-
-def log_gamma(call: Call, x: Facts) -> Facts:
-    """Convex for z > 0, which must be proved: no domain is implied, it has poles.
-
-    (log Gamma)'' is the sum of 1 / (z + k)^2 > 0 (Bohr-Mollerup); it rises above
-    1.4616322, where its least value lies above -0.1215.
-    """
-    del call
-    if not x.positive:
-        raise Undecided("the argument of lgamma is not proved positive")
-    value = intervals.lgamma(x.range) if x.low > 0.0 else Interval(-0.1215, _INF)
-    slope = Interval(0.0 if x.low >= 1.4616322 else -_INF, _INF)
-    return _composed(x, value, slope, Interval(0.0, _INF))
-
-
-def digamma(call: Call, x: Facts) -> Facts:
-    """Concave and rises for z > 0, which must be proved; f'' = -2 sum (z + k)^-3."""
-    del call
-    if not x.positive:
-        raise Undecided("the argument of digamma is not proved positive")
-    value = intervals.digamma(x.range) if x.low > 0.0 else intervals.entire()
-    return _composed(x, value, Interval(0.0, _INF), Interval(-_INF, 0.0))
+_LOGISTIC = smooth("logistic")
+complementary_error_function = smooth("erfc")
 
 
 def x_log_y(call: Call, x: Facts, y: Facts) -> Facts:

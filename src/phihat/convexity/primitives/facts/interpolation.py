@@ -1,14 +1,4 @@
-"""The rule of linear interpolation between known points.
-
-Example:
-  >>> import jax.numpy as jnp
-  >>> from phihat import Box
-  >>> from phihat.convexity import prove_convexity
-  >>> knots, values = jnp.asarray([0.0, 1.0, 3.0]), jnp.asarray([1.0, 0.0, 4.0])
-  >>> loss_fn = lambda x: jnp.interp(x, knots, values)
-  >>> prove_convexity(loss_fn, 0.5, domain=Box(0.0, 3.0)).verdict.name
-  'PROVED_CONVEX'
-"""
+"""The rule of linear interpolation between known points."""
 
 import itertools
 from collections.abc import Sequence

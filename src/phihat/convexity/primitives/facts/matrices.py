@@ -5,7 +5,6 @@ convex (Weyl, Ky Fan), and a triangular system with a constant matrix is a linea
 its right-hand side.
 """
 
-import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 
 from phihat.convexity.numbers.eigenvalue_bounds import smallest_eigenvalue
 from phihat.convexity.numbers.extended import Extended
-from phihat.convexity.primitives.facts.arrays import Array, Order
+from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.call import Undecided
 from phihat.convexity.primitives.facts.facts import ONE, Facts, closed
 from phihat.convexity.program.form import Equation
@@ -176,12 +175,4 @@ def _in_order(source: Array, *, is_descending: bool, is_whole: bool) -> Array:
         row[0], row[-1] = 0, 2
         places = np.broadcast_to(row if is_descending else row[::-1], source.shape)
     result = Array(source.shape, classes, places).pruned()
-    result.order = Order(
-        source=source,
-        start=int(result.numbers.reshape(-1)[0]),
-        length=length,
-        num_rows=math.prod(source.shape[:-1]),
-        is_descending=is_descending,
-        is_whole=is_whole,
-    )
-    return result
+    return result.sorts(source, is_descending=is_descending, is_whole=is_whole)

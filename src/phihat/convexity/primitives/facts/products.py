@@ -22,12 +22,13 @@ from phihat.convexity.primitives.facts.facts import Facts, closed
 from phihat.convexity.primitives.facts.powers import square
 from phihat.convexity.primitives.facts.reductions import (
     largest,
+    product,
     smallest,
     sum_of_sorted,
 )
 from phihat.convexity.program.form import Equation
 
-__all__ = ["convolution", "dot_general", "scatter_add", "scatter_extreme"]
+__all__ = ["convolution", "dot_general", "scatter_add", "scatter_fold"]
 
 _MAX_EXPANDED = 2_000_000
 """Products of matrices with more terms than this are judged by their signs alone."""
@@ -181,9 +182,13 @@ def scatter_add(
     return [scattered(equation, inputs, interpreter.shape(equation))]
 
 
-def scatter_extreme(
+def scatter_fold(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> list[Array]:
-    """Each place holds the extreme of its old element and the updates that go there."""
-    function = largest if equation.primitive == "scatter-max" else smallest
+    """Each place holds the extreme, or the product, of all that meets there."""
+    function = {
+        "scatter-max": largest,
+        "scatter-min": smallest,
+        "scatter-mul": product,
+    }[equation.primitive]
     return [scattered(equation, inputs, interpreter.shape(equation), function)]

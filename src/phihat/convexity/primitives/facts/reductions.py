@@ -20,26 +20,21 @@ from phihat.convexity.primitives.facts.arithmetic import (
     multiply,
     weighted_sum,
 )
-from phihat.convexity.primitives.facts.arrays import Array, Order
+from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.call import Call, Undecided
 from phihat.convexity.primitives.facts.combining import elementwise, grouped
-from phihat.convexity.primitives.facts.comparisons import (
-    choose,
-    logical_and,
-    logical_or,
-)
 from phihat.convexity.primitives.facts.data_movement import assembled
-from phihat.convexity.primitives.facts.facts import ONE, ZERO, Facts, closed, join
+from phihat.convexity.primitives.facts.facts import ONE, Facts, closed, join
 from phihat.convexity.primitives.facts.powers import power
+from phihat.convexity.primitives.facts.steps import choose, settled
 from phihat.convexity.program.form import Equation
 
 __all__ = [
-    "all_of",
-    "any_of",
     "by_axes",
     "cumulative",
     "extreme_of_windows",
     "largest",
+    "logical",
     "position",
     "product",
     "reduce_extreme",
@@ -147,20 +142,10 @@ def product(terms: list[tuple[Facts, int]]) -> Facts:
 _MAX_FACTORS = 64
 
 
-def all_of(terms: list[tuple[Facts, int]]) -> Facts:
-    """See `logical_and`."""
-    call = Call()
-    return functools.reduce(
-        lambda x, y: logical_and(call, x, y), [f for f, n in terms if n], ONE
-    )
-
-
-def any_of(terms: list[tuple[Facts, int]]) -> Facts:
-    """See `logical_or`."""
-    call = Call()
-    return functools.reduce(
-        lambda x, y: logical_or(call, x, y), [f for f, n in terms if n], ZERO
-    )
+def logical(name: str, start: Facts) -> Callable[[list[tuple[Facts, int]]], Facts]:
+    """Make the rule of "all" or "any" from that of "and" or "or"."""
+    rule = functools.partial(settled(name), Call())
+    return lambda terms: functools.reduce(rule, [f for f, n in terms if n], start)
 
 
 def reduce_extreme(
@@ -277,15 +262,7 @@ def sort(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> list[
     along_last = bool(array.shape) and axis % len(array.shape) == len(array.shape) - 1
     outputs = [Array.of(_uncurved(array.facts), shapes[0])]
     if along_last and (largest or len(inputs) == 1) and outputs[0].size:
-        length = shapes[0][-1]
-        outputs[0].order = Order(
-            source=array,
-            start=int(outputs[0].numbers.reshape(-1)[0]),
-            length=length,
-            num_rows=outputs[0].size // length,
-            is_descending=largest,
-            is_whole=not largest,
-        )
+        outputs[0].sorts(array, is_descending=largest, is_whole=not largest)
     for position, shape in enumerate(shapes[1:], 1):
         facts = (
             Facts(0.0, float(array.shape[-1]))

@@ -5,80 +5,41 @@ where both sides are apart; all other boxes are given up, for at a jump there is
 bound, and one at the face of two boxes is a jump of the whole.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.intervals import Interval
-from phihat.convexity.numbers.jets import Jet, Ridge, constant, range_of, select
+from phihat.convexity.numbers.jets import Jet, constant, range_of, select
 from phihat.convexity.primitives.evaluation import computed
-from phihat.convexity.primitives.jets.box_pass import Blocked, Pass, Rule
+from phihat.convexity.primitives.jets.box_pass import Blocked, Pass
 from phihat.convexity.program.flat_indices import spread_places
 from phihat.convexity.program.form import Equation
 
-__all__ = ["cast", "comparison", "is_finite", "is_whole", "jump", "logic", "select_n"]
+__all__ = ["is_finite", "select_n", "settled"]
 
 
-def jump(jumps_at: Callable[[np.ndarray], np.ndarray]) -> Rule:
-    """Make a rule of a step function: constant on boxes that no jump touches."""
+def settled(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
+    """What jumps, by the rule of values, must not do so on the box nor just beyond.
 
-    def rule(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
-        value = range_of(inputs[0])
-        (stepped,) = computed(equation, [value])
-        if isinstance(inputs[0], Jet) or inputs[0].rows is not None:
-            touches = jumps_at(value.low) | jumps_at(value.high)
-            is_flat = (stepped.low == stepped.high) & ~touches
-            run.require(is_flat, equation, "it may jump within the box")
-        return constant(stepped)
-
-    return rule
-
-
-def is_whole(x: np.ndarray) -> np.ndarray:
-    """Tell which numbers are integers."""
-    return np.rint(x) == x
-
-
-def cast(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
-    """Cast: to integers a jump at each of them, and to booleans one at 0."""
-    dtype = np.dtype(equation.params["new_dtype"])
-    if dtype.kind == "b":
-        return jump(lambda x: x == 0)(run, equation, inputs)
-    if dtype.kind not in "iu":
-        if isinstance(inputs[0], Ridge) and inputs[0].rows is None:
-            return logic(run, equation, inputs)
-        raise Blocked(equation, f"a cast to {dtype} rounds")
-    return jump(is_whole)(run, equation, inputs)
-
-
-def comparison(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
-    """Compare; what depends on params must be apart on all of the closed box."""
-    name = equation.primitive
-    x, y = run.spread(equation, inputs)
-    if all(isinstance(z, Ridge) and z.rows is None for z in (x, y)):
-        return logic(run, equation, inputs)
-    if equation.inputs[0] == equation.inputs[1]:  # a finite number equals itself
-        holds = np.full((1, x.value.shape[1]), name in ("eq", "le", "ge"))
-        return constant(iv.from_array(holds))
-    one, other = range_of(x), range_of(y)
-    below, above = one.high < other.low, one.low > other.high
-    run.require(below | above, equation, "it may change within the box")
-    holds = {"lt": below, "le": below, "gt": above, "ge": above}.get(name)
-    if holds is None:
-        holds = np.full(below.shape, name == "ne")
-    return constant(iv.from_array(holds))
-
-
-def logic(run: Pass, equation: Equation, inputs: list[Any]) -> Any:
-    """Combine what is constant on each box, by the rules of values."""
+    So comparisons, casts and roundings are constant on a neighbourhood of the box.
+    """
     inputs = run.spread(equation, inputs)
-    if not all(isinstance(x, Ridge) and x.rows is None for x in inputs):
-        raise Blocked(equation, "there is no rule for its second derivative")
-    ranges = [Interval(*range_of(x)) for x in inputs]
+    varies = [isinstance(x, Jet) or x.rows is not None for x in inputs]
+    ranges = [
+        _beyond(range_of(x)) if moves else Interval(*range_of(x))
+        for x, moves in zip(inputs, varies, strict=True)
+    ]
     (result,) = computed(equation, ranges)
+    if any(varies):
+        is_one = result.low == result.high
+        run.require(is_one, equation, "it may change within the box")
     return constant(result)
+
+
+def _beyond(x: Interval) -> Interval:
+    return Interval(np.nextafter(x.low, -np.inf), np.nextafter(x.high, np.inf))
 
 
 def is_finite(run: Pass, equation: Equation, inputs: list[Any]) -> Any:

@@ -24,7 +24,7 @@ from phihat.convexity.program.structure import (
     move,
 )
 
-__all__ = ["iota", "scatter", "scatter_sub", "select_n", "structural"]
+__all__ = ["iota", "reads_within", "scatter", "scatter_sub", "select_n", "structural"]
 
 
 def structural(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
@@ -75,7 +75,7 @@ def _unknown_index(
         read = structural(equation, zeros)
         if read is None or (
             "FILL" in str(equation.params["mode"])
-            and not _inside(equation, operand, inputs[1])
+            and not reads_within(equation, operand.shape, inputs[1])
         ):
             return None
         return [_hull_over(operand, read[0].shape)]
@@ -85,13 +85,13 @@ def _unknown_index(
     return [iv.hull(operand, _hull_over(updates, operand.shape))]
 
 
-def _inside(equation: Equation, operand: Interval, indices: Interval) -> bool:
+def reads_within(equation: Equation, shape: Sequence[int], indices: Interval) -> bool:
     """Tell whether a gather reads within its operand whatever the indices are."""
     axes = equation.params["dimension_numbers"].start_index_map
     sizes = equation.params["slice_sizes"]
     return all(
         bool((indices.low[..., place] >= 0).all())
-        and bool((indices.high[..., place] <= operand.shape[axis] - sizes[axis]).all())
+        and bool((indices.high[..., place] <= shape[axis] - sizes[axis]).all())
         for place, axis in enumerate(axes)
     )
 

@@ -15,30 +15,22 @@ from phihat.convexity.numbers.extended import (
     NOT_A_NUMBER,
     NOT_FINITE,
     PLUS_INFINITY,
-    Extended,
     extended,
     kind_of,
-    unknown,
 )
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.values.rule_builders import (
     holds_zero,
-    is_known,
     is_value,
     kinds,
-    spread,
 )
-from phihat.convexity.program.form import Equation
 
 __all__ = [
-    "above",
     "entr",
     "erf_inv",
     "kl_div",
     "poles",
-    "polygamma",
     "rel_entr",
-    "strictly_within_one",
     "where_defined",
     "within",
     "xlog1py",
@@ -46,41 +38,30 @@ __all__ = [
 ]
 
 
-def above(limit: float, kind: int) -> Callable[[Interval], np.ndarray | None]:
-    """Mark a function that is defined for x > limit, `kind` at it and NaN below."""
+def within(
+    low: float, high: float, at_low: int | None = None, at_high: int | None = None
+) -> Callable[[Interval], np.ndarray | None]:
+    """Mark a function that is NaN outside of an interval.
+
+    An end belongs to the domain, unless it is told what kind the value is there.
+    """
+    ends = [(low, at_low), (high, at_high)]
+    at_ends = [(end, kind) for end, kind in ends if kind is not None]
 
     def marks(x: Interval) -> np.ndarray | None:
+        is_below, is_above = x.high < low, x.low > high
+        above = x.low >= low if at_low is None else x.low > low
+        below = x.high <= high if at_high is None else x.high < high
+        nowhere = is_below if at_low is None else x.high <= low
+        beyond = is_above if at_high is None else x.low >= high
         return kinds(
-            (is_value(x, limit), kind),
-            (x.high < limit, NOT_A_NUMBER),
-            (x.high <= limit, NOT_FINITE),
-            defined=x.low > limit,
+            *((is_value(x, end), kind) for end, kind in at_ends),
+            (is_below | is_above, NOT_A_NUMBER),
+            (nowhere | beyond, NOT_FINITE),
+            defined=above & below,
         )
 
     return marks
-
-
-def within(low: float, high: float) -> Callable[[Interval], np.ndarray | None]:
-    """Mark a function that is defined for low <= x <= high, and NaN outside."""
-
-    def marks(x: Interval) -> np.ndarray | None:
-        return kinds(
-            ((x.high < low) | (x.low > high), NOT_A_NUMBER),
-            defined=(x.low >= low) & (x.high <= high),
-        )
-
-    return marks
-
-
-def strictly_within_one(x: Interval) -> np.ndarray | None:
-    """Mark a function that is defined for |x| < 1, infinite at the ends, NaN beyond."""
-    return kinds(
-        (is_value(x, 1.0), PLUS_INFINITY),
-        (is_value(x, -1.0), MINUS_INFINITY),
-        ((x.high < -1) | (x.low > 1), NOT_A_NUMBER),
-        ((x.high <= -1) | (x.low >= 1), NOT_FINITE),
-        defined=(x.low > -1) & (x.high < 1),
-    )
 
 
 def where_defined(
@@ -117,20 +98,6 @@ def _erf_inv_bound(value: np.ndarray, side: float) -> np.ndarray:
     return bound
 
 
-def polygamma(equation: Equation, inputs: list[Interval]) -> list[Interval]:
-    """Take the nth derivative of digamma, for one known n and x > 0."""
-    del equation
-    order, x = inputs
-    shape = np.broadcast_shapes(order.shape, x.shape)
-    if not is_known(order) or isinstance(x, Extended) or not order.size:
-        return [unknown(shape)]
-    n = float(order.low.flat[0])
-    if n < 0 or n != int(n) or not (order.low == n).all():
-        return [unknown(shape)]
-    marks = kinds(defined=np.asarray(x.low > 0))
-    return [spread(extended(iv.polygamma(int(n), x), marks), shape)]
-
-
 def xlogy(x: Interval, y: Interval) -> Interval:
     r"""Take x log y, and 0 where x = 0, whatever y is."""
     product = iv.mul(x, iv.log(y))
@@ -146,14 +113,7 @@ def xlogy(x: Interval, y: Interval) -> Interval:
 
 def xlog1py(x: Interval, y: Interval) -> Interval:
     r"""Take x log(1 + y), and 0 where x = 0, whatever y is."""
-    result = iv.where(is_value(x, 0.0), 0.0, iv.mul(x, iv.log1p(y)))
-    kind = kinds(
-        ((y.high < -1) & ~holds_zero(x), NOT_A_NUMBER),
-        (is_value(y, -1.0) & (x.low > 0), MINUS_INFINITY),
-        (is_value(y, -1.0) & (x.high < 0), PLUS_INFINITY),
-        defined=is_value(x, 0.0) | (y.low > -1),
-    )
-    return extended(result, kind)
+    return xlogy(x, iv.add(1.0, y))
 
 
 def entr(x: Interval) -> Interval:

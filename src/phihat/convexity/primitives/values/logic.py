@@ -37,7 +37,6 @@ __all__ = [
     "is_finite",
     "logic",
     "rounded",
-    "shift",
     "total_order",
 ]
 
@@ -172,10 +171,3 @@ def logic(name: str) -> Rule:
         return [anything(shape, equation.dtype)]
 
     return rule
-
-
-def shift(equation: Equation, inputs: list[Interval]) -> list[Interval]:
-    """Shift known integers; of others nothing but the dtype is told."""
-    x, y = inputs
-    shape = np.broadcast_shapes(x.shape, y.shape)
-    return [anything(shape, equation.dtype)]
