@@ -1,6 +1,7 @@
 """The gate: what must hold of the whole project, beside that its tests pass."""
 
 import ast
+import functools
 import graphlib
 import importlib
 import inspect
@@ -84,6 +85,7 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@functools.cache
 def source(module: str) -> ast.Module:
     path = PACKAGE.parent / (module.replace(".", "/") + ".py")
     return ast.parse(path.read_text(encoding="utf-8"))
@@ -112,16 +114,14 @@ def test_pyright():
 # -------------------------------------------------------------------- bits
 
 
-@pytest.mark.parametrize("is_first", [True, False])
-def test_bits(is_first):
+def test_bits():
     """The tests marked `bits`, with kernels as users have them."""
     files = sorted((ROOT / "tests").glob("test_*.py"))
     mark = re.compile(r"^ *@pytest\.mark\.bits$", re.MULTILINE)
     marked = [path for path in files if mark.search(path.read_text("utf-8"))]
-    part = [path for path in marked if (path.stem == "test_optimizers") == is_first]
     options = ("-q", "-n", "0", "--tb=short", "-p", "no:cacheprovider", "-m", "bits")
     variables = {"PHIHAT_COMPILE": "fully", "XLA_FLAGS": ""}
-    run_as_user("-m", "pytest", *options, *part, **variables)
+    run_as_user("-m", "pytest", *options, *marked, **variables)
 
 
 # -------------------------------------------------------------------- examples
@@ -157,14 +157,14 @@ def test_document_runs(path, tmp_path):
     run_as_user(ROOT / "tests" / "run_document.py", path, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("path", PAGES, ids=relative)
-def test_document_hides_no_block_from_the_gate(path):
+def test_pages_hide_no_block_from_the_gate():
     """Blocks are Python, what Python prints, or one of README's two commands."""
-    for block in blocks(path.read_text(encoding="utf-8")):
-        assert block.language in {"python", "text", "sh"}, block
-        assert "```" not in block.code, block
-        if block.language == "sh":
-            assert block.code.strip() in readme_commands(), block
+    for path in PAGES:
+        for block in blocks(path.read_text(encoding="utf-8")):
+            assert block.language in {"python", "text", "sh"}, (path, block)
+            assert "```" not in block.code, (path, block)
+            if block.language == "sh":
+                assert block.code.strip() in readme_commands(), (path, block)
 
 
 def readme_commands() -> list[str]:
@@ -206,8 +206,13 @@ def unit(module: str) -> str:
     return parts[1] if len(parts) > 1 else "__init__"
 
 
-def imported_modules(module: str) -> Iterator[str]:
-    """Yield the modules of phihat that a module imports, in functions too."""
+@functools.cache
+def imported_modules(module: str) -> tuple[str, ...]:
+    """Return what a module imports, in functions too."""
+    return tuple(names_imported(module))
+
+
+def names_imported(module: str) -> Iterator[str]:
     package = module.split(".")[:-1]
     nodes: list[ast.AST] = [source(module)]
     while nodes:
@@ -227,15 +232,17 @@ def imported_modules(module: str) -> Iterator[str]:
             nodes.extend(ast.iter_child_nodes(node))
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_only_from_above(module):
-    own = unit(module)
-    if own in ENTRANCES:
-        return
-    assert own in LAYOUT, f"{module} has no place in LAYOUT"
-    allowed = {own, *LAYOUT[: LAYOUT.index(own)]}
-    ours = (name for name in imported_modules(module) if name.split(".")[0] == "phihat")
-    assert {unit(name) for name in ours} <= allowed
+def test_imports_only_from_above():
+    inner = [module for module in MODULES if unit(module) not in ENTRANCES]
+    assert {unit(module) for module in inner} <= set(LAYOUT)
+    upward = [
+        f"{module} imports {name}"
+        for module in inner
+        for name in imported_modules(module)
+        if name.split(".")[0] == "phihat"
+        and unit(name) not in LAYOUT[: LAYOUT.index(unit(module)) + 1]
+    ]
+    assert upward == []
 
 
 @pytest.mark.parametrize("package", ROOMS)
@@ -309,11 +316,12 @@ def test_kernel_reads_no_rule_of_the_prover():
     assert shared <= {"kernel", "numbers", "program", "report"}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if "__main__" not in name])
-def test_all_names_exist(module):
-    imported = import_module(module)
-    assert len(imported.__all__) == len(set(imported.__all__))
-    assert [name for name in imported.__all__ if not hasattr(imported, name)] == []
+def test_all_names_exist():
+    for module in (name for name in MODULES if "__main__" not in name):
+        imported = import_module(module)
+        assert len(imported.__all__) == len(set(imported.__all__)), module
+        missing = [name for name in imported.__all__ if not hasattr(imported, name)]
+        assert missing == [], module
 
 
 def test_daily_names_are_sorted():

@@ -57,7 +57,6 @@ def test_few_lane_steps_are_wasted(found):
     )
 
 
-@pytest.mark.bits
 def test_repeated_to_the_bit(found):
     again = phihat.multistart(
         LOSS,

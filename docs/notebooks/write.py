@@ -3,11 +3,14 @@
 `python docs/notebooks/write.py [NAME ...]` executes each in a kernel of its own and
 writes it back with what it prints and shows; pictures are made small, and what differs
 from run to run is left out. `--check` writes nothing, and fails where an output is not
-the stored one: words must be equal, numbers may differ.
+the stored one: words must be equal, numbers may differ. With `--here` the check runs
+the cells in this process, which has imported what it needs, and not in a kernel.
 """
 
 import argparse
+import ast
 import base64
+import contextlib
 import io
 import os
 import re
@@ -23,16 +26,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="notebooks; all by default")
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    parser.add_argument("--here", action="store_true", help="check without a kernel")
     options = parser.parse_args()
     paths = {path.stem: path for path in sorted(HERE.glob("*.ipynb"))}
     wrong = []
     for name in options.names or paths:
         stored = read(paths[name])
-        executed = execute(read(paths[name]))
         if options.check:
+            run = execute_here if options.here else execute
+            executed = run(read(paths[name]))
             wrong += [f"{name}: {one}" for one in differences(stored, executed)]
         else:
-            write(executed, paths[name])
+            write(tidied(execute(read(paths[name]))), paths[name])
             print(name, flush=True)
     if wrong:
         sys.exit("\n".join([*wrong, "Run `python docs/notebooks/write.py`."]))
@@ -56,12 +61,57 @@ def execute(notebook: Any) -> Any:
 
     os.environ["PYTHONPATH"] = str(SOURCE)  # the kernel takes it over
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell["outputs"] = joined(cell["outputs"])
+    return notebook
+
+
+def execute_here(notebook: Any) -> Any:
+    """Return the notebook with new outputs, of which pictures are only drawn."""
+    sys.path.insert(0, str(SOURCE))
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell["outputs"] = run_cell(cell["source"], names)
+    return notebook
+
+
+def run_cell(source: str, names: dict[str, Any]) -> list[Any]:
+    """Return what a cell prints, the value of its last line, and its pictures."""
+    from IPython.lib.pretty import pretty
+    from matplotlib import pyplot
+
+    body = ast.parse(source).body
+    last = body.pop() if isinstance(body[-1], ast.Expr) else None
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(ast.Module(body, []), "<cell>", "exec"), names)
+        value = None
+        if last is not None:
+            value = eval(compile(ast.Expression(last.value), "<cell>", "eval"), names)
+    outputs: list[Any] = []
+    if printed.getvalue():
+        outputs.append({"output_type": "stream", "text": printed.getvalue()})
+    if value is not None:
+        outputs.append({"data": {"text/plain": pretty(value)}})
+    for number in pyplot.get_fignums():
+        figure = pyplot.figure(number)
+        figure.set_layout_engine("none")  # it takes most of the time of drawing
+        figure.canvas.draw()
+        outputs.append({"data": {"image/png": "drawn"}})
+    pyplot.close("all")
+    return outputs
+
+
+def tidied(notebook: Any) -> Any:
+    """Return the notebook without what differs from run to run."""
     for number, cell in enumerate(notebook.cells):
         cell["metadata"] = {}
         cell["id"] = f"cell-{number}"
         if cell.cell_type == "code":
             cell["execution_count"] = None
-            cell["outputs"] = [tidy(one) for one in joined(cell["outputs"])]
+            cell["outputs"] = [tidy(one) for one in cell["outputs"]]
     return notebook
 
 

@@ -373,7 +373,9 @@ def _shardings(carry: chunks.ChunkCarry) -> tuple[NamedSharding | None, ...]:
 
 def _on_device(leaf: Any) -> Any:
     """Send arrays once; numbers stay weakly typed, as `fit` takes them."""
-    return jnp.asarray(leaf) if isinstance(leaf, (np.ndarray, np.generic)) else leaf
+    if not isinstance(leaf, (np.ndarray, np.generic)):
+        return leaf
+    return jax.device_put(leaf, may_alias=False)  # `jnp.asarray` compiles to do so
 
 
 def _check_budget(restored: RestoredRun, num_steps: int | None) -> None:
