@@ -68,7 +68,7 @@ def execute(notebook: Any) -> Any:
 
 
 def execute_here(notebook: Any) -> Any:
-    """Return the notebook with new outputs, of which pictures are only drawn."""
+    """Return the notebook with new outputs; pictures are drawn and not kept."""
     sys.path.insert(0, str(SOURCE))
     names: dict[str, Any] = {"__name__": "__main__"}
     for cell in notebook.cells:
@@ -78,9 +78,8 @@ def execute_here(notebook: Any) -> Any:
 
 
 def run_cell(source: str, names: dict[str, Any]) -> list[Any]:
-    """Return what a cell prints, the value of its last line, and its pictures."""
+    """Return what a cell prints, and its last line's value or picture."""
     from IPython.lib.pretty import pretty
-    from matplotlib import pyplot
 
     body = ast.parse(source).body
     last = body.pop() if isinstance(body[-1], ast.Expr) else None
@@ -93,14 +92,11 @@ def run_cell(source: str, names: dict[str, Any]) -> list[Any]:
     outputs: list[Any] = []
     if printed.getvalue():
         outputs.append({"output_type": "stream", "text": printed.getvalue()})
-    if value is not None:
-        outputs.append({"data": {"text/plain": pretty(value)}})
-    for number in pyplot.get_fignums():
-        figure = pyplot.figure(number)
-        figure.set_layout_engine("none")  # it takes most of the time of drawing
-        figure.canvas.draw()
+    draw = getattr(value, "_repr_png_", None)
+    if draw is not None and draw() is not None:
         outputs.append({"data": {"image/png": "drawn"}})
-    pyplot.close("all")
+    elif value is not None:
+        outputs.append({"data": {"text/plain": pretty(value)}})
     return outputs
 
 
