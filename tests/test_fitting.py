@@ -17,6 +17,7 @@ from jax.tree_util import Partial
 import phihat
 from phihat import Box, FitError, Status, fitting, losses, models
 from phihat._core import programs as _programs
+from phihat._core import stores
 from phihat._engine import loop
 from phihat._engine.recorders import Recorder
 from phihat.fitting import Tolerance
@@ -823,7 +824,8 @@ def test_a_changed_global_is_seen(monkeypatch):
     assert descend() == -5.0
 
 
-def test_programs_are_bounded_and_freed():
+def test_programs_are_bounded_and_freed(monkeypatch):
+    monkeypatch.setattr(stores, "_MAX_BYTES", 2**20)
     alive = []
 
     def descend(block):
@@ -833,12 +835,11 @@ def test_programs_are_bounded_and_freed():
         alive.append(weakref.ref(loss_fn))
         phihat.fit(loss_fn, jnp.ones(block.shape[1]), phihat.adam(0.1), num_steps=1)
 
-    for number in range(12):  # each of 16 MB, beyond what is kept
-        descend(jnp.full((1000, 2000), float(number)))
+    for number in range(12):  # each of 128 kB, beyond what is kept
+        descend(jnp.full((8, 2000), float(number)))
     gc.collect()
     assert sum(ref() is not None for ref in alive) <= 10
     phihat.clear_programs()
-    jax.clear_caches()
     gc.collect()
     assert not any(ref() is not None for ref in alive)
 
