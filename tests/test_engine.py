@@ -401,14 +401,19 @@ def test_batch_normalization_of_flax_agrees_with_a_loop_by_hand():
         opt_state = optimizer.init(params)
         sampled = phihat.sampling.minibatches(16)((x, y))
         key = jax.random.fold_in(jax.random.key(2), 0)
-        by_hand, moved = params, stats
-        for step in range(90):
+
+        @jax.jit
+        def advance(step, params, moved, opt_state):
             batch = sampled.batch_fn(key, step)
             (_, moved), grad = jax.value_and_grad(loss_fn, has_aux=True)(
-                by_hand, batch, moved
+                params, batch, moved
             )
-            updates, opt_state = optimizer.update(grad, opt_state, by_hand)
-            by_hand = optax.apply_updates(by_hand, updates)
+            updates, opt_state = optimizer.update(grad, opt_state, params)
+            return optax.apply_updates(params, updates), moved, opt_state
+
+        by_hand, moved = params, stats
+        for step in range(90):
+            by_hand, moved, opt_state = advance(step, by_hand, moved, opt_state)
         np.testing.assert_allclose(
             evaluate(whole.params, whole.model_state),
             evaluate(by_hand, moved),
