@@ -123,7 +123,7 @@ def test_the_loss_is_importable_and_keeps_the_dtype(problem):
 @pytest.mark.usefixtures("float32")
 def test_problems_are_float32_without_x64():
     for problem in problems.standard().values():
-        assert problem.loss_fn(problem.start).dtype == jnp.float32
+        assert jax.eval_shape(problem.loss_fn, problem.start).dtype == jnp.float32
 
 
 def test_quadratics_of_one_size_share_a_program():
@@ -146,7 +146,7 @@ def test_condition_numbers_are_as_stated():
         ),
     ]:
         loss_fn, start = _flat(problem)
-        eigenvalues = np.linalg.eigvalsh(jax.hessian(loss_fn)(start))
+        eigenvalues = np.linalg.eigvalsh(jax.jit(jax.hessian(loss_fn))(start))
         found = eigenvalues[-1] / eigenvalues[0]
         np.testing.assert_allclose(found, condition, rtol=1e-9)
 
@@ -155,10 +155,10 @@ def test_the_chapters_numbers():
     surface = REFERENCE["functions"]["adam_surface"]["at_start"]
     problem = problems.adam_surface()
     assert problem.start.tolist() == surface["phi"]
-    loss, grad = jax.value_and_grad(problem.loss_fn)(problem.start)
+    loss, grad = jax.jit(jax.value_and_grad(problem.loss_fn))(problem.start)
     np.testing.assert_allclose(loss, surface["loss"], rtol=8 * EPS)
     np.testing.assert_allclose(grad, surface["grad"], rtol=8 * EPS)
-    hessian = jax.hessian(problem.loss_fn)(problem.start)
+    hessian = jax.jit(jax.hessian(problem.loss_fn))(problem.start)
     np.testing.assert_allclose(hessian, surface["hessian"], rtol=64 * EPS)
     answers = REFERENCE["notebook_answers"]["loss_gabor_start_m1p5_8p5"]
     for width, key in [(2.0, "D8"), (4.0, "D32")]:
@@ -216,9 +216,8 @@ def test_values_are_those_of_the_literature(name):
     """A value as published or worked out by hand, and the published minimum."""
     point, value, least = LITERATURE[name]
     problem = PROBLEMS[name]
-    np.testing.assert_allclose(
-        problem.loss_fn(jnp.asarray(point)), value, rtol=2e-6, atol=1e-15
-    )
+    found = jax.jit(problem.loss_fn)(jnp.asarray(point))
+    np.testing.assert_allclose(found, value, rtol=2e-6, atol=1e-15)
     np.testing.assert_allclose(problem.minimum_value, least, rtol=2e-6)
 
 
@@ -230,7 +229,7 @@ def test_equal_and_lesser_minima(name):
     }
     problem = PROBLEMS[name]
     for place in places[name]:
-        gradient = jax.grad(problem.loss_fn)(jnp.asarray(place))
+        gradient = jax.jit(jax.grad(problem.loss_fn))(jnp.asarray(place))
         np.testing.assert_allclose(gradient, 0.0, atol=1e-5)
         value = problem.loss_fn(jnp.asarray(place))
         assert (abs(value - problem.minimum_value) < 1e-9) == (name == "branin")
