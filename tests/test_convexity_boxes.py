@@ -487,7 +487,7 @@ def test_gabor_is_convex_near_its_global_minimum() -> None:
     mu, L = curvature_floor(loss_fn, box, data, budget=4.0)
     corners = np.stack(np.meshgrid(*[np.linspace(-1, 1, 9)] * 2), -1).reshape(-1, 2)
     points = jnp.asarray(centre + 0.1 * corners * reach)
-    hessian = jax.vmap(lambda p: jax.hessian(loss_fn)(p, data))
+    hessian = jax.jit(jax.vmap(lambda p: jax.hessian(loss_fn)(p, data)))
     found = np.linalg.eigvalsh(hessian(points))
     assert 0.079 <= mu <= found.min()
     assert found.max() <= L
