@@ -469,13 +469,17 @@ def test_the_squares_of_the_residuals_are_the_loss(reduction, weights, penalty):
     if penalty is not None:
         loss_fn = losses.with_l2(losses.with_l2(loss_fn, penalty), penalty)
     residual_fn = losses.residual_fn(loss_fn)
-    residual = residual_fn(layer, batch)
+
+    @jax.jit
+    def measure(layer):
+        residual, pull_back = jax.vjp(lambda layer: residual_fn(layer, batch), layer)
+        loss, grad = jax.value_and_grad(loss_fn)(layer, batch)
+        return residual, pull_back(residual)[0], loss, grad
+
+    residual, product, loss, grad = measure(layer)
     assert residual.shape == (12 if penalty is None else 12 + 2 * 8,)
-    loss = loss_fn(layer, batch)
     np.testing.assert_allclose((residual**2).sum(), loss, rtol=16 * EPS)
     # 2 J'r is the gradient.
-    product = jax.vjp(lambda layer: residual_fn(layer, batch), layer)[1](residual)[0]
-    grad = jax.grad(loss_fn)(layer, batch)
     for found, expected in zip(*map(jax.tree.leaves, (product, grad)), strict=True):
         np.testing.assert_allclose(2 * found, expected, rtol=1e-12, atol=64 * EPS)
     assert _tree.is_importable(residual_fn)

@@ -305,11 +305,12 @@ RELATIONS = {
 
 def distance(one, other):
     """The largest difference along two paths, relative to the size of the path."""
-    gaps = jax.tree.map(
-        lambda a, b: jnp.max(jnp.abs(a.astype(float) - b.astype(float))), one, other
-    )
-    size = jax.tree.map(lambda leaf: jnp.max(jnp.abs(leaf)).astype(float), other)
-    return max(jax.tree.leaves(gaps)) / max(jax.tree.leaves(size))
+    pairs = [
+        [np.asarray(leaf).astype(float) for leaf in pair]
+        for pair in zip(*map(jax.tree.leaves, (one, other)), strict=True)
+    ]
+    gaps = [np.max(np.abs(a - b)) for a, b in pairs]
+    return max(gaps) / max(np.max(np.abs(b)) for _, b in pairs)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
