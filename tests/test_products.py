@@ -42,7 +42,7 @@ def _case():
 
 def _dense(fn, params, data):
     flat, unflatten = products.flatten(params)
-    return np.asarray(jax.hessian(lambda v: fn(unflatten(v), data))(flat))
+    return np.asarray(jax.jit(jax.hessian(lambda v: fn(unflatten(v), data)))(flat))
 
 
 @pytest.mark.parametrize("form", ["hvp", "operator", "jitted"])
