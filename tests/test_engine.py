@@ -41,7 +41,7 @@ def test_resumed_fits_are_the_same_to_the_bit(stride, monkeypatch):
     rows = np.random.default_rng(0).integers(12, size=(105, 5))
     options = {"sampler": phihat.from_indices(rows), "record_every": stride}
     whole = line_fit(num_steps=105, **options)
-    # Each length is of one block only: what is compiled once is not traced again.
+    # A length for each block: what is compiled once is not traced again.
     for block, first in ((3, 7), (50, 56), (100, 98)):
         monkeypatch.setattr(pages, "_BLOCK", block)
         part = line_fit(num_steps=first, **options)
