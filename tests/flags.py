@@ -1,13 +1,8 @@
 """How XLA compiles in the tests, and in what they start."""
 
-import functools
 import gc
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from jax._src.interpreters import mlir
 
 __all__ = ["CACHE", "COMPILES_FULLY", "QUICK", "of_this_process", "save_time"]
 
@@ -40,20 +35,7 @@ def of_this_process() -> str:
 
 
 def save_time() -> None:
-    """Look for garbage less often, and lower many programs in one context of MLIR.
-
-    What JAX keeps is a lot to walk through; and a context, of which JAX makes one for
-    each program, takes as long as all else in the lowering of a small one.
-    """
+    """Look for garbage less often: what JAX keeps is a lot to walk through."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    mlir.make_ir_context = functools.partial(_shared, mlir.make_ir_context, [])
-
-
-def _shared(make: Callable[[], Any], made: list[Any]) -> Any:
-    """Return the context made last; it keeps constants, so 100 programs share it."""
-    if len(made) in (0, 100):
-        made[:] = [make()]
-    made.append(made[0])
-    return made[0]
