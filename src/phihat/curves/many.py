@@ -84,7 +84,7 @@ def fit_curves(
       >>> fits = fit_curves(decay, t, y, {"height": 1.0, "lifetime": 1.0})
       >>> table = fits.to_pandas()
       >>> table.shape, bool(np.allclose(fits.params["lifetime"], 1.5, rtol=0.02))
-      ((100, 13), True)
+      ((100, 14), True)
     """
     call = "fit_curves"
     if not isinstance(progress, bool):

@@ -9,12 +9,23 @@ from jaxtyping import Array, Bool, Float, Int
 from phihat._core import tree as _tree
 from phihat._core.types import Params, Status
 
-__all__ = ["SENTENCES", "Evidence", "Setting", "entry_names", "explain", "find_doubts"]
+__all__ = [
+    "SENTENCES",
+    "TIED",
+    "Evidence",
+    "Setting",
+    "entry_names",
+    "explain",
+    "find_doubts",
+    "listed",
+]
 
 _FAR = 0.02
 """Standard errors from the minimum; Minuit stops at the same distance."""
 
-_TIED = 0.999
+TIED = 0.999
+"""A correlation beyond which a combination is known, but hardly its members."""
+
 _FEW = 5
 _BENT = 0.25
 """How far a rise may differ from a parabola's; an end then differs by a tenth."""
@@ -130,7 +141,7 @@ def find_doubts(
         found["condition"] = float(evidence.rounding)
     if (known & (evidence.distances > _FAR)).any():
         found["gradient"] = _entries(known & (evidence.distances > _FAR))
-    tied = np.abs(_correlation(covariance)) > _TIED
+    tied = np.abs(_correlation(covariance)) > TIED
     if tied[np.triu_indices(size, 1)].any():
         np.fill_diagonal(tied, False)
         found["correlation"] = _entries(tied.any(axis=0))
@@ -221,7 +232,7 @@ def explain(
     shown = entries if len(entries) <= 6 else [*entries[:5], f"{len(entries) - 5} more"]
     return SENTENCES[reason].format(
         number=number,
-        entries=_listed(shown),
+        entries=listed(shown),
         intervals="intervals" if len(entries) > 1 else "interval",
         them="them, alone or together" if len(entries) > 1 else "it",
         size=len(names),
@@ -231,7 +242,8 @@ def explain(
     )
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Write names one after the other, as in "a, b and c"."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
