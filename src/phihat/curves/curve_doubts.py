@@ -32,6 +32,7 @@ def complete(
     start: np.ndarray,
     errors: np.ndarray,
     inputs: Any,
+    loss: str,
 ) -> dict[str, str]:
     """Return the doubts about one curve, those about its data and start included.
 
@@ -42,8 +43,15 @@ def complete(
       start: where they started [F].
       errors: their standard errors [F].
       inputs: the data, as `Inputs`.
+      loss: the name of the loss.
     """
     found = dict(told)
+    if loss != "linear":  # the report shows the plain sum, these judge another
+        for reason in ("chi square high", "chi square low"):
+            if reason in found:
+                found[reason] = found[reason].replace(
+                    "the sum of squares", f"the sum of the {loss} losses"
+                )
     is_open = np.isinf(errors)
     if "singular" in found and (free == start)[is_open].all():
         which = [name for name, each in zip(names, is_open, strict=True) if each]
@@ -56,7 +64,8 @@ def complete(
         offset = explain_offset(inputs.x)
         found |= {} if offset is None else {"offset": offset}
     y = np.asarray(inputs.y, np.float64)
-    if y.size > 1 and statistics.scatter(y, inputs.mask) == 0:
+    num_points = y.size if inputs.mask is None else int(np.sum(inputs.mask))
+    if num_points > 1 and statistics.scatter(y, inputs.mask) == 0:
         kept = {reason: found[reason] for reason in found if reason in _OF_CONSTANT}
         found = {
             "constant": f"{_CONSTANT}, so it shows no curve and no scatter from which "

@@ -77,7 +77,9 @@ def fit_curve(
       dtype: of the computation, float64 by default.
 
     Returns:
-      A `CurveFit`; print it for the report. How the fit ended is its `.status`.
+      A `CurveFit`; print it for the report. How the fit ended is its `.status`. Errors
+      are infinite for the params alone that the data do not determine, where SciPy's
+      `curve_fit` makes all of them infinite.
 
     Raises:
       TypeError: an argument is of the wrong kind, or is traced.
@@ -368,6 +370,7 @@ def _doubts(problem: Problem, result: FitResult) -> dict[str, str]:
         start=problem.start[places].astype(problem.options.dtype),
         errors=errors,
         inputs=problem.inputs,
+        loss=problem.options.loss,
     )
 
 
