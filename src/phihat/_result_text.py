@@ -68,7 +68,9 @@ def loss_lines(result: Any) -> list[str]:
             return []
         low, middle, high = np.quantile(finite.astype(float), [0.0, 0.5, 1.0])
         count = int(np.sum(_has_diverged(result)))
-        diverged = [f"  warning    {count} of {loss.size} {_DIVERGED}"] * (count > 0)
+        diverged = [f"  warning    {count} of {loss.size} losses {_DIVERGED}"] * (
+            count > 0
+        )
         whose = ", each of a minibatch" if result.loss_of == "a minibatch" else ""
         return [
             f"  loss       {low:.6g} to {high:.6g}, median {middle:.6g}{whose}",
@@ -91,7 +93,7 @@ _GROWTH = 10.0
 """How much larger than its start a loss has diverged, and not merely fluctuated."""
 
 _DIVERGED = (
-    "grew to more than 10 times its start, so the fit diverged: take a smaller "
+    "grew to more than 10 times the first, so the fit diverged: take a smaller "
     "learning rate, or scale the data (`phihat.datasets.standardize`)"
 )
 
