@@ -295,7 +295,7 @@ def _paired_rows(closed: Any, params: Any) -> int | None:
     moving = set(jaxpr.invars[: len(jax.tree.leaves(params))])
     given = set(jaxpr.invars) - moving
     for equation in jaxpr.eqns:
-        inputs = [one for one in equation.invars if isinstance(one, Var)]
+        inputs: list[Any] = [one for one in equation.invars if isinstance(one, Var)]
         if any(one in moving for one in inputs):
             moving.update(equation.outvars)
         elif inputs and all(one in given for one in inputs):
