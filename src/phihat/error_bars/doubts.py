@@ -159,22 +159,22 @@ def find_doubts(
             found["chi square high"] = chi_square
         if tail > 1 - _RARE:
             found["chi square low"] = chi_square
-    return found | _doubts_of_ends(evidence, setting, ends, free)
+    return found | _doubts_of_ends(evidence, setting, ends, free & known)
 
 
 def _doubts_of_ends(
-    evidence: Evidence, setting: Setting, ends: np.ndarray, free: np.ndarray
+    evidence: Evidence, setting: Setting, ends: np.ndarray, judged: np.ndarray
 ) -> dict[str, list[int] | float]:
-    """Return why the ends may not be where the method puts them."""
+    """Return why the ends of those judged may not be where the method puts them."""
     found: dict[str, list[int] | float] = {}
     if setting.method == "wald":
-        is_bent = ~(np.abs(evidence.rises - 1.0) <= _BENT).all(axis=0) & free & known
+        is_bent = ~(np.abs(evidence.rises - 1.0) <= _BENT).all(axis=0) & judged
         if is_bent.any():
             found["parabola"] = _entries(is_bent)
         return found
     is_open = ~np.isfinite(ends)
-    if (is_open & known).any():
-        found["open"] = _entries(is_open.any(axis=0) & known)
+    if (is_open & judged).any():
+        found["open"] = _entries(is_open.any(axis=0) & judged)
     differs = np.abs(ends - evidence.wald) > 0.1 * np.abs(evidence.wald)
     if (differs & ~is_open).any():
         found["profile"] = _entries((differs & ~is_open).any(axis=0))

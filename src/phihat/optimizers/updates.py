@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from phihat._core import reductions as _reductions
 from phihat._core import checks as _checks
+from phihat._core import reductions as _reductions
 from phihat._core import tree as _tree
 from phihat._core.types import Params, Schedule
 from phihat.optimizers.optimizer import describe
