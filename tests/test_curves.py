@@ -15,7 +15,7 @@ import xarray
 
 from phihat import Box, fit_curve
 from phihat._core import programs as _programs
-from phihat.curves import CurveFit
+from phihat.curves import CurveFit, statistics
 from phihat.curves.report import with_error
 
 RNG = np.random.default_rng(7)
@@ -490,6 +490,58 @@ def test_a_budget_that_ran_out_is_said():
     fit = fit_curve(decay, T, Y, START, num_steps=1)
     assert not fit.success
     assert fit.status.startswith("not converged: the budget of 1 step was used")
+
+
+def line(params, t):
+    return params["slope"] * t + params["level"]
+
+
+def test_params_that_the_data_do_not_determine_leave_the_others_their_errors():
+    def with_twins(params, t):
+        return line(params, t) + params["twin"] + 0.0 * params["unused"]
+
+    start = {"slope": 1.0, "level": 0.0}
+    known = fit_curve(line, T, Y, start)
+    found = fit_curve(with_twins, T, Y, start | {"twin": 0.0, "unused": 1.0})
+    errors = statistics.errors_of(found.covariance)
+    freedom = np.sqrt(38 / 36)  # two more params than the data determine
+    np.testing.assert_allclose(errors[0], freedom * known.errors["slope"], rtol=1e-9)
+    assert np.isposinf(errors[1:]).all()
+    assert found.doubts["singular"].startswith(
+        "the data do not determine level, twin and unused: "
+    )
+    assert "parabola" not in found.doubts
+    # The profile of the one that is determined is that of the smaller problem.
+    interval = found.intervals()["slope"]
+    np.testing.assert_allclose(
+        interval, found.intervals(method="wald")["slope"], rtol=1e-6
+    )
+
+
+def test_a_start_from_which_nothing_moves_and_an_x_far_from_zero_are_told_of():
+    far = fit_curve(decay, 1e9 + T, Y, START)
+    assert far.doubts["singular"].startswith(
+        "tau and height stayed at the start, where the curve does not depend on them: "
+    )
+    assert "x lies between 1000000000 and 1000000010, a narrow" in far.doubts["offset"]
+    assert "`x - x.mean()`" in repr(far)
+    straight = fit_curve(line, 1e9 + T, Y, {"slope": 1.0, "level": 0.0})
+    assert "offset" in straight.doubts
+    assert "offset" not in fit_curve(line, T, Y, {"slope": 1.0, "level": 0.0}).doubts
+
+
+@pytest.mark.parametrize("level", [0.0, 7.0])
+def test_a_constant_y_is_told_of(level):
+    fit = fit_curve(decay, T, np.full(40, level), START)
+    assert fit.doubts["constant"].startswith("y is constant, so it shows no curve")
+    assert not {"gradient", "parabola", "curvature"} & set(fit.doubts)
+
+
+def test_a_robust_report_tells_its_two_sums_apart():
+    options = {"loss": "soft_l1", "sigma": 0.01, "absolute_sigma": True}
+    fit = fit_curve(decay, T, OUTLIERS, START, **options)
+    assert f"chi-square {fit.chi_square:.6g} with outliers in full, " in repr(fit)
+    assert fit.doubts["chi square high"].startswith("the sum of the soft_l1 losses is ")
 
 
 def test_a_param_that_the_data_do_not_determine():

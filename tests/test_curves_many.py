@@ -129,6 +129,46 @@ def test_a_curve_with_too_few_points_did_not_converge():
     assert "0 points cannot fit" in repr(fits[2])
 
 
+def test_doubts_are_in_the_report_and_in_the_table():
+    y = np.concatenate([MANY[:2], [np.zeros(25), np.full(25, 7.0)]])
+    fits = fit_curves(decay, T, y, START)
+    assert fits.doubts[:2].tolist() == ["", ""]
+    assert all(text.startswith("y is constant") for text in fits.doubts[2:])
+    assert fits.to_pandas()["doubt"].tolist() == fits.doubts.tolist()
+    assert fits.to_xarray()["doubt"].values.tolist() == fits.doubts.tolist()
+    assert "  doubt: y is constant" in repr(fits)
+    assert "constant" in fits[2].doubts
+
+
+def test_what_is_not_determined_is_told_of_each_curve():
+    def both(params, t):
+        return params["a"] * t + params["b"] * t + params["c"] + 0.0 * params["d"]
+
+    y = 2.0 * T + 1.0 + 0.01 * np.random.default_rng(0).normal(size=(3, 25))
+    start = {"a": 1.0, "b": 0.0, "c": 0.0, "d": 5.0}
+    fits = fit_curves(both, T, y, start)
+    alone = fit_curve(both, T, y[1], start)
+    np.testing.assert_allclose(fits.covariance[1], alone.covariance, rtol=1e-6)
+    assert np.isfinite(fits.errors["c"]).all()
+    assert set(fits.doubts) == {"a, b and d are not determined"}
+    assert "doubt: a, b and d are not determined, in 3 curves (0, 1, 2)" in repr(fits)
+    far = fit_curves(decay, T + 1e9, MANY, START)
+    assert far.doubts[0] == "tau and height are not determined and stayed at the start"
+    assert "doubt: x lies between 1000000000 and 1000000005" in repr(far)
+
+
+@pytest.mark.parametrize("x", [T, [T, T, None, T[:9]], np.stack([T] * 4)])
+def test_empty_curves_stop_no_others(x):
+    is_shared = not isinstance(x, list)
+    last = MANY[2] if is_shared else MANY[2][:9]
+    for empty in ([], None, np.zeros(0)):
+        fits = fit_curves(decay, x, [MANY[0], MANY[1], empty, last], START)
+        assert fits.success.tolist() == [True, True, False, True]
+        assert fits.num_points.tolist() == [25, 25, 0, len(last)]
+    expect_as_alone(fits, 1, fit_curve(decay, T, MANY[1], START))
+    assert "curve 2: 0 points cannot fit 2 params" in repr(fits)
+
+
 def test_each_curve_has_its_own_bounds():
     high = np.linspace(0.6, 3.0, 7)
     start = {"tau": np.full(7, 0.55), "height": 1.0}

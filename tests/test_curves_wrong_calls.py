@@ -256,6 +256,22 @@ ONE = {
         lambda: one(y=[[1.0, 2.0], [1.0]]),
         ["`y` has rows of different lengths"],
     ),
+    "curves as rows": (
+        lambda: one(y=MANY),
+        [
+            "`x` has 10 rows but `y` has 3",
+            "3 curves",
+            "`fit_curves(model, x, y, start)",
+        ],
+    ),
+    "curves as columns": (
+        lambda: one(y=MANY.T),
+        ["the shape of y, [10, 3], got [10]", "`fit_curves(model, x, y.T, start)`"],
+    ),
+    "a list for names": (
+        lambda: one(start=[1.0, 0.0]),
+        ["asks for an entry by its name, but `start` is [1.0, 0.0]"],
+    ),
     "one number": (lambda: one(x=1.0, y=2.0), ["is one number"]),
     "real model of a complex y": (
         lambda: one(y=Y * 1j),
@@ -290,7 +306,12 @@ MANY_ONLY = {
     ),
     "lengths that differ": (
         lambda: many(y=[Y, Y[:5]]),
-        ["curves of 5 to 10 points", "`x` must be a list"],
+        ["curves of 5 to 10 points (5 in curve 1)", "`x` must be a list"],
+    ),
+    "labels": (lambda: many(labels="abc"), ["no argument `labels`", "as a dict"]),
+    "a start for each of too few curves": (
+        lambda: many(start={"slope": np.ones(2), "offset": 0.0}),
+        ["`start['slope']` has 2 entries", "one for each of 3 curves"],
     ),
     "a mask of numbers": (
         lambda: many(mask=np.ones_like(MANY)),
@@ -353,10 +374,9 @@ def test_a_wrong_call_of_fit_curves(case):
     check(call, "fit_curves", parts)
 
 
-@pytest.mark.parametrize("fit", [one, many])
-def test_what_fails_in_the_model_says_how_it_was_called(fit):
+def test_what_fails_in_the_model_says_how_it_was_called():
     with pytest.raises(TypeError) as caught:
-        fit(start={"slope": np.ones(4), "offset": 0.0})
+        one(start={"slope": np.ones(4), "offset": 0.0})
     note = caught.value.__notes__[-1]
     assert "params['slope'] [4]" in note
     assert "x [10]" in note

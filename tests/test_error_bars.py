@@ -528,7 +528,8 @@ def test_what_is_not_determined_is_infinite_and_what_is_not_finite_is_nan():
 def test_doubts_say_which_params_and_how_far():
     told = doubts("twins").doubts["singular"]
     assert told == (
-        "the loss does not change along [0] and [1]: the data do not determine them"
+        "the data do not determine [0] and [1]: the loss does not change along them, "
+        "alone or together"
     )
     told = doubts("at a bound").doubts
     assert told["bounds"].startswith("[0] ended at a bound")
@@ -537,7 +538,7 @@ def test_doubts_say_which_params_and_how_far():
     assert told.startswith("1 residuals cannot give errors of 2 params")
     assert "NONFINITE_LOSS" in doubts("a failed fit").doubts["status"]
     many = confidence_intervals(lambda p: 0.0 * jnp.sum(p), jnp.zeros(9))
-    assert "[0]: the data do not determine" in many.doubts["singular"]
+    assert "do not determine [0], [1]" in many.doubts["singular"]
     sentence = explain(
         "singular", list(range(9)), many.evidence, entry_names(many.params)
     )

@@ -945,6 +945,17 @@ def test_reports_are_short_and_say_what_happened():
     assert "traced" in shown[0]
 
 
+def test_a_fit_that_diverged_without_overflow_is_told_of():
+    run = lambda rate: phihat.fit(
+        bowl, jnp.zeros(2), phihat.gradient_descent(rate), num_steps=9
+    )
+    warning = "  warning    the loss grew to more than 10 times the first, so the fit"
+    assert warning in repr(run(4.0))
+    assert "warning" not in repr(run(0.1))
+    lanes = jax.vmap(run)(jnp.asarray([0.1, 4.0, 5.0]))
+    assert "  warning    2 of 3 losses grew to more than 10 times" in repr(lanes)
+
+
 def test_the_rows_of_data_that_are_not_finite_are_named_and_counted():
     loss_fn = losses.least_squares(models.linear)
     start = {"weight": 0.0, "bias": 0.0}

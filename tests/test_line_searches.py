@@ -367,8 +367,8 @@ def test_exact_search_on_a_quadratic_gives_the_closed_form():
         ),
         (
             lambda: bracketing()(lambda step: jnp.stack([step, step])),
-            "A line search needs a function of a step that returns a scalar, got "
-            "shape [2]; take its sum or mean.",
+            "bracketing: `fn` must return a real number, got shape [2]; take its sum "
+            "or mean.",
         ),
     ],
 )

@@ -552,14 +552,17 @@ WRONG = [
     (
         lambda: LOSS_FN(jnp.ones(12), {"x": ROWS, "y": ROWS}),
         "least_squares: the batch must be (x, y) or (x, y, weights) with y and weights "
-        "arrays, got a dict with the keys ['x', 'y'].",
+        "arrays, got a dict with the keys ['x', 'y']; a loss is",
     ),
     (
         lambda: LOSS_FN(jnp.ones(12), [(ROWS, ROWS), (ROWS, ROWS)]),
-        "arrays, got a list of 2 (tuple, tuple).",
+        "arrays, got a list of 2 (tuple, tuple); a loss",
     ),
-    (lambda: LOSS_FN(jnp.ones(12), ROWS), "got an array of float64[12]."),
-    (lambda: LOSS_FN(jnp.ones(12), None), "got None."),
+    (
+        lambda: LOSS_FN(jnp.ones(12), ROWS),
+        "got an array of float64[12]; a loss is called as",
+    ),
+    (lambda: LOSS_FN(jnp.ones(12), None), "got None; a loss is called as"),
     (
         lambda: LOSS_FN({"a": jnp.ones(12)}, (None, ROWS)),
         "least_squares: the model must return one array, got a dict with the keys "

@@ -866,6 +866,22 @@ def test_covariance_is_infinite_where_it_is_not_determined():
     assert np.isposinf(covariance(saddle, jnp.zeros(2))).all()
 
 
+def test_covariance_of_what_is_determined_stays():
+    x, y = jnp.arange(1.0, 7.0), jnp.array([1.1, 1.9, 3.2, 3.9, 5.1, 5.8])
+    fitted = jnp.array([0.1, 0.97, 0.0, 0.0])
+    line = losses.least_squares(lambda p, x: p[0] + p[1] * x)
+    more = losses.least_squares(lambda p, x: p[0] + p[2] + p[1] * x + 0.0 * p[3])
+    wanted = covariance(line, fitted[:2], (x, y), absolute_sigma=True)
+    found = covariance(more, fitted, (x, y), absolute_sigma=True)
+    np.testing.assert_allclose(found[1, 1], wanted[1, 1], rtol=1e-12)
+    assert np.isposinf(np.diagonal(found)[jnp.array([0, 2, 3])]).all()
+    # The same of a likelihood: half the curvature of the sum of squares.
+    halves = lambda loss_fn: lambda p, batch: 0.5 * loss_fn(p, batch)
+    likely = covariance(halves(more), fitted, (x, y))
+    np.testing.assert_allclose(likely[1, 1], wanted[1, 1], rtol=1e-12)
+    assert np.isposinf(np.diagonal(likely)[jnp.array([0, 2, 3])]).all()
+
+
 # ---------------------------------------------------------------------- in a program
 
 

@@ -110,6 +110,161 @@ def test_the_sentence_names_the_cure(call, parts):
         assert part in str(error.value)
 
 
+LABELS = ["a", "b", "c"]
+SQUARES = losses.least_squares(line)
+CLASSES = losses.multiclass_cross_entropy(lambda params, x: params[0] * x)
+
+
+def by_name(params, batch):
+    return own([params["a"], params["b"]], batch)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda: phihat.sharpness(START, own, (X, Y)),
+            "sharpness: `loss_fn` and `params` are exchanged; the order is "
+            "sharpness(loss_fn, params, data).",
+        ),
+        (
+            lambda: phihat.fit(own, phihat.adam(0.1), START, (X, Y), num_steps=1),
+            "fit: `optimizer` and `params` are exchanged; the order is",
+        ),
+        (
+            lambda: phihat.fit(SQUARES, (X, Y), phihat.adam(0.1), START, num_steps=1),
+            "fit: `params` holds arrays with the same number of rows, as data do",
+        ),
+        (lambda: fit(optimizer="adam"), "got 'adam'; pass the optimizer itself"),
+        (
+            lambda: phihat.fit(
+                by_name, {"a": 1.0}, phihat.adam(1), (X, Y), num_steps=1
+            ),
+            "asks for 'b', but `params` has ['a'].",
+        ),
+        (
+            lambda: fit(by_name),
+            "asks for an entry by its name, but `params` is an array",
+        ),
+        (
+            lambda: fit(data=(X, Y[:2])),
+            "fit: `return jnp.sum((params[0] + params[1] * x - y) ** 2)` (line",
+        ),
+        (
+            lambda: fit(data=(X, Y[:2])),
+            "called with params [2], data[0] [3], data[1] [2].",
+        ),
+        (
+            lambda: fit(losses.least_squares(phihat.models.linear), (X, Y)),
+            'linear: `params` must be {"weight": array, "bias": array}, got ',
+        ),
+        (lambda: fit(sampler=lambda: 0), "got the function `<lambda>`."),
+        (
+            lambda: fit(sampler=phihat.minibatches),
+            "such as `minibatches(32)`, got the function `minibatches`, which was not",
+        ),
+        (lambda: fit(CLASSES, (X, LABELS)), "`np.unique(labels, return_inverse=True)"),
+        (lambda: CLASSES(X, (np.eye(3), np.eye(3))), "pass `y.argmax(axis=-1)`."),
+        (lambda: CLASSES(X, (np.eye(3), np.eye(3, dtype=int))), "`y.argmax(axis=-1)`."),
+        (
+            lambda: SQUARES(START, X, Y),
+            "least_squares: the loss is called as `loss_fn(",
+        ),
+        (lambda: SQUARES(START, X, Y), "got 3 arguments; put the data into one tuple."),
+        (lambda: losses.with_l2(SQUARES, 0.1)(START), "and one batch, got 1 argument."),
+        (
+            lambda: phihat.adam(0.1).update(START, None),
+            "update: `state` must be what `optimizer.init(params)` or the last",
+        ),
+        (
+            lambda: phihat.hvp(own, START, {"a": START}, (X, Y)),
+            "must be a pytree like `params`, one array, got {'a': *}.",
+        ),
+        (
+            lambda: fit(state=phihat.fitting.init(START, phihat.momentum(0.1))),
+            "the structure MomentumState, but this optimizer's is AdamState.",
+        ),
+    ],
+)
+def test_the_message_names_the_call_and_the_cure(call, sentence):
+    with pytest.raises((TypeError, ValueError)) as error:
+        call()
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "Tracer" not in str(error.value)
+
+
+def steps(step):
+    yield step
+
+
+@pytest.mark.parametrize("search", [phihat.bracketing(), phihat.backtracking()])
+@pytest.mark.parametrize(
+    ("fn", "sentence"),
+    [
+        (lambda step: math.cos(step), "asks Python for a number"),
+        (lambda step: step if step > 0 else -step, "`jnp.where(condition, a, b)`"),
+        (lambda step: None, "`fn` must return a real number, got None."),
+        (lambda step: "a", "`fn` must return a real number, got 'a'."),
+        (lambda step: (step, step), "`fn` must return a real number, got (float"),
+        (lambda step: step * jnp.ones(3), "got shape [3]; take its sum or mean."),
+        (
+            lambda step: jax.lax.complex(step, step),
+            "got complex128; take its real part",
+        ),
+        (lambda step, rest: step, "is called as (step), but its signature is (step, r"),
+        (3.0, "`fn` must be a function, got 3.0."),
+    ],
+)
+def test_a_function_that_cannot_be_searched(search, fn, sentence):
+    name = search.func.__name__
+    with pytest.raises((TypeError, ValueError)) as error:
+        search(fn, -1.0)
+    assert str(error.value).startswith(f"{name}: ")
+    assert sentence in str(error.value)
+
+
+def test_a_generator_function_is_to_be_called():
+    with pytest.raises(TypeError, match=r"call it, `steps\(\)`, to make a stream"):
+        phihat.train(own, START, phihat.adam(0.1), steps, num_steps=1)
+
+
+def test_tensors_of_pytorch_are_told_how_to_convert():
+    torch = pytest.importorskip("torch")
+    data = (torch.ones(3), torch.ones(3))
+    for call in (
+        lambda: fit(data=data),
+        lambda: phihat.hessian(own, START, data),
+        lambda: phihat.hessian(own, {"a": torch.ones(2)}, (X, Y)),
+        lambda: SQUARES(START, data),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"`tensor.detach\(\).cpu"):
+            call()
+
+
+def test_a_loss_that_takes_all_pairs_is_told_of():
+    def predict(params, batch):
+        return jnp.mean((batch[0] @ params - batch[1]) ** 2)
+
+    def kernel(params, batch):
+        distances = (batch[0] - batch[1][None]) ** 2
+        return jnp.sum(params**2) * jnp.mean(distances)
+
+    def run(loss_fn, columns):
+        data = (np.ones((3, 2)) if loss_fn is predict else X[:, None], Y)
+        params = jnp.zeros((2, columns)) if columns else jnp.zeros(2)
+        phihat.fit(loss_fn, params, phihat.adam(0.1), data, num_steps=1)
+
+    with jax.numpy_rank_promotion("allow"):
+        told = r"of shapes \[3\] and \[3, 1\] into all pairs, \[3, 3\]"
+        with pytest.warns(UserWarning, match=told):
+            run(predict, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            run(predict, 0)
+            run(kernel, 0)  # pairs of data alone are meant
+
+
 def test_an_error_of_ones_own_is_left_alone():
     def refuses(params, batch):
         raise LookupError("no such table")

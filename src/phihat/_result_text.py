@@ -67,8 +67,15 @@ def loss_lines(result: Any) -> list[str]:
         if finite.size == 0:
             return []
         low, middle, high = np.quantile(finite.astype(float), [0.0, 0.5, 1.0])
+        count = int(np.sum(_has_diverged(result)))
+        diverged = [f"  warning    {count} of {loss.size} losses {_DIVERGED}"] * (
+            count > 0
+        )
         whose = ", each of a minibatch" if result.loss_of == "a minibatch" else ""
-        return [f"  loss       {low:.6g} to {high:.6g}, median {middle:.6g}{whose}"]
+        return [
+            f"  loss       {low:.6g} to {high:.6g}, median {middle:.6g}{whose}",
+            *diverged,
+        ]
     first = result.history.get("loss")
     whose = ""
     if result.loss_of == "a minibatch":
@@ -77,8 +84,29 @@ def loss_lines(result: Any) -> list[str]:
     return [
         f"  loss       {start}{float(loss):.6g}{whose}",
         f"  gradient   norm {float(norm):.6g}",
+        *[f"  warning    the loss {_DIVERGED}"] * bool(_has_diverged(result)),
         *_validation_lines(result),
     ]
+
+
+_GROWTH = 10.0
+"""How much larger than its start a loss has diverged, and not merely fluctuated."""
+
+_DIVERGED = (
+    "grew to more than 10 times the first, so the fit diverged: take a smaller "
+    "learning rate, or scale the data (`phihat.datasets.standardize`)"
+)
+
+
+def _has_diverged(result: Any) -> Any:
+    """Tell of every lane whether its loss, though finite, ended far above its start."""
+    history = np.asarray(result.history.get("loss", ()))
+    loss = np.asarray(result.loss)
+    if history.ndim != loss.ndim + 1 or not history.shape[-1]:
+        return False
+    first = history[..., 0]
+    with np.errstate(invalid="ignore", over="ignore"):
+        return (first > 0) & (loss > _GROWTH * first) & np.isfinite(loss)
 
 
 def _validation_lines(result: Any) -> list[str]:

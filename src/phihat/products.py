@@ -286,7 +286,8 @@ def inner(left: PyTree, right: PyTree) -> Float[Array, ""]:
     if jax.tree.structure(left) != jax.tree.structure(right):
         raise ValueError(
             "inner: `left` and `right` must be pytrees of the same structure, got "
-            f"{jax.tree.structure(left)} and {jax.tree.structure(right)}."
+            f"{_checks.in_words(jax.tree.structure(left))} and "
+            f"{_checks.in_words(jax.tree.structure(right))}."
         )
     wide = lambda leaf: jnp.asarray(leaf).astype(_tree.default_float())  # noqa: E731
     products = jax.tree.map(
@@ -352,8 +353,9 @@ def _like(params: Params, vector: Params, call: str, argument: str) -> Params:
     structure = jax.tree.structure(params)
     if jax.tree.structure(vector) != structure:
         raise ValueError(
-            f"{call}: `{argument}` must be a pytree like `params`, {structure}, got "
-            f"{jax.tree.structure(vector)}."
+            f"{call}: `{argument}` must be a pytree like `params`, "
+            f"{_checks.in_words(structure)}, got "
+            f"{_checks.in_words(jax.tree.structure(vector))}."
         )
     pairs = zip(
         _tree.leaf_paths(params),

@@ -93,6 +93,10 @@ def _explain(
 ) -> Exception | None:
     """Return a clearer exception than the one raised, or None where there is none."""
     name, text = function.__name__, str(error)
+    if type(error) in (TypeError, ValueError, AttributeError):
+        exchanged = _explain_order(function, args, kwargs)
+        if exchanged is not None:
+            return exchanged
     if text.startswith(f"{name}: "):
         values = (*args, *kwargs.values())
         if any(_kinds.MARK in getattr(value, "__dict__", {}) for value in values):
@@ -114,6 +118,11 @@ def _explain(
         text = _user_code.explain_traced(error)
         if text is not None:
             return TypeError(f"{name}: {text}")
+        better = explain_arguments(function, args, kwargs)
+        text = _user_code.explain_failure(error, _bound(function, args, kwargs) or {})
+        if better is None and text is not None:
+            return ValueError(f"{name}: {text}")
+        return better
     return explain_arguments(function, args, kwargs)
 
 
@@ -200,9 +209,8 @@ def explain_arguments(
 ) -> TypeError | ValueError | None:
     """Return what is wrong with the first argument of a wrong kind, if there is one."""
     signature = inspect.signature(function)
-    try:
-        bound = signature.bind(*args, **kwargs).arguments
-    except TypeError:
+    bound = _bound(function, args, kwargs)
+    if bound is None:
         return None
     for name, value in bound.items():
         unreadable = _explain_leaf(f"{function.__name__}: `{name}` holds", value)
@@ -222,6 +230,40 @@ def explain_arguments(
     return None if text is None else TypeError(f"{function.__name__}: {text}")
 
 
+def _bound(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return the arguments by name, or None where they do not suit the function."""
+    try:
+        return inspect.signature(function).bind(*args, **kwargs).arguments
+    except TypeError:
+        return None
+
+
+def _explain_order(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> TypeError | None:
+    """Say so if two arguments evidently stand in each other's place."""
+    bound = _bound(function, args, kwargs) or {}
+    parameters = inspect.signature(function).parameters
+    places = [
+        name for name, one in parameters.items() if one.kind is not one.KEYWORD_ONLY
+    ]
+    given = [name for name in places if name in bound]
+    for name in given:
+        fits = _kinds.ROLES.get(name)
+        if fits is None or fits(bound[name]):
+            continue
+        for other in given:
+            own = _kinds.ROLES.get(other)
+            if fits(bound[other]) and not (own is not None and own(bound[other])):
+                return TypeError(
+                    f"{function.__name__}: `{name}` and `{other}` are exchanged; the "
+                    f"order is {function.__name__}({', '.join(places)})."
+                )
+    return None
+
+
 def _explain_leaf(said: str, value: Any) -> TypeError | ValueError | None:
     """Return what is wrong with the first leaf of which no number can be had."""
     try:
@@ -231,6 +273,8 @@ def _explain_leaf(said: str, value: Any) -> TypeError | ValueError | None:
     for path, leaf in leaves:
         where = jax.tree_util.keystr(path)
         at = f" at {where}" if where else ""
+        if _checks.is_of_pytorch(leaf) and not callable(leaf):
+            return TypeError(f"{said} a tensor{at}; {_checks.CURE_FOR_TENSORS}.")
         if _checks.is_deleted(leaf):
             cure = _checks.CURE_FOR_DELETED
             return TypeError(f"{said} {_checks.brief(leaf)}{at}; {cure}.")
@@ -257,8 +301,20 @@ def _fits_a_float(number: Any) -> bool:
 
 
 def _explain_loss(bound: dict[str, Any]) -> str | None:
-    """Say so if a loss takes other arguments than there are."""
+    """Say so if a loss, or another function, takes other arguments than there are."""
     loss_fn, data = bound.get("loss_fn"), bound.get("data")
+    if callable(bound.get("fn")):
+        return _explain_searched(bound["fn"])
+    if callable(loss_fn) and _checks.is_of_pytorch(loss_fn):
+        return (
+            "`loss_fn` is a module of PyTorch; write the loss as a function "
+            "(params, batch) with `jax.numpy`."
+        )
+    if _is_table(bound.get("params")) and data is not None and not _is_table(data):
+        return (
+            "`params` holds arrays with the same number of rows, as data do, and "
+            "`data` does not: they seem to be exchanged."
+        )
     if not callable(loss_fn) or bound.get("model_state") is not None:
         return None
     text = _user_code.explain_model(loss_fn, data)
@@ -279,6 +335,28 @@ def _explain_loss(bound: dict[str, Any]) -> str | None:
             f"{shown}; {cure}."
         )
     return _user_code.explain_lists("data", data)
+
+
+def _explain_searched(fn: Callable[..., Any]) -> str | None:
+    """Say so if a function that is searched along a line takes more than a step."""
+    try:
+        inspect.signature(fn).bind(0.0)
+    except TypeError:
+        shown = _user_code.plain_signature(fn)
+        return (
+            f"`fn` is called as (step), but its signature is {shown}; bind the rest "
+            "with `functools.partial`."
+        )
+    except ValueError:
+        return None
+    return None
+
+
+def _is_table(tree: Any) -> bool:
+    """Tell whether a pytree is what data look like: arrays with the same rows."""
+    leaves = jax.tree.leaves(tree)
+    rows = {np.shape(leaf)[:1] for leaf in leaves}
+    return len(leaves) > 1 and len(rows) == 1 and rows.pop() > (1,)
 
 
 def _explain_optimizer(bound: dict[str, Any]) -> str | None:

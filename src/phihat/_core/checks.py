@@ -7,6 +7,7 @@ break every sweep.
 import difflib
 import inspect
 import numbers
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ import numpy as np
 
 __all__ = [
     "CURE_FOR_DELETED",
+    "CURE_FOR_TENSORS",
     "MOST",
     "as_floats",
     "brief",
@@ -32,8 +34,10 @@ __all__ = [
     "check_max_bytes",
     "check_range",
     "check_rows",
+    "in_words",
     "is_deleted",
     "is_numeric",
+    "is_of_pytorch",
     "takes_argument",
     "warn",
 ]
@@ -43,8 +47,47 @@ def brief(value: Any) -> str:
     """Describe a value in a few words: arrays by dtype and shape, others by repr."""
     if isinstance(value, (jax.Array, np.ndarray)):
         return f"an array of {value.dtype}{list(value.shape)}"
+    if inspect.isfunction(value):
+        return f"the function `{value.__name__}`"
+    if type(value) in (dict, list, tuple):
+        value = _with_kinds(value)
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}... ({type(value).__name__})"
+
+
+class _Kind(str):
+    """A description that shows without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _with_kinds(value: Any) -> Any:
+    """Return a container with its arrays and tracers as dtypes and shapes."""
+    if type(value) is dict:
+        return {key: _with_kinds(each) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_with_kinds, value))
+    if isinstance(value, (jax.Array, np.ndarray)) and not is_deleted(value):
+        return _Kind(f"{value.dtype}{list(value.shape)}")
+    return value
+
+
+def in_words(structure: Any) -> str:
+    """Describe the structure of a pytree, an asterisk for each array."""
+    text = str(structure).removeprefix("PyTreeDef(").removesuffix(")")
+    text = re.sub(r"CustomNode\((?:namedtuple\[)?([\w.]+)\]?, \[", r"\1(...", text)
+    # What the nodes of a class hold tells nobody anything: its name is enough.
+    while "(..." in text:
+        begin = text.index("(...")
+        depth, end = 1, begin + 4
+        while depth and end < len(text):
+            depth += {"[": 1, "]": -1}.get(text[end], 0)
+            end += 1
+        text = f"{text[:begin]}{text[end + 1 :]}"
+    return "one array" if text == "*" else text
 
 
 def as_floats(call: str, argument: str, value: Any) -> np.ndarray:
@@ -193,11 +236,20 @@ CURE_FOR_DELETED = (
 )
 
 
+CURE_FOR_TENSORS = "convert tensors of PyTorch with `tensor.detach().cpu().numpy()`"
+
+
+def is_of_pytorch(value: Any) -> bool:
+    """Tell whether a value is a tensor or a module of PyTorch."""
+    return any(one.__module__.split(".")[0] == "torch" for one in type(value).__mro__)
+
+
 def _is_floating(leaf: Any) -> bool:
     if type(leaf) is float:
         return True
     dtype = getattr(leaf, "dtype", None)
-    if is_deleted(leaf) or getattr(dtype, "char", None) == "g":
+    is_other = is_deleted(leaf) or is_of_pytorch(leaf)
+    if is_other or getattr(dtype, "char", None) == "g":
         return False
     return dtype is not None and (
         getattr(dtype, "kind", None) == "f" or jnp.issubdtype(dtype, jnp.floating)
@@ -207,6 +259,8 @@ def _is_floating(leaf: Any) -> bool:
 def _cure_for_leaf(leaf: Any) -> str:
     if is_deleted(leaf):
         return CURE_FOR_DELETED
+    if is_of_pytorch(leaf):
+        return CURE_FOR_TENSORS
     dtype = getattr(leaf, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         return "keep keys out of the params and pass `key=` to the fit"
@@ -251,8 +305,9 @@ def check_box(call: str, argument: str, box: Any, params: Any) -> None:
     structure, wanted = jax.tree.structure(box.low), jax.tree.structure(params)
     if structure != wanted:
         raise ValueError(
-            f"{call}: `{argument}` is a Box of the structure {structure}, but the "
-            f"params have the structure {wanted}."
+            f"{call}: `{argument}` is a Box of the structure "
+            f"{in_words(structure)}, but the params have the structure "
+            f"{in_words(wanted)}."
         )
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     ends = zip(jax.tree.leaves(box.low), jax.tree.leaves(box.high), strict=True)

@@ -1,5 +1,6 @@
 """Whether data mean on the device what they mean here, in the wording of `checks`."""
 
+import inspect
 import numbers
 import weakref
 from collections.abc import Iterator
@@ -146,9 +147,20 @@ def _is_list_of_batches(data: Any) -> bool:
     return len(structures) == 1 and not jax.tree_util.treedef_is_leaf(*structures)
 
 
+_LABELS = "`np.unique(labels, return_inverse=True)[1]`"
+
+
 def _cure_for_data(leaf: Any) -> str:
     if _checks.is_deleted(leaf):
         return _checks.CURE_FOR_DELETED
+    if _checks.is_of_pytorch(leaf):
+        return _checks.CURE_FOR_TENSORS
+    if isinstance(leaf, str):
+        return f"make an array of class labels by {_LABELS}"
+    if inspect.isgeneratorfunction(leaf):
+        return f"call it, `{leaf.__name__}()`, to make a stream of batches for `train`"
+    if callable(leaf):
+        return "call it, and pass the arrays that it returns"
     if isinstance(leaf, np.matrix):
         return "convert it with `np.asarray`"
     if isinstance(leaf, int):
@@ -164,8 +176,7 @@ def _cure_for_data(leaf: Any) -> str:
         if getattr(leaf.dtype, "kind", "?") in "USO":
             return (
                 f"its dtype {leaf.dtype} is not numeric: convert numbers with "
-                "`.astype(float)`, and class labels with "
-                "`np.unique(labels, return_inverse=True)[1]`"
+                f"`.astype(float)`, and class labels with {_LABELS}"
             )
         return (
             f"its dtype {leaf.dtype} is not numeric: convert it with `.astype(float)`"

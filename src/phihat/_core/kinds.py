@@ -22,7 +22,7 @@ from jaxtyping import AbstractArray, PyTree
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 
-__all__ = ["MARK", "Kind", "describe", "of"]
+__all__ = ["MARK", "ROLES", "Kind", "describe", "of"]
 
 MARK = "_phihat_public"
 """The attribute by which a public function of phihat is known."""
@@ -42,10 +42,8 @@ class Kind(NamedTuple):
 
 def describe(value: Any) -> str:
     """Describe a value that was given instead."""
-    if inspect.isfunction(value):
-        is_factory = MARK in vars(value)
-        called = ", which was not called" if is_factory else ""
-        return f"the function `{value.__name__}`{called}"
+    if inspect.isfunction(value) and MARK in vars(value):
+        return f"{_checks.brief(value)}, which was not called"
     if inspect.isclass(value):
         return f"the class `{value.__name__}`"
     return _checks.brief(value)
@@ -271,6 +269,17 @@ def _is_optimizer(value: Any) -> bool:
         getattr(value, "update", None)
     )
 
+
+def _is_code(value: Any) -> bool:
+    return _is_function(value) and not _is_optimizer(value)
+
+
+ROLES: dict[str, Callable[[Any], bool]] = {
+    "loss_fn": _is_code,
+    "model": _is_code,
+    "optimizer": _is_optimizer,
+}
+"""Arguments that nothing but their own kind can stand for."""
 
 _KEY = Kind("one typed key, such as `jax.random.key(0)`", _is_key)
 _ARRAY = Kind("an array of numbers", _is_array_like)

@@ -11,7 +11,7 @@ def translate(call: str, word: str, names: tuple[str, ...]) -> str | None:
             for name in candidates.split():
                 if name in names:
                     return f"here it is called `{name}`."
-    for words, told in _ELSEWHERE.items():
+    for words, told in (_OF_CURVES if call in _CURVES else _ELSEWHERE).items():
         if plain in words.split():
             return told
     if call == "fit" and plain in _OF_TRAIN:
@@ -109,6 +109,21 @@ _ELSEWHERE = {
     "seed rng random_state": "nothing is random here.",
 }
 """Words of others for what is no argument of the function that was called."""
+
+_CURVES = ("fit_curve", "fit_curves")
+
+_OF_CURVES = {
+    "labels names index ids": (
+        "give the curves as a dict, `{label: y}`, or as a DataFrame with a row for "
+        "each curve."
+    ),
+    "args kwargs": "bind what the model takes besides, with `functools.partial`.",
+    "jac": "derivatives are taken by jax.",
+    "full_output": "the result holds all of it.",
+    "check_finite": "it is `nan_policy`, with 'raise', 'omit' or 'propagate'.",
+    "n_jobs workers num_workers": "curves run side by side: it needs no argument.",
+}
+"""The same, for those who fit curves."""
 
 _OF_TRAIN = (
     "progress",

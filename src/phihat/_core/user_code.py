@@ -3,20 +3,24 @@
 import inspect
 import linecache
 import numbers
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.core
 import numpy as np
+from jax.extend.core import Var
 
 from phihat._core import checks as _checks
 
 __all__ = [
+    "explain_failure",
     "explain_lists",
     "explain_model",
     "explain_traced",
     "plain_signature",
+    "warn_of_pairs",
     "warn_of_wrapping",
 ]
 
@@ -80,6 +84,65 @@ def _cure_for_traced(error: Exception, is_ambiguous: bool) -> str:
         "use functions of `jax.numpy`, such as `jnp.cos` for `math.cos`, and no "
         "`float()`, `int()` or `.item()`"
     )
+
+
+# ---------------------------------------------- names and shapes that a function misses
+
+
+def explain_failure(error: Exception, bound: dict[str, Any]) -> str | None:
+    """Say what a function of the user's did not find in what it was called with.
+
+    Args:
+      error: what it raised.
+      bound: the arguments of the public call, by name.
+    """
+    place = _users_line(error)
+    if place is None:
+        return None
+    text = " ".join(str(error).split())
+    if type(error) is KeyError and error.args:
+        return _explain_key(place, error.args[0], bound)
+    if isinstance(error, TypeError) and _BY_NAME.search(text):
+        for name in ("params", "start"):
+            if name in bound and not isinstance(bound[name], Mapping):
+                return (
+                    f"{place} asks for an entry by its name, but `{name}` is "
+                    f"{_checks.brief(bound[name])}: pass a dict with those names."
+                )
+    is_own = "loss_fn" in bound and not _OF_PHIHAT.match(text)
+    if is_own and isinstance(error, (TypeError, ValueError)) and _SHAPES.search(text):
+        called = [
+            f"{name}{jax.tree_util.keystr(path)} {list(np.shape(leaf))}"
+            for name in ("params", "data")
+            for path, leaf in jax.tree_util.tree_flatten_with_path(bound.get(name))[0]
+        ]
+        more = f" and {len(called) - 8} more" if len(called) > 8 else ""
+        return (
+            f"{place} meets shapes that do not fit: {text.rstrip('.')}; the loss was "
+            f"called with {', '.join(called[:8])}{more}."
+        )
+    return None
+
+
+_BY_NAME = re.compile("string indexing|indices must be integers|only integers, slices")
+_OF_PHIHAT = re.compile(r"\w+: ")
+_SHAPES = re.compile(
+    "incompatible shapes|contracting dim|same shape|equal shapes|broadcast|reshape|"
+    "matmul|must be equal|rank mismatch",
+    re.IGNORECASE,
+)
+
+
+def _explain_key(place: str, key: Any, bound: dict[str, Any]) -> str | None:
+    known = {
+        name: list(bound[name])
+        for name in ("params", "start", "data")
+        if isinstance(bound.get(name), Mapping)
+    }
+    if not known or any(key in keys for keys in known.values()):
+        return None
+    has = " and ".join(f"`{name}` has {keys}" for name, keys in known.items())
+    return f"{place} asks for {key!r}, but {has}."
 
 
 # ------------------------------------------------------------------ lists, and models
@@ -174,16 +237,79 @@ def _largest_integer(leaf: Any) -> int | None:
 _PRODUCTS = ("mul", "integer_pow", "square", "dot_general", "pow")
 
 
-def _multiplies_integers(loss_fn: Any, params: Any, data: Any) -> bool:
+def _jaxpr(loss_fn: Any, params: Any, data: Any) -> Any:
+    """Return the program of a loss, or None if it takes more arguments, or fails."""
     try:
-        jaxpr = jax.make_jaxpr(loss_fn)(params, data)
-    except Exception:  # it takes more arguments, or fails: the fit says so
-        return False
-    return any(
+        with jax.numpy_rank_promotion("allow"):
+            return jax.make_jaxpr(loss_fn)(params, data)
+    except Exception:  # the fit says so
+        return None
+
+
+def _multiplies_integers(loss_fn: Any, params: Any, data: Any) -> bool:
+    jaxpr = _jaxpr(loss_fn, params, data)
+    return jaxpr is not None and any(
         equation.primitive.name in _PRODUCTS
         and all(_is_integer_array(one) for one in equation.outvars)
         for equation in _equations(jaxpr.jaxpr)
     )
+
+
+# --------------------------------------------------------- rows and columns that differ
+
+
+def warn_of_pairs(
+    call: str, loss_fn: Callable[..., Any], params: Any, data: Any
+) -> None:
+    """Warn where a loss takes all pairs of a prediction [N, 1] and a y [N].
+
+    A loss is traced for that once for each code and shapes.
+    """
+    leaves = jax.tree.leaves(data)
+    if not any(np.ndim(leaf) == 1 and np.size(leaf) > 1 for leaf in leaves):
+        return
+    function = getattr(loss_fn, "func", loss_fn)
+    shapes = tuple(np.shape(leaf) for leaf in (*jax.tree.leaves(params), *leaves))
+    key = (getattr(function, "__code__", None), shapes)
+    if key[0] is None or key in _SEEN:
+        return
+    if len(_SEEN) > 1000:
+        _SEEN.clear()
+    _SEEN.add(key)
+    jaxpr = _jaxpr(loss_fn, params, data)
+    num_rows = None if jaxpr is None else _paired_rows(jaxpr, params)
+    if num_rows is not None:
+        _checks.warn(
+            f"{call}: the loss combines a prediction and data of shapes [{num_rows}] "
+            f"and [{num_rows}, 1] into all pairs, [{num_rows}, {num_rows}]; give both "
+            "one shape, for example by `prediction[:, 0]` or `y[:, None]`."
+        )
+
+
+_SEEN: set[Any] = set()
+
+
+def _paired_rows(closed: Any, params: Any) -> int | None:
+    """Return N where a column of one and a row of the other make a matrix [N, N]."""
+    jaxpr = closed.jaxpr
+    moving = set(jaxpr.invars[: len(jax.tree.leaves(params))])
+    given = set(jaxpr.invars) - moving
+    for equation in jaxpr.eqns:
+        inputs: list[Any] = [one for one in equation.invars if isinstance(one, Var)]
+        if any(one in moving for one in inputs):
+            moving.update(equation.outvars)
+        elif inputs and all(one in given for one in inputs):
+            given.update(equation.outvars)
+        if equation.primitive.name not in ("sub", "mul") or len(inputs) != 2:
+            continue
+        column, row = sorted((one.aval.shape for one in inputs), reverse=True)
+        is_pair = len(column) == len(row) == 2 and column[::-1] == row
+        is_pair = is_pair and row[0] == 1 < row[1]
+        if is_pair and len(moving.intersection(inputs)) == 1 == len(
+            given.intersection(inputs)
+        ):
+            return row[1]
+    return None
 
 
 def _is_integer_array(variable: Any) -> bool:

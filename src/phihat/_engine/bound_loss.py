@@ -106,8 +106,12 @@ def _same_model_state(caller: str, after: PyTree, before: PyTree) -> PyTree:
     old, new = jax.tree.structure(before), jax.tree.structure(after)
     unlike = None if old != new else _tree.unlike_leaf(before, after)
     if old != new or unlike is not None:
-        what = f"structure {new}" if unlike is None else f"shape {unlike[2]}{unlike[0]}"
-        was = f"{old}" if unlike is None else f"{unlike[1]}"
+        what = (
+            f"structure {_checks.in_words(new)}"
+            if unlike is None
+            else f"shape {unlike[2]}{unlike[0]}"
+        )
+        was = _checks.in_words(old) if unlike is None else f"{unlike[1]}"
         raise TypeError(
             f"{caller}: `loss_fn` returns a model state of {what}, but was given "
             f"{was}; a compiled loop carries one structure, such as all of "

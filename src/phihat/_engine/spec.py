@@ -5,6 +5,7 @@ that was made.
 """
 
 import dataclasses
+import inspect
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jaxtyping import PyTree
 from phihat import losses, sampling
 from phihat._core import checks as _checks
 from phihat._core import data_checks as _data_checks
+from phihat._core import kinds as _kinds
 from phihat._core import placement as _placement
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
@@ -230,6 +232,8 @@ def as_optimizer(caller: str, optimizer: Any) -> Optimizer:
             hint = "; make an optimizer of the search, `steepest_descent(search)`"
         elif callable(optimizer):
             hint = "; call the factory, as in `adam(0.1)`"
+        elif isinstance(optimizer, str):
+            hint = "; pass the optimizer itself, such as `phihat.adam(0.1)`"
         raise TypeError(
             f"{caller}: `optimizer` must be an (init, update) pair, as optax makes "
             f"them, got {_checks.brief(optimizer)}{hint}."
@@ -282,8 +286,26 @@ def as_sampler(caller: str, data: Any, batch_size: Any, sampler: Any) -> Any:
     if sampler is None:
         return None
     sampler = _tree.as_partial(sampler, caller, "sampler")
+    _check_takes_data(caller, sampler)
     sampling.check_sampler(sampler, data)
     return sampler
+
+
+def _check_takes_data(caller: str, sampler: Any) -> None:
+    """Refuse a function that is no sampler, and a factory that was not called."""
+    is_factory = sampler.func is inspect.unwrap(sampling.minibatches)
+    is_factory |= sampler.func in (sampling.minibatches, sampling.from_indices)
+    try:
+        inspect.signature(sampler).bind(None)
+    except ValueError:
+        return
+    except TypeError:
+        is_factory = True
+    if is_factory:
+        raise TypeError(
+            f"{caller}: `sampler` must be a function of the data, such as "
+            f"`minibatches(32)`, got {_kinds.describe(sampler.func)}."
+        )
 
 
 # ------------------------------------------------------------- the start and the state
@@ -313,8 +335,9 @@ def _check_state(caller: str, state: Any, params: Any) -> None:
     given, carried = jax.tree.structure(params), jax.tree.structure(state.params)
     if given != carried:
         raise ValueError(
-            f"{caller}: `params` and `state.params` differ in structure: {given} and "
-            f"{carried}; pass the params of that state, or None."
+            f"{caller}: `params` and `state.params` differ in structure: "
+            f"{_checks.in_words(given)} and {_checks.in_words(carried)}; pass the "
+            "params of that state, or None."
         )
     unlike = _tree.unlike_leaf(params, state.params)
     if unlike is not None:
@@ -332,7 +355,8 @@ def check_opt_state(caller: str, optimizer: Optimizer, state: FitState) -> None:
     if wanted != given:
         raise ValueError(
             f"{caller}: `state` does not fit the optimizer: its `opt_state` has the "
-            f"structure {given}, but this optimizer's is {wanted}."
+            f"structure {_checks.in_words(given)}, but this optimizer's is "
+            f"{_checks.in_words(wanted)}."
         )
     unlike = _tree.unlike_leaf(expected, state.opt_state)
     if unlike is not None:

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from phihat import losses
+from phihat._core import checks as _checks
 from phihat._core import placement as _placement
 from phihat._core import reductions as _reductions
 from phihat._core import tree as _tree
@@ -343,7 +344,8 @@ def _same_types(caller: str, after: PyTree, before: PyTree) -> PyTree:
     if old != new:
         raise TypeError(
             f"{caller}: the optimizer's `update` returns a state of another structure "
-            f"than its `init`, so no compiled loop can carry it: {old} became {new}."
+            f"than its `init`, so no compiled loop can carry it: "
+            f"{_checks.in_words(old)} became {_checks.in_words(new)}."
         )
     unlike = _tree.unlike_leaf(before, after)
     if unlike is not None:

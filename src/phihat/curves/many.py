@@ -45,8 +45,9 @@ def fit_curves(
       model: `(params, x) -> prediction` of one curve.
       x: of all curves, as in `fit_curve`; arrays [N, I, ...] are each curve's own.
       y: [N, I] or [N, I, ...], a row for each curve; a list or a dict of curves, which
-        may differ in length if x is a list or a dict likewise; a DataFrame with a row
-        for each curve. Keys and row labels become the labels of the curves.
+        may differ in length if x is a list or a dict likewise, or be empty or None; a
+        DataFrame with a row for each curve. Keys and row labels become the labels of
+        the curves.
       start: a first guess for every param; a leaf with a leading axis N is one for each
         curve, as are a list of N starts and a DataFrame with a column for each param.
       mask: bools [N, I], True where a point counts.
@@ -84,7 +85,7 @@ def fit_curves(
       >>> fits = fit_curves(decay, t, y, {"height": 1.0, "lifetime": 1.0})
       >>> table = fits.to_pandas()
       >>> table.shape, bool(np.allclose(fits.params["lifetime"], 1.5, rtol=0.02))
-      ((100, 13), True)
+      ((100, 14), True)
     """
     call = "fit_curves"
     if not isinstance(progress, bool):

@@ -150,7 +150,13 @@ def prepare_many(
     )
     layout.check_count(call, target.size, "points in each curve")
     model_checks.check_model(
-        call, model, layout, target, many.one(0).inputs, options.dtype
+        call,
+        model,
+        layout,
+        target,
+        many.one(0).inputs,
+        options.dtype,
+        num_curves=num_curves,
     )
     return many
 
@@ -238,6 +244,7 @@ def _align(
         y = y.to_numpy()
         if hasattr(x, "columns") and x.shape == y.shape:
             x = x.to_numpy()
+    x, y = _with_empty_curves(x, y)
     is_list = isinstance(y, (list, tuple)) and all(np.ndim(row) == 1 for row in y)
     if is_list and len({len(row) for row in y}) > 1:
         x, y, mask, sigma = _pad(call, x, y, mask, sigma)
@@ -267,6 +274,25 @@ def _align(
     return x, y, mask, sigma, labels
 
 
+def _with_empty_curves(x: Any, y: Any) -> tuple[Any, Any]:
+    """Let None and empty rows be curves without points, each with an x like it."""
+    if not isinstance(y, (list, tuple)) or not all(
+        row is None or np.ndim(row) >= 1 for row in y
+    ):
+        return x, y
+    is_empty = [row is None or np.size(row) == 0 for row in y]
+    if not any(is_empty) or all(is_empty):
+        return x, y
+    nothing = np.zeros(0)
+    y = [nothing if empty else row for row, empty in zip(y, is_empty, strict=True)]
+    if isinstance(x, Mapping) or not hasattr(x, "__len__"):
+        return x, y
+    is_own = len(x) == len(y) and any(np.ndim(row) for row in x if row is not None)
+    x = list(x) if is_own else [x] * len(y)
+    x = [nothing if empty else row for row, empty in zip(x, is_empty, strict=True)]
+    return x, y
+
+
 def _pad(
     call: str, x: Any, y: Any, mask: Any, sigma: Any
 ) -> tuple[Any, np.ndarray, np.ndarray, Any]:
@@ -278,8 +304,9 @@ def _pad(
     lengths = [len(row) for row in y]
     if not _has_lengths(x, lengths):
         raise ValueError(
-            f"{call}: `y` has curves of {min(lengths)} to {max(lengths)} points, so "
-            "`x` must be a list too, with one x of the same length for each."
+            f"{call}: `y` has curves of {min(lengths)} to {max(lengths)} points "
+            f"({min(lengths)} in curve {lengths.index(min(lengths))}), so `x` must be "
+            "a list too, with one x of the same length for each."
         )
     longest = max(lengths)
     counts = np.arange(longest)[None] < np.array(lengths)[:, None]

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Hashable
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Status
-from phihat.curves import copying, model_checks, statistics
+from phihat.curves import copying, curve_doubts, model_checks, statistics
 from phihat.curves.many_problems import ManyProblems
 from phihat.curves.report import status_words
 from phihat.curves.result import CurveFit
@@ -99,6 +100,17 @@ class CurveFits(copying.Copied):
         """Which curves converged, bools [N]."""
         return self.status == Status.CONVERGED
 
+    @functools.cached_property
+    def doubts(self) -> np.ndarray:
+        """Why not to trust the errors of each, in words, "" where all is well [N].
+
+        They name a constant y, params that the data do not determine or only together.
+        The report of one curve, `fits[k]`, looks for more.
+        """
+        return curve_doubts.of_many(
+            self, np.array(self._many.layout.free), self._many.start
+        )
+
     def with_model(self, model: Any) -> "CurveFits":
         """Return these fits with their model, for fits unpickled without it.
 
@@ -153,6 +165,7 @@ class CurveFits(copying.Copied):
         columns |= {name: getattr(self, name) for name in _QUALITY}
         columns["at_bound"] = self.at_bound.any(1)
         columns["status"] = [Status(int(code)).name for code in self.status]
+        columns["doubt"] = self.doubts
         index = pandas.RangeIndex(len(self)) if self.labels is None else self.labels
         return pandas.DataFrame(columns, index=pandas.Index(index, name="curve"))
 
@@ -173,6 +186,7 @@ class CurveFits(copying.Copied):
             "covariance": (("curve", "param", "other"), self.covariance),
             "status": ("curve", self.status),
             "at_bound": (both, self.at_bound),
+            "doubt": ("curve", self.doubts),
         }
         found |= {name: ("curve", getattr(self, name)) for name in _QUALITY}
         names = list(self.names)
@@ -190,7 +204,7 @@ class CurveFits(copying.Copied):
         lines = [f"{len(self)} curve{plural}: {how}"]
         counts = self.success if self.success.any() else np.isfinite(self.chi_square)
         if not counts.any():
-            return "\n".join(lines + self._failures())
+            return "\n".join(lines + self._doubt_lines() + self._failures())
         if not counts.all():
             lines[0] += f"; of the {int(counts.sum())} that " + (
                 "converged:" if self.success.any() else "are finite:"
@@ -210,19 +224,39 @@ class CurveFits(copying.Copied):
             )
         if reduced.size:
             lines.append(f"  reduced chi-square  median {np.median(reduced):.4g}")
-        return "\n".join(lines + self._failures())
+        return "\n".join(lines + self._doubt_lines() + self._failures())
 
     def _repr_html_(self) -> str:
         """Show the report in a notebook."""
         return _tables.from_report(repr(self))
+
+    def _doubt_lines(self) -> list[str]:
+        """Say which doubts there are, and about which curves."""
+        lines = []
+        number_of = collections.Counter(self.doubts.tolist())
+        number_of.pop("", None)
+        for text, count in number_of.most_common(_SHOWN):
+            curves = np.flatnonzero(self.doubts == text)[:_SHOWN]
+            shown = [str(self._label(int(k))) for k in curves]
+            which = ", ".join(shown) + ", ..." * (count > _SHOWN)
+            plural = "" if count == 1 else "s"
+            lines.append(f"  doubt: {text}, in {count} curve{plural} ({which})")
+        if len(number_of) > _SHOWN:
+            lines.append(f"  ... {len(number_of) - _SHOWN} more kinds of doubt")
+        if any("determined" in text or "correlated" in text for text in number_of):
+            offset = curve_doubts.explain_offset(self._many.one(0).inputs.x)
+            lines += [] if offset is None else [f"  doubt: {offset}"]
+        return lines
+
+    def _label(self, k: int) -> Any:
+        return k if self.labels is None else self.labels[k]
 
     def _failures(self) -> list[str]:
         """Say of the first curves that did not converge how they ended."""
         bad = np.flatnonzero(~self.success)
         lines = []
         for k in bad[:_SHOWN]:
-            label = k if self.labels is None else self.labels[k]
-            lines.append(f"  curve {label}: {self._words(int(k))}")
+            lines.append(f"  curve {self._label(int(k))}: {self._words(int(k))}")
         if len(bad) > _SHOWN:
             lines.append(f"  ... {len(bad) - _SHOWN} more that did not converge")
         return lines
@@ -230,8 +264,8 @@ class CurveFits(copying.Copied):
     def _words(self, k: int) -> str:
         free, count = self._many.layout.free_names, int(self.num_points[k])
         if count < len(free):
-            plural = "" if count == 1 else "s"
-            return f"{count} point{plural} cannot fit {len(free)} params"
+            params = f"{len(free)} param{'s' * (len(free) != 1)}"
+            return f"{count} point{'s' * (count != 1)} cannot fit {params}"
         return status_words(int(self.status[k]), int(self.num_steps[k]))
 
     def _place(self, curve: Any) -> int:

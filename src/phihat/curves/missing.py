@@ -35,9 +35,13 @@ def check_rows(call: str, x: PyTree, y: PyTree) -> None:
             f"{call}: `{name}` is one number, {given:g}; a curve needs rows."
         )
     if y.shape[0] not in x.shape and x.size:
+        cure = ""
+        if call == "fit_curve" and y.ndim == 2 and y.shape[1] == len(x):
+            cure = f"; {len(y)} curves over one x are for `fit_curves(model, x, y, "
+            cure += "start)`"
         raise ValueError(
             f"{call}: `x` has {x.shape[0]} rows but `y` has {y.shape[0]}; every point "
-            "needs both."
+            f"needs both{cure}."
         )
 
 

@@ -63,9 +63,10 @@ def check_model(
     target: Target,
     inputs: Inputs,
     dtype: Any,
+    num_curves: int | None = None,
 ) -> None:
     """Call the model on shapes alone, and compare what it returns with y."""
-    result = _trace(call, model, layout, inputs, dtype)
+    result = _trace(call, model, layout, inputs, dtype, num_curves)
     leaves, structure = jax.tree.flatten(result)
     if structure != target.structure:
         entries = jax.tree.unflatten(target.structure, target.shapes)
@@ -75,8 +76,9 @@ def check_model(
         elif isinstance(result, (list, tuple)) and structure.num_leaves > 1:
             cure = "; join its entries by `jnp.stack`."
         raise ValueError(
-            f"{call}: the model must return what y is, {_words(target.structure)}, "
-            f"got {_words(structure)}{cure}"
+            f"{call}: the model must return what y is, "
+            f"{_checks.in_words(target.structure)}, got "
+            f"{_checks.in_words(structure)}{cure}"
         )
     rows = zip(leaves, target.shapes, target.complexes, strict=True)
     for leaf, shape, is_complex in rows:
@@ -84,7 +86,12 @@ def check_model(
 
 
 def _trace(
-    call: str, model: Partial, layout: Layout, inputs: Inputs, dtype: Any
+    call: str,
+    model: Partial,
+    layout: Layout,
+    inputs: Inputs,
+    dtype: Any,
+    num_curves: int | None,
 ) -> Any:
     """Return the shapes of what the model returns, or say why it fails."""
     free = np.zeros(len(layout.free_names), dtype)
@@ -119,6 +126,8 @@ def _trace(
                     f"{call}: models are (params, x), but this one works as (x, "
                     "params); exchange its arguments."
                 ) from error
+            if num_curves is not None:
+                _explain_lengths(call, layout, num_curves, error)
             error.add_note(
                 f"{call}: that is the model called with {_shapes('params', layout)} "
                 f"and {_shapes('x', inputs.x)}."
@@ -136,6 +145,9 @@ def _check_leaf(
             cure = "; add or drop an axis, for example by `[:, 0]`"
         elif leaf.shape == ():
             cure = "; a constant is `jnp.full_like(x, value)`"
+        elif call == "fit_curve" and leaf.shape == shape[:1] and len(shape) == 2:
+            cure = f"; {shape[1]} curves over one x are for "
+            cure += "`fit_curves(model, x, y.T, start)`"
         raise ValueError(
             f"{call}: the model must return the shape of y, {list(shape)}, got "
             f"{list(leaf.shape)}{cure}."
@@ -170,14 +182,36 @@ def check_rounding(call: str, x: Any, dtype: Any) -> None:
 def _shapes(name: str, tree: Any) -> str:
     """Say what a model is called with."""
     if isinstance(tree, Layout):
-        tree = jax.tree.unflatten(
-            tree.structure, [np.empty(shape) for shape in tree.shapes]
-        )
-    shapes = [
-        f"{name}{jax.tree_util.keystr(path)} {list(np.shape(leaf))}"
+        found = _leaves(tree)
+    else:
+        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+        found = [(jax.tree_util.keystr(path), np.shape(leaf)) for path, leaf in leaves]
+    shapes = [f"{name}{path} {list(shape)}" for path, shape in found]
+    return ", ".join(shapes) or f"no {name}"
+
+
+def _explain_lengths(
+    call: str, layout: Layout, num_curves: int, error: Exception
+) -> None:
+    """Say so where a start for each curve has another length than there are curves."""
+    for path, shape in _leaves(layout):
+        if len(shape) == 1 and shape[0] > 1:
+            raise ValueError(
+                f"{call}: `start{path}` has {shape[0]} entries, so it is neither one "
+                f"number nor one for each of {num_curves} curves, and the model fails "
+                f"with it: {' '.join(str(error).split())}"
+            ) from error
+
+
+def _leaves(layout: Layout) -> list[tuple[str, tuple[int, ...]]]:
+    """Return the path and the shape of every leaf of the params."""
+    tree = jax.tree.unflatten(
+        layout.structure, [np.empty(shape) for shape in layout.shapes]
+    )
+    return [
+        (jax.tree_util.keystr(path), np.shape(leaf))
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
     ]
-    return ", ".join(shapes) or f"no {name}"
 
 
 def _works(call: Any) -> bool:
@@ -186,8 +220,3 @@ def _works(call: Any) -> bool:
     except Exception:
         return False
     return True
-
-
-def _words(structure: Any) -> str:
-    text = str(structure).removeprefix("PyTreeDef(").removesuffix(")")
-    return "one array" if text == "*" else text

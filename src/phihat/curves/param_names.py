@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from phihat._core import checks as _checks
 from phihat._core.types import Params
 from phihat.curves.arrays import as_array, is_one_array
 
@@ -191,7 +192,8 @@ def one_tree(
     elif structure != layout.structure:
         raise ValueError(
             f"{call}: `{argument}` must be a tree like `start`, whose params are "
-            f"{list(layout.names)}, got the structure {structure}{cure}."
+            f"{list(layout.names)}, got the structure "
+            f"{_checks.in_words(structure)}{cure}."
         )
     numbers: list[Any] = [None] * layout.size
     for leaf, shape, places in zip(leaves, layout.shapes, layout.places, strict=True):

@@ -149,8 +149,9 @@ def _headline(fit: Any) -> str:
 def _facts(fit: Any) -> list[str]:
     freedom = fit.degrees_of_freedom
     plural = "" if freedom == 1 else "s"
+    plain = "" if fit.loss == "linear" else " with outliers in full"
     facts = [
-        f"chi-square {fit.chi_square:.6g}, reduced {fit.reduced_chi_square:.6g} "
+        f"chi-square {fit.chi_square:.6g}{plain}, reduced {fit.reduced_chi_square:.6g} "
         f"({freedom} degree{plural} of freedom)",
         f"R^2 {fit.r_squared:.6g}, AIC {fit.aic:.6g}, BIC {fit.bic:.6g}",
     ]

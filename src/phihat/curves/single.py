@@ -10,7 +10,7 @@ import numpy as np
 from phihat._core import calls as _calls
 from phihat._core import tree as _tree
 from phihat._core.types import Box, ModelFn, Params, Status
-from phihat.curves import copying, robust, statistics
+from phihat.curves import copying, curve_doubts, robust, statistics
 from phihat.curves.arrays import is_one_array
 from phihat.curves.model_checks import in_floats
 from phihat.curves.options import check_options
@@ -77,7 +77,9 @@ def fit_curve(
       dtype: of the computation, float64 by default.
 
     Returns:
-      A `CurveFit`; print it for the report. How the fit ended is its `.status`.
+      A `CurveFit`; print it for the report. How the fit ended is its `.status`. Errors
+      are infinite for the params alone that the data do not determine, where SciPy's
+      `curve_fit` makes all of them infinite.
 
     Raises:
       TypeError: an argument is of the wrong kind, or is traced.
@@ -357,8 +359,19 @@ def _measure(problem: Problem, result: FitResult, **options: Any) -> Any:
 
 def _doubts(problem: Problem, result: FitResult) -> dict[str, str]:
     found = _measure(problem, result)
+    places, names = problem.layout.free_places, problem.layout.free_names
     with in_floats(problem.options.dtype):
-        return found.explain(problem.layout.free_names)
+        told = found.explain(names)
+        errors = np.asarray(found.standard_errors)
+    return curve_doubts.complete(
+        told,
+        names=names,
+        free=np.asarray(result.params),
+        start=problem.start[places].astype(problem.options.dtype),
+        errors=errors,
+        inputs=problem.inputs,
+        loss=problem.options.loss,
+    )
 
 
 def _intervals(

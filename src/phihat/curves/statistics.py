@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
+from phihat._linalg import pseudo_inverse
+
 __all__ = [
     "Quality",
     "correlations_of",
@@ -19,6 +21,8 @@ __all__ = [
     "quality",
     "quantile",
 ]
+
+_EPS = float(np.finfo(float).eps)
 
 
 class Quality(NamedTuple):
@@ -82,7 +86,7 @@ def scatter(y: np.ndarray, mask: np.ndarray | None) -> Any:
 
 
 def covariance(jacobian: np.ndarray, total: float, spare: float) -> np.ndarray:
-    r"""Return $s^2 (J^\top J)^{-1}$ of one curve, infinite where it is singular.
+    r"""Return $s^2 (J^\top J)^{-1}$ of one curve, infinite where it is not determined.
 
     Args:
       jacobian: of the residuals over sigma, [n, F].
@@ -95,34 +99,40 @@ def covariance(jacobian: np.ndarray, total: float, spare: float) -> np.ndarray:
     norms = np.linalg.norm(jacobian, axis=0)
     norms = np.where(norms > 0, norms, 1.0)
     _, singular, right = np.linalg.svd(jacobian / norms, full_matrices=False)
-    eps = np.finfo(float).eps
-    is_full = jacobian.shape[0] >= size and bool(
-        (singular > eps * max(jacobian.shape) * singular[0]).all()
-    )
-    if not is_full or spare <= 0:
+    if jacobian.shape[0] < size or spare <= 0:
         return np.full((size, size), np.inf)
-    half = right.T / singular
-    return total / spare * (half @ half.T) / np.outer(norms, norms)
+    is_null = singular <= _EPS * max(jacobian.shape) * singular[0]
+    inverse = pseudo_inverse.invert(singular * singular, right.T, is_null, np)
+    found = pseudo_inverse.covariance(total / spare, inverse, np)
+    return found / np.outer(norms, norms)
 
 
 def covariance_of_gram(gram: np.ndarray, total: Any, spare: Any) -> np.ndarray:
     r"""Return the covariances of many curves from their $J^\top J$, [N, F, F].
 
-    Infinite where a matrix is singular, NaN where it is not finite.
+    Infinite for params that a singular matrix leaves open, NaN where it is not finite.
     """
     size = gram.shape[-1]
     is_finite = np.isfinite(gram).all((1, 2)) & np.isfinite(total)
     norms = np.sqrt(np.diagonal(gram, axis1=1, axis2=2))
     norms = np.where(norms > 0, norms, 1.0)
     outer = norms[:, :, None] * norms[:, None, :]
-    scaled = np.where(is_finite[:, None, None], gram / outer, np.eye(size))
-    inverse, is_full = _inverses(scaled)
-    is_full &= spare > 0
-    variance = np.where(is_full, total / np.where(spare > 0, spare, 1), 1.0)
-    matrices = variance[:, None, None] * inverse / outer
-    found = np.where(is_full[:, None, None], matrices, np.inf)
-    found[~is_finite] = np.nan
-    return found
+    unit = np.where(is_finite[:, None, None], gram / outer, np.eye(size))
+    inverse, is_full = _inverses(unit)
+    is_open = np.zeros(gram.shape[:2], bool)
+    if not is_full.all():
+        values, vectors = np.linalg.eigh(unit[~is_full])
+        # At least one: the sweep met a pivot that is zero to rounding.
+        is_null = values <= np.maximum(values[:, :1], 0.0) + 4 * size * _EPS
+        found = pseudo_inverse.invert(values, vectors, is_null, np)
+        inverse[~is_full], is_open[~is_full] = found
+    has_spare = spare > 0
+    variance = np.where(has_spare, total / np.where(has_spare, spare, 1), 1.0)
+    known = pseudo_inverse.PseudoInverse(inverse / outer, is_open)
+    matrices = pseudo_inverse.covariance(variance[:, None, None], known, np)
+    matrices[~has_spare] = np.inf
+    matrices[~is_finite] = np.nan
+    return matrices
 
 
 def _inverses(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +145,7 @@ def _inverses(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     is_full = np.ones(work.shape[-1], bool)
     for k in range(size):
         pivot = work[k, k].copy()
-        is_good = pivot > size * np.finfo(float).eps
+        is_good = pivot > size * _EPS
         is_full &= is_good
         pivot = np.where(is_good, pivot, 1.0)
         row = work[k] / pivot

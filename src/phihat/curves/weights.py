@@ -7,6 +7,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import PyTree
 
+from phihat._core import checks as _checks
 from phihat.curves.arrays import as_tree
 from phihat.curves.residuals import Target
 
@@ -38,7 +39,8 @@ def as_weights(
     if jax.tree.structure(sigma) != target.structure:
         raise ValueError(
             f"{call}: `sigma` must be one number or have the structure of y, "
-            f"{target.structure}, got {jax.tree.structure(sigma)}."
+            f"{_checks.in_words(target.structure)}, got "
+            f"{_checks.in_words(jax.tree.structure(sigma))}."
         )
     spreads = []
     leaves = zip(jax.tree.leaves(sigma), jax.tree.leaves(y), strict=True)

@@ -9,12 +9,23 @@ from jaxtyping import Array, Bool, Float, Int
 from phihat._core import tree as _tree
 from phihat._core.types import Params, Status
 
-__all__ = ["SENTENCES", "Evidence", "Setting", "entry_names", "explain", "find_doubts"]
+__all__ = [
+    "SENTENCES",
+    "TIED",
+    "Evidence",
+    "Setting",
+    "entry_names",
+    "explain",
+    "find_doubts",
+    "listed",
+]
 
 _FAR = 0.02
 """Standard errors from the minimum; Minuit stops at the same distance."""
 
-_TIED = 0.999
+TIED = 0.999
+"""A correlation beyond which a combination is known, but hardly its members."""
+
 _FEW = 5
 _BENT = 0.25
 """How far a rise may differ from a parabola's; an end then differs by a tenth."""
@@ -103,7 +114,7 @@ def find_doubts(
     spare = (setting.num_residuals or 0) - int(free.sum())
     is_estimated = setting.is_squares and not setting.absolute_sigma
     is_short = is_estimated and spare <= 0
-    is_determined = bool(np.isfinite(covariance).all())
+    known = np.isfinite(np.diagonal(covariance))
     weak = np.abs(evidence.weakest)
     directions = _entries(weak > 0.1 * weak.max(initial=0.0))
     if int(evidence.status) >= Status.NONFINITE_LOSS:
@@ -115,29 +126,30 @@ def find_doubts(
         found["data"] = float(setting.num_residuals or 0)
     elif evidence.lowest < -np.sqrt(np.finfo(covariance.dtype).eps):
         found["curvature"] = directions
-    elif not is_determined:
-        found["singular"] = directions
+    elif not known.all():
+        found["singular"] = _entries(~known)
     if setting.is_penalized:
         found["penalty"] = []
     if evidence.num_empty:
         found["weights"] = float(evidence.num_empty)
-    if not is_determined:
+    if not (known & free).any():
         return found
     if evidence.is_exact and is_estimated:
         found["exact"] = []
         return found
-    if evidence.rounding > _LOST:
+    if evidence.rounding > _LOST and known.all():
         found["condition"] = float(evidence.rounding)
-    if (evidence.distances > _FAR).any():
-        found["gradient"] = _entries(evidence.distances > _FAR)
-    tied = np.abs(_correlation(covariance)) > _TIED
+    if (known & (evidence.distances > _FAR)).any():
+        found["gradient"] = _entries(known & (evidence.distances > _FAR))
+    tied = np.abs(_correlation(covariance)) > TIED
     if tied[np.triu_indices(size, 1)].any():
         np.fill_diagonal(tied, False)
         found["correlation"] = _entries(tied.any(axis=0))
     if evidence.at_bound.any():
         found["bounds"] = _entries(evidence.at_bound)
-    if (evidence.beyond_bound & ~evidence.at_bound).any():
-        found["beyond"] = _entries(evidence.beyond_bound & ~evidence.at_bound)
+    is_beyond = known & evidence.beyond_bound & ~evidence.at_bound
+    if is_beyond.any():
+        found["beyond"] = _entries(is_beyond)
     if is_estimated and spare < _FEW:
         found["freedom"] = float(spare)
     if setting.absolute_sigma and spare > 0:
@@ -147,22 +159,22 @@ def find_doubts(
             found["chi square high"] = chi_square
         if tail > 1 - _RARE:
             found["chi square low"] = chi_square
-    return found | _doubts_of_ends(evidence, setting, ends, free)
+    return found | _doubts_of_ends(evidence, setting, ends, free & known)
 
 
 def _doubts_of_ends(
-    evidence: Evidence, setting: Setting, ends: np.ndarray, free: np.ndarray
+    evidence: Evidence, setting: Setting, ends: np.ndarray, judged: np.ndarray
 ) -> dict[str, list[int] | float]:
-    """Return why the ends may not be where the method puts them."""
+    """Return why the ends of those judged may not be where the method puts them."""
     found: dict[str, list[int] | float] = {}
     if setting.method == "wald":
-        is_bent = ~(np.abs(evidence.rises - 1.0) <= _BENT).all(axis=0) & free
+        is_bent = ~(np.abs(evidence.rises - 1.0) <= _BENT).all(axis=0) & judged
         if is_bent.any():
             found["parabola"] = _entries(is_bent)
         return found
     is_open = ~np.isfinite(ends)
-    if is_open.any():
-        found["open"] = _entries(is_open.any(axis=0))
+    if (is_open & judged).any():
+        found["open"] = _entries(is_open.any(axis=0) & judged)
     differs = np.abs(ends - evidence.wald) > 0.1 * np.abs(evidence.wald)
     if (differs & ~is_open).any():
         found["profile"] = _entries((differs & ~is_open).any(axis=0))
@@ -178,8 +190,8 @@ SENTENCES: dict[str, str] = {
     "scatter too: more residuals, or known sigmas (`absolute_sigma=True`), are needed",
     "curvature": "the loss curves down along {entries}: this is a saddle, not a "
     "minimum",
-    "singular": "the loss does not change along {entries}: the data do not determine "
-    "them",
+    "singular": "the data do not determine {entries}: the loss does not change along "
+    "{them}",
     "penalty": "the penalty pulls the params: the intervals are not those of a fit "
     "without it",
     "weights": "{number:.0f} residuals have zero weight but still count as data: leave "
@@ -220,8 +232,9 @@ def explain(
     shown = entries if len(entries) <= 6 else [*entries[:5], f"{len(entries) - 5} more"]
     return SENTENCES[reason].format(
         number=number,
-        entries=_listed(shown),
+        entries=listed(shown),
         intervals="intervals" if len(entries) > 1 else "interval",
+        them="them, alone or together" if len(entries) > 1 else "it",
         size=len(names),
         status=Status(int(evidence.status)).name,
         distance=np.max(evidence.distances, initial=0.0),
@@ -229,7 +242,8 @@ def explain(
     )
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Write names one after the other, as in "a, b and c"."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
@@ -247,4 +261,5 @@ def _chance_of_more(chi_square: float, degrees_of_freedom: int) -> float:
 def _correlation(covariance: Any) -> np.ndarray:
     spread = np.sqrt(np.diagonal(covariance))
     outer = np.outer(spread, spread)
-    return np.divide(covariance, outer, out=np.eye(len(spread)), where=outer > 0)
+    is_known = (outer > 0) & np.isfinite(outer)
+    return np.divide(covariance, outer, out=np.eye(len(spread)), where=is_known)

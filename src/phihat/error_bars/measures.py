@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 from phihat import losses, products
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params
+from phihat._linalg import pseudo_inverse
 from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
 from phihat.error_bars.doubts import Evidence, Setting
 from phihat.error_bars.profiles import profile
@@ -71,23 +72,24 @@ def measure(
     errors = jnp.sqrt(jnp.diagonal(spread))
     # Where nothing determines a param its interval is the whole line, not NaN.
     reach = jnp.where(errors > 0, quantile * errors, 0.0)
-    correlation = spread / (errors[:, None] * errors[None, :])
-    rise_fn = lambda unit: kind.rise_fn(reach * unit) / (kind.unit * quantile**2)  # noqa: E731
+    correlation, lengths = _paths(kind.finite)
+    offsets = quantile * lengths
+    rise_fn = lambda unit: kind.rise_fn(offsets * unit) / (kind.unit * quantile**2)  # noqa: E731
     signs = jnp.asarray([-1.0, 1.0], point.dtype)
     paths = signs[:, None, None] * correlation[None]
     wald = signs[:, None] * reach[None]
     edges = _edges(box, as_tree, whole)[:, indices]
     ends, lowest_rise = wald, jnp.zeros((), point.dtype)
     if setting.method == "profile":
-        offsets = _offsets(box, edges, point, reach)
-        ends, lowest_rise = _profile_ends(rise_fn, correlation, offsets, wald)
+        edge_offsets = _offsets(box, edges, point, offsets)
+        ends, lowest_rise = _profile_ends(rise_fn, correlation, edge_offsets, wald)
     is_finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
     is_finite &= jnp.all(jnp.isfinite(hessian)) & ~jnp.any(jnp.isnan(spread))
     lowest, _ = spectrum(hessian)
     at_edge = _at_edge(edges, point, errors)
     downhill = jnp.stack([gradient > 0, gradient < 0])  # that is, out of the box
     active = jnp.any(at_edge & downhill, axis=0)
-    distances = _distances(correlation, errors, gradient, active) / (2.0 * kind.unit)
+    distances = _distances(correlation, lengths, gradient, active) / (2.0 * kind.unit)
     full = lambda vector: spread_out(places, vector)  # noqa: E731
     evidence = Evidence(
         status=status,
@@ -137,6 +139,7 @@ class _Kind:
 
     Attributes:
       covariance: of the free params, [F, F].
+      finite: the same, with a finite choice where they are not determined.
       rise_fn: `offset [F] -> ` the rise of the loss.
       unit: the rise at one standard error.
       weakest: the scaled direction of least curvature.
@@ -144,6 +147,7 @@ class _Kind:
     """
 
     covariance: Array
+    finite: Array
     rise_fn: Callable[[Array], Array]
     unit: Array
     weakest: Array
@@ -192,7 +196,8 @@ def _of_squares(
     unit = jnp.ones_like(total) if setting.absolute_sigma else chi_square
     scatter = 1.0 if setting.absolute_sigma else chi_square
     is_short = spare <= 0 and not setting.absolute_sigma
-    spread = jnp.full_like(unscaled, jnp.inf) if is_short else scatter * unscaled
+    spread = pseudo_inverse.covariance(scatter, unscaled, jnp)
+    spread = jnp.full_like(spread, jnp.inf) if is_short else spread
     # Zero to rounding: no larger than what one rounding of every param moves, and of
     # the size of rounding beside the data too. The first alone would call honest noise
     # exact where a param is large and its derivative too, as of a peak far from zero.
@@ -205,6 +210,7 @@ def _of_squares(
 
     return _Kind(
         covariance=spread,
+        finite=scatter * unscaled.matrix,
         rise_fn=rise_fn,
         unit=unit,
         weakest=right[-1],
@@ -220,8 +226,10 @@ def _of_likelihood(
 ) -> _Kind:
     lowest, weakest = spectrum(hessian)
     eps = float(jnp.finfo(hessian.dtype).eps)
+    spread = covariance(flat_fn, point)
     return _Kind(
-        covariance=covariance(flat_fn, point),
+        covariance=spread,
+        finite=jnp.where(jnp.isinf(spread), 0.0, spread),
         rise_fn=lambda offset: flat_fn(point + offset) - value,
         unit=jnp.full_like(value, 0.5),
         weakest=weakest,
@@ -230,6 +238,16 @@ def _of_likelihood(
         is_exact=jnp.asarray(False),
         num_empty=jnp.asarray(0, jnp.int32),
     )
+
+
+def _paths(spread: Array) -> tuple[Array, Array]:
+    """Return the correlations and the standard errors of a finite covariance."""
+    errors = jnp.sqrt(jnp.maximum(jnp.diagonal(spread), 0.0))
+    outer = errors[:, None] * errors[None, :]
+    alone = jnp.eye(errors.size, dtype=errors.dtype)
+    return jnp.where(
+        outer > 0, spread / jnp.where(outer > 0, outer, 1.0), alone
+    ), errors
 
 
 def _num_empty(loss_fn: LossFn, data: Batch, setting: Setting) -> Array:

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from phihat._core import calls as _calls
+from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
 from phihat._core import reductions as _reductions
 from phihat._core import tables as _tables
@@ -86,6 +88,7 @@ class _Bracket(NamedTuple):
     num_iterations: Int[Array, ""]
 
 
+@_calls.public
 def bracketing(
     fn: ScalarFn,
     slope: Any = None,
@@ -96,7 +99,7 @@ def bracketing(
     trace: _tree.Static,
 ) -> SearchResult:
     del slope
-    value_fn = _finite(fn)
+    value_fn = _finite("bracketing", fn)
 
     def is_wide(bracket: _Bracket) -> Bool[Array, ""]:
         is_above = jnp.abs(bracket.steps[1] - bracket.steps[2]) > as_wide(tolerance)
@@ -137,6 +140,7 @@ _GOLDEN = (5**0.5 - 1) / 2
 """The share of the bracket that a round keeps."""
 
 
+@_calls.public
 def golden_section(
     fn: ScalarFn,
     slope: Any = None,
@@ -147,7 +151,7 @@ def golden_section(
     trace: _tree.Static,
 ) -> SearchResult:
     del slope
-    value_fn = _finite(fn)
+    value_fn = _finite("golden_section", fn)
 
     def is_wide(bracket: _Bracket) -> Bool[Array, ""]:
         return bracket.steps[3] - bracket.steps[0] > as_wide(tolerance)
@@ -218,6 +222,7 @@ class _Trials(NamedTuple):
     num_iterations: Int[Array, ""]
 
 
+@_calls.public
 def backtracking(
     fn: ScalarFn,
     slope: Any = None,
@@ -228,8 +233,8 @@ def backtracking(
     max_iterations: _tree.Static,
     trace: _tree.Static,
 ) -> SearchResult:
-    value_fn = _finite(fn)
-    start = _start(fn, value_fn, slope)
+    value_fn = _finite("backtracking", fn)
+    start = _start("backtracking", fn, value_fn, slope)
     fall = as_wide(sufficient_decrease) * start.slope
 
     def look(trials: _Trials) -> tuple[_Trials, SearchTrace]:
@@ -250,6 +255,7 @@ def backtracking(
     return _answer(end, rows, num_evaluations=end.num_iterations + 1)
 
 
+@_calls.public
 def strong_wolfe(
     fn: ScalarFn,
     slope: Any = None,
@@ -260,8 +266,9 @@ def strong_wolfe(
     max_iterations: _tree.Static,
     trace: _tree.Static,
 ) -> SearchResult:
-    value_and_slope = jax.value_and_grad(_scalar(fn))
-    start = _start(fn, _finite(fn), slope)
+    call = "strong_wolfe"
+    value_and_slope = jax.value_and_grad(_scalar(call, fn))
+    start = _start(call, fn, _finite(call, fn), slope)
     fall = as_wide(sufficient_decrease) * start.slope
 
     def look(trials: _Trials) -> tuple[_Trials, SearchTrace]:
@@ -371,29 +378,35 @@ def _scan_rounds(
 # -------------------------------------------------------------------- private helpers
 
 
-def _start(fn: ScalarFn, value_fn: ScalarFn, slope: Any) -> _Trial:
+def _start(call: str, fn: ScalarFn, value_fn: ScalarFn, slope: Any) -> _Trial:
     origin = as_wide(0.0)
     if slope is None:
-        slope = jax.grad(_scalar(fn))(origin)
+        slope = jax.grad(_scalar(call, fn))(origin)
     return _Trial(origin, value_fn(origin), as_wide(slope))
 
 
-def _scalar(fn: ScalarFn) -> ScalarFn:
+def _scalar(call: str, fn: ScalarFn) -> ScalarFn:
     def scalar_fn(step: Float[Array, ""]) -> Float[Array, ""]:
         value = fn(step)
+        said = f"{call}: `fn` must return a real number"
+        if not isinstance(value, jax.Array) and not _checks.is_numeric(value):
+            raise TypeError(f"{said}, got {_checks.brief(value)}.")
         if jnp.ndim(value) != 0:
             raise ValueError(
-                "A line search needs a function of a step that returns a scalar, got "
-                f"shape {list(jnp.shape(value))}; take its sum or mean."
+                f"{said}, got shape {list(jnp.shape(value))}; take its sum or mean."
+            )
+        if jnp.iscomplexobj(value):
+            raise TypeError(
+                f"{said}, got {jnp.result_type(value)}; take its real part or its size."
             )
         return as_wide(value)
 
     return scalar_fn
 
 
-def _finite(fn: ScalarFn) -> ScalarFn:
+def _finite(call: str, fn: ScalarFn) -> ScalarFn:
     """Return `fn` with infinity for every value that is not finite."""
-    scalar_fn = _scalar(fn)
+    scalar_fn = _scalar(call, fn)
 
     def value_fn(step: Float[Array, ""]) -> Float[Array, ""]:
         value = scalar_fn(step)

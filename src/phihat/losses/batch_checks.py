@@ -57,6 +57,7 @@ def check_batch(call: str, loss_fn: Any, params: Params, data: Any) -> None:
     is_ours = loss_fn.func in (reduced, reduced_keyed)
     if not is_ours and data is not None:
         _user_code.warn_of_wrapping(call, loss_fn, params, data)
+        _user_code.warn_of_pairs(call, loss_fn, params, data)
     if not (is_ours and isinstance(data, (tuple, list)) and len(data) in (2, 3)):
         return None
     name = loss_fn.args[0].value

@@ -242,6 +242,33 @@ def check_weights(call: str, name: str, weights: Any) -> None:
     _checks.check_range(call, name, weights, high=np.inf, include_high=False)
 
 
+def _explain_calls(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a loss that is called with other arguments say how it is called."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            trace = error.__traceback__
+            if trace is None or trace.tb_next is not None:
+                raise  # from within the function, which was called as it should be
+            given = len(args) + len(kwargs) - _NUM_BOUND
+            raise TypeError(
+                f"{args[0].value}: the loss is called as `loss_fn(params, (x, y))`, "
+                f"with the params and one batch, got {given} "
+                f"argument{'s' * (given != 1)}"
+                f"{'; put the data into one tuple' if given > 2 else ''}."
+            ) from None
+
+    return call
+
+
+_NUM_BOUND = 5
+"""Arguments of `reduced` that a loss brings along."""
+
+
+@_explain_calls
 def reduced(
     call: _tree.Static,
     terms: Partial,
@@ -260,6 +287,7 @@ def reduced(
     )
 
 
+@_explain_calls
 def reduced_keyed(
     call: _tree.Static,
     terms: Partial,

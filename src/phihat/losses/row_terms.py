@@ -61,6 +61,9 @@ def binary_cross_entropies(call: str, prediction: Any, y: Array) -> Float[Array,
     return y * jax.nn.softplus(-logits) + (1.0 - y) * jax.nn.softplus(logits)
 
 
+_ONE_HOT = "where y is one-hot, pass `y.argmax(axis=-1)`"
+
+
 def multiclass_cross_entropies(
     call: str, prediction: Any, y: Int[Array, " I"]
 ) -> Float[Array, " I"]:
@@ -69,12 +72,13 @@ def multiclass_cross_entropies(
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise TypeError(
             f"{call}: y must hold integer class labels [I], got {_checks.brief(y)}; "
-            "convert them with `y.astype(int)`."
+            f"{_ONE_HOT if y.ndim == 2 else 'convert them with `y.astype(int)`'}."
         )
     if logits.shape[:-1] != y.shape or logits.ndim == 0:
+        cure = f"; {_ONE_HOT}" if logits.ndim == 2 and logits.shape == y.shape else ""
         raise ValueError(
             f"{call}: logits [I, K] and labels [I] must have the same rows, but the "
-            f"prediction has shape {list(logits.shape)} and y {list(y.shape)}."
+            f"prediction has shape {list(logits.shape)} and y {list(y.shape)}{cure}."
         )
     # A negative label would count from the end; beyond the end it is read as NaN.
     labels = y.astype(jnp.int32)[..., None]
@@ -161,7 +165,7 @@ def unpack(
     if not fits or not all(_is_array(part) for part in batch[1:]):
         raise ValueError(
             f"{call}: the batch must be (x, y) or (x, y, weights) with y and weights "
-            f"arrays, got {_describe(batch)}."
+            f"arrays, got {_describe(batch)}; {_cure_for_batch(batch)}."
         )
     if len(batch) == 3 and weights is not None:
         raise ValueError(
@@ -171,6 +175,12 @@ def unpack(
     bound = batch[2] if len(batch) == 3 else weights
     bound = None if bound is None else jnp.asarray(bound)
     return batch[0], jnp.asarray(batch[1]), bound
+
+
+def _cure_for_batch(batch: Any) -> str:
+    if any(map(_checks.is_of_pytorch, jax.tree.leaves(batch))):
+        return _checks.CURE_FOR_TENSORS
+    return "a loss is called as `loss_fn(params, (x, y))`"
 
 
 def _is_array(part: Any) -> bool:

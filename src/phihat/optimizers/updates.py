@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from phihat._core import checks as _checks
 from phihat._core import reductions as _reductions
 from phihat._core import tree as _tree
 from phihat._core.types import Params, Schedule
@@ -107,7 +108,7 @@ def gradient_descent_update(
     **extra: Any,
 ) -> tuple[PyTree, GradientDescentState]:
     del params, extra
-    rate = _rate_at(learning_rate, state.step)
+    rate = _rate_at(learning_rate, _step_of(state))
 
     steps = _step_against(rate, jax.tree.map(_widen, updates), updates)
     return steps, GradientDescentState(step=state.step + 1)
@@ -123,7 +124,7 @@ def normalized_gradient_update(
     **extra: Any,
 ) -> tuple[PyTree, GradientDescentState]:
     del params, extra
-    rate = _rate_at(learning_rate, state.step)
+    rate = _rate_at(learning_rate, _step_of(state))
 
     def direction(gradient: Array) -> Array:
         wide = _widen(gradient)
@@ -150,7 +151,7 @@ def momentum_update(
     **extra: Any,
 ) -> tuple[PyTree, MomentumState]:
     del params, extra
-    rate = _rate_at(learning_rate, state.step)
+    rate = _rate_at(learning_rate, _step_of(state))
     mean = _running_mean(decay, state.momentum, updates)
     steps = _step_against(rate, mean, updates)
     return steps, MomentumState(step=state.step + 1, momentum=mean)
@@ -175,8 +176,8 @@ def nesterov_update(
     **extra: Any,
 ) -> tuple[PyTree, NesterovState]:
     del params, extra
-    next_step = state.step + 1
-    rate = _rate_at(learning_rate, state.step)
+    next_step = _step_of(state) + 1
+    rate = _rate_at(learning_rate, _step_of(state))
     wide = _tree.default_float()
     share = _tree.cast(decay if lookahead is None else lookahead, wide)
     # The next gradient is measured with the next rate, as the method says.
@@ -218,7 +219,7 @@ def adam_update(
     **extra: Any,
 ) -> tuple[PyTree, AdamState]:
     del params, extra
-    rate = _rate_at(learning_rate, state.step)
+    rate = _rate_at(learning_rate, _step_of(state))
     one = jnp.ones((), _tree.default_float())
     mean = _running_mean(b1, state.mean, updates)
     mean_square = _running_mean(b2, state.mean_square, updates, power=2)
@@ -294,6 +295,16 @@ def _step_dtype(gradient: Any) -> Any:
     dtype = jnp.result_type(gradient)
     is_inexact = jnp.issubdtype(dtype, jnp.inexact)
     return dtype if is_inexact else _tree.default_float()
+
+
+def _step_of(state: Any) -> Int[Array, ""]:
+    """Return how many updates a state has seen, or say that it is none."""
+    if not hasattr(state, "step"):
+        raise TypeError(
+            "update: `state` must be what `optimizer.init(params)` or the last "
+            f"`update` returned, got {_checks.brief(state)}."
+        )
+    return state.step
 
 
 def _rate_at(learning_rate: Rate, step: Int[Array, ""]) -> Any:

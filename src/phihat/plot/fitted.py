@@ -88,7 +88,7 @@ def fitted_model(
         else [look.color for look in looks.values()]
     )
     for (label, params), color in zip(chosen.items(), colors, strict=True):
-        places, values = evaluate_model(model, params, data)
+        places, values = _evaluate("fitted_model", model, params, data, 400)
         axes.plot(
             places,
             values,
@@ -137,21 +137,7 @@ def evaluate_model(
       >>> print(y)
       [1. 2. 3.]
     """
-    call = "evaluate_model"
-    _checks.check_arrays(call, "params", params)
-    x, _ = _pair(call, data)
-    num_points = _checks.check_count(call, "num_points", num_points, 2)
-    places = np.linspace(x.min(), x.max(), num_points)
-    given = jnp.asarray(data[0])
-    is_float = jnp.issubdtype(given.dtype, jnp.floating)
-    inputs = jnp.asarray(places, given.dtype if is_float else _tree.default_float())
-    values = np.asarray(model(params, inputs.reshape(-1, *given.shape[1:])), float)
-    if values.size != num_points:
-        raise ValueError(
-            f"{call}: the model must predict one number for each x, got shape "
-            f"{list(values.shape)} for {num_points}."
-        )
-    return places, values.ravel()
+    return _evaluate("evaluate_model", model, params, data, num_points)
 
 
 @_calls.public
@@ -266,6 +252,26 @@ def _chosen_params(call: str, result: Any, rows: Any) -> dict[str, Params]:
         take = operator.itemgetter(place)
         chosen[f"step {names[place]}"] = jax.tree.map(take, stacked)
     return chosen
+
+
+def _evaluate(
+    call: str, model: ModelFn, params: Params, data: Batch, num_points: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Evaluate a model on even points, in the name of the call that was made."""
+    _checks.check_arrays(call, "params", params)
+    x, _ = _pair(call, data)
+    num_points = _checks.check_count(call, "num_points", num_points, 2)
+    places = np.linspace(x.min(), x.max(), num_points)
+    given = jnp.asarray(data[0])
+    is_float = jnp.issubdtype(given.dtype, jnp.floating)
+    inputs = jnp.asarray(places, given.dtype if is_float else _tree.default_float())
+    values = np.asarray(model(params, inputs.reshape(-1, *given.shape[1:])), float)
+    if values.size != num_points:
+        raise ValueError(
+            f"{call}: the model must predict one number for each x, got shape "
+            f"{list(values.shape)} for {num_points}."
+        )
+    return places, values.ravel()
 
 
 def _pair(call: str, data: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,8 @@ from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import Batch, LossFn
 from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
+from phihat._linalg.pseudo_inverse import PseudoInverse, invert
+from phihat._linalg.pseudo_inverse import covariance as _covariance
 
 __all__ = ["Decomposition", "covariance", "decompose"]
 
@@ -20,12 +22,12 @@ class Decomposition(NamedTuple):
     Attributes:
       singular: the singular values, from the largest on, [P].
       right: their directions among the params, in rows, [P, P].
-      inverse_gram: the inverse of J'J, infinite where the columns are not independent.
+      inverse_gram: the inverse of J'J, over the params that it determines.
     """
 
     singular: Float[Array, " P"]
     right: Float[Array, "P P"]
-    inverse_gram: Float[Array, "P P"]
+    inverse_gram: PseudoInverse
 
 
 @_calls.public
@@ -51,9 +53,10 @@ def covariance(
         mean: $s^2 = 1$.
 
     Returns:
-      [P, P], in the order of the leaves, each flattened. Infinite where it is not
-      determined: with too few residuals, a singular $J$, or an $H$ that is not positive
-      definite.
+      [P, P], in the order of the leaves, each flattened. Infinite for the params that
+      the data do not determine, which a singular $J$ or $H$ leaves open alone or in
+      combination; the others keep their errors (SciPy makes all infinite). Infinite
+      throughout with too few residuals, or an $H$ with a negative eigenvalue.
 
     Raises:
       TypeError: params that are no floats.
@@ -81,9 +84,10 @@ def covariance(
     spare = residuals.size - point.size
     inverse = decompose(jacobian).inverse_gram
     if absolute_sigma:
-        return inverse
-    variance = residuals @ residuals / spare if spare > 0 else jnp.inf
-    return jnp.where(spare > 0, variance * inverse, jnp.inf)
+        return _covariance(1.0, inverse, jnp)
+    if spare <= 0:
+        return jnp.full_like(inverse.matrix, jnp.inf)
+    return _covariance(residuals @ residuals / spare, inverse, jnp)
 
 
 def decompose(jacobian: Float[Array, "N P"]) -> Decomposition:
@@ -96,11 +100,12 @@ def decompose(jacobian: Float[Array, "N P"]) -> Decomposition:
     scaled = jnp.concatenate([jacobian / norms[None, :], missing])
     _, singular, right = jnp.linalg.svd(scaled, full_matrices=False)
     eps = float(jnp.finfo(jacobian.dtype).eps)
-    is_full = num_rows >= size
-    is_full &= jnp.all(singular > eps * max(num_rows, size) * singular[0])
-    half = right.T / jnp.where(singular > 0, singular, 1.0)[None, :]
-    inverse = (half @ half.T) / (norms[:, None] * norms[None, :])
-    return Decomposition(singular, right, jnp.where(is_full, inverse, jnp.inf))
+    is_null = singular <= eps * max(num_rows, size) * singular[0]
+    inverse = invert(singular * singular, right.T, is_null, jnp)
+    outer = norms[:, None] * norms[None, :]
+    return Decomposition(
+        singular, right, inverse._replace(matrix=inverse.matrix / outer)
+    )
 
 
 def _inverse_hessian(hessian: Float[Array, "P P"]) -> Float[Array, "P P"]:
@@ -108,7 +113,7 @@ def _inverse_hessian(hessian: Float[Array, "P P"]) -> Float[Array, "P P"]:
     scale = jnp.where(scale > 0, scale, 1.0)
     outer = scale[:, None] * scale[None, :]
     values, vectors = jnp.linalg.eigh(hessian / outer)
-    eps = float(jnp.finfo(hessian.dtype).eps)
-    is_definite = values[0] > eps * values.size * values[-1]
-    half = vectors / jnp.sqrt(jnp.where(values > 0, values, 1.0))[None, :]
-    return jnp.where(is_definite, (half @ half.T) / outer, jnp.inf)
+    zero = float(jnp.finfo(hessian.dtype).eps) * values.size * values[-1]
+    inverse = invert(values, vectors, values <= zero, jnp)
+    found = _covariance(1.0, inverse, jnp) / outer
+    return jnp.where(values[0] < -zero, jnp.inf, found)

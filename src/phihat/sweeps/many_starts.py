@@ -305,7 +305,8 @@ def _check_starts(call: str, starts: Any, example: Params) -> None:
     one, other = jax.tree.structure(starts), jax.tree.structure(example)
     if one != other:
         raise ValueError(
-            f"{call}: `starts` must have the structure of the box, {other}, got {one}."
+            f"{call}: `starts` must have the structure of the box, "
+            f"{_checks.in_words(other)}, got {_checks.in_words(one)}."
         )
     _checks.check_rows(call, "starts", starts)
     leaves = zip(

@@ -59,7 +59,8 @@ class BatchChecks:
         if structure != self.structure:
             raise _Wrong(
                 TypeError,
-                f"has the structure {structure}, but the first has {self.structure}.",
+                f"has the structure {_checks.in_words(structure)}, but the first has "
+                f"{_checks.in_words(self.structure)}.",
             )
         rows = {}
         for (name, shape, dtype), (_, first, wanted) in zip(
