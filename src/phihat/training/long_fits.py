@@ -344,8 +344,9 @@ def _begin(
     spec: FitSpec, params: Params, key: Any, state: Any, model_state: Any
 ) -> FitState:
     """Return the state to begin with, in buffers that can be given away."""
+    is_new = state is None
     state = fitting.first_state(spec, params, key, state, model_state)
-    if measures_itself(state.opt_state):
+    if not is_new and measures_itself(state.opt_state):
         state = state._replace(opt_state=state.opt_state.stale())
     running = jnp.asarray(Status.RUNNING, jnp.int32)
     return chunks.own(state._replace(status=running))
