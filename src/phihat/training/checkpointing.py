@@ -328,12 +328,14 @@ class CheckpointManager:
 
     def _pass_over(self, step: int, error: Exception) -> None:
         self._is_whole[step] = False
-        _warn(f"{error} It is passed over.")
+        _checks.warn(f"{error} It is passed over.")
 
     def _warn_of_foreign(self) -> None:
         for entry in sorted(self._root.iterdir()):
             if not checkpoint.is_step(entry.name) and not entry.name.startswith("."):
-                _warn(f"{entry} is not a checkpoint of phihat and is passed over.")
+                _checks.warn(
+                    f"{entry} is not a checkpoint of phihat and is passed over."
+                )
 
     def _check(
         self, folder: Path, about: dict[str, Any], carry: chunks.ChunkCarry
@@ -412,7 +414,3 @@ def _read_about(folder: Path) -> dict[str, Any]:
     if folder.is_symlink():
         raise _manifest.Damaged(f"{folder} is a link, and no checkpoint.")
     return _manifest.read_about(folder)
-
-
-def _warn(message: str) -> None:
-    _checks.warn(message)
