@@ -94,11 +94,11 @@ def test_a_position_that_is_changed_later_is_copied_too():
         def get_state(self):
             return self.state
 
-    stream = streams.Stream("train", Telling(), passes=1, tells=True)
+    stream = streams.Stream("train", Telling(), passes=1, asks_state=True)
     batches = stream.read(timeout=10.0)
     stream.close()
     assert batches is not None
-    told = [place.told["number"] for place in batches.places]
+    told = [place.own_state["number"] for place in batches.places]
     assert told == list(range(1, len(told) + 1))
 
 

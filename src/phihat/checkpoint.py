@@ -201,7 +201,7 @@ def restore(
     path = _folders.as_path("restore", "path", path)
     classes = _serialization.check_classes("restore", classes)
     if not path.is_dir():
-        _folders.fetch_back(path.parent, path.name)
+        _folders.finish_replacements(path.parent, path.name)
     about = _manifest.read_about(path)
     if like is None:
         return read_tree(path, about, classes=classes)

@@ -34,7 +34,7 @@ __all__ = [
 
 _LEAVES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 _FAULTS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO)
-_STRAGGLERS_SECONDS = 0.3
+_LATE_ERROR_SECONDS = 0.3
 _MANY = 200
 """Characters of a reason: orbax tells of a full disk in fifteen hundred lines."""
 
@@ -128,7 +128,7 @@ def write(path: Path, arrays: dict[str, Any]) -> None:
     """Write arrays by name into a new folder."""
     orbax = _orbax()
     _check_room(path.parent, arrays)
-    with _quiet_logging, _quiet_stragglers():
+    with _quiet_logging, _quiet_late_errors():
         writer = orbax.Checkpointer(orbax.PyTreeCheckpointHandler())
         writer.save(path, args=orbax.args.PyTreeSave(arrays))
         writer.close()
@@ -188,7 +188,7 @@ def _orbax() -> Any:
     return orbax
 
 
-class _Shared:
+class _SharedContext:
     """A context that the first of several threads enters, and the last one leaves.
 
     What it changes belongs to the whole process: were each thread to put back what it
@@ -249,15 +249,15 @@ def _ignore_warnings() -> Iterator[None]:
         yield
 
 
-_quiet_loops = _Shared(_ignore_closed_loops)
-_quiet_logging = _Shared(_ignore_logs)
-_quiet_warnings = _Shared(_ignore_warnings)
+_quiet_loops = _SharedContext(_ignore_closed_loops)
+_quiet_logging = _SharedContext(_ignore_logs)
+_quiet_warnings = _SharedContext(_ignore_warnings)
 """Only while reading: all threads share the filters, and what writes beside a fit must
 leave them alone, or the fit's own warnings would be lost."""
 
 
 @contextlib.contextmanager
-def _quiet_stragglers() -> Iterator[None]:
+def _quiet_late_errors() -> Iterator[None]:
     """Where a write fails, wait for the others, whose errors would be printed.
 
     Each of them finds the event loop of the writer closed, and says so in ten lines.
@@ -266,5 +266,5 @@ def _quiet_stragglers() -> Iterator[None]:
         try:
             yield
         except BaseException:
-            time.sleep(_STRAGGLERS_SECONDS)
+            time.sleep(_LATE_ERROR_SECONDS)
             raise

@@ -1,4 +1,4 @@
-"""Argument checks in one wording, as in the example.
+"""Argument checks in one wording: "fit: `num_steps` must be >= 1, got 0.".
 
 Every check looks at concrete values only; a tracer passes, since raising on one would
 break every sweep.

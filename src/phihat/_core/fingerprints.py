@@ -54,7 +54,7 @@ class Description(NamedTuple):
     large_arrays: list[tuple[str, int]]
 
 
-class _Same:
+class _Identity:
     """Equal only for the same object, which it keeps alive."""
 
     __slots__ = ("value",)
@@ -63,13 +63,13 @@ class _Same:
         self.value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
+        return isinstance(other, _Identity) and self.value is other.value
 
     def __hash__(self) -> int:
         return id(self.value)
 
 
-class _Place(NamedTuple):
+class _FunctionPlace(NamedTuple):
     """Stands for a function in the structure of a tree of code."""
 
     number: int
@@ -78,7 +78,7 @@ class _Place(NamedTuple):
         """A Partial wants a callable."""
 
 
-class _Findings:
+class _Search:
     """What was met on the way through the functions of a tree."""
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ def describe(code: PyTree) -> Description:
         structure = _tree.split(_without_functions(code, found))[0]
         outline = structure, tuple(found)
     structure, functions = outline
-    findings = _Findings()
+    findings = _Search()
     tokens = tuple(_token(function, findings, "") for function in functions)
     if is_new:
         _outlines.put(split_key, outline, findings.num_bytes)
@@ -111,7 +111,7 @@ def hides_no_tracers(code: PyTree) -> bool:
     """Tell whether no function in a tree of code can hold a tracer in its closure."""
     functions: list[Any] = []
     _without_functions(code, functions)
-    findings = _Findings()
+    findings = _Search()
     for function in functions:
         _token(function, findings, "")
     return not (findings.has_tracers or findings.has_unknown)
@@ -131,9 +131,9 @@ _outlines = Store()
 def _without_functions(tree: PyTree, functions: list[Any]) -> PyTree:
     """Replace every function by a numbered place; list the functions in order."""
 
-    def place(function: Any) -> _Place:
+    def place(function: Any) -> _FunctionPlace:
         functions.append(function)
-        return _Place(len(functions) - 1)
+        return _FunctionPlace(len(functions) - 1)
 
     def replace(node: Any) -> Any:
         if isinstance(node, Partial):
@@ -151,7 +151,7 @@ def _without_functions(tree: PyTree, functions: list[Any]) -> PyTree:
 # --------------------------------------------------------------------------- tokens
 
 
-def _token(value: Any, findings: _Findings, name: str) -> Hashable:
+def _token(value: Any, findings: _Search, name: str) -> Hashable:
     """Return what stands for a value in a key."""
     kind = type(value)
     if value is None or kind in (bool, int, str, bytes, type(...)):
@@ -162,37 +162,37 @@ def _token(value: Any, findings: _Findings, name: str) -> Hashable:
         return (kind, value.real.hex(), value.imag.hex())
     if isinstance(value, jax.core.Tracer):
         findings.has_tracers = True
-        return _Same(value)
+        return _Identity(value)
     if isinstance(value, jax.Array):
         findings.num_bytes += value.size * getattr(value.dtype, "itemsize", 8)
-        return _Same(value)
+        return _Identity(value)
     if isinstance(value, (np.ndarray, np.generic)):
         return _array_token(value, findings, name)
     if isinstance(value, (types.ModuleType, type, np.dtype, enum.Enum)):
-        return _Same(value)
+        return _Identity(value)
     if kind in (tuple, list, set, frozenset, dict) or isinstance(value, tuple):
         return _container_token(value, findings, name)
     return _function_token(value, findings, name)
 
 
-def _array_token(value: Any, findings: _Findings, name: str) -> Hashable:
+def _array_token(value: Any, findings: _Search, name: str) -> Hashable:
     if value.dtype.hasobject:
         findings.has_unknown = True
-        return _Same(value)
+        return _Identity(value)
     findings.num_bytes += value.nbytes
     if value.nbytes <= _SMALL_ARRAY:
         return (type(value), value.dtype.str, value.shape, value.tobytes())
     findings.large_arrays.append((name or "an argument", value.nbytes))
-    return _Same(value)
+    return _Identity(value)
 
 
-def _container_token(value: Any, findings: _Findings, name: str) -> Hashable:
+def _container_token(value: Any, findings: _Search, name: str) -> Hashable:
     if id(value) in findings.seen:
         return ("seen", findings.seen[id(value)])
     findings.seen[id(value)] = len(findings.seen)
     if len(value) > _MAX_ENTRIES:  # to look at them all would cost too much
         findings.has_unknown = True
-        return _Same(value)
+        return _Identity(value)
     if isinstance(value, dict):
         items = [(_token(key, findings, name), key) for key in value]
         entries = tuple((key, _token(value[k], findings, str(k))) for key, k in items)
@@ -203,7 +203,7 @@ def _container_token(value: Any, findings: _Findings, name: str) -> Hashable:
     return (type(value), entries)
 
 
-def _function_token(value: Any, findings: _Findings, name: str) -> Hashable:
+def _function_token(value: Any, findings: _Search, name: str) -> Hashable:
     if isinstance(value, types.FunctionType):
         return _plain_function_token(value, findings)
     if isinstance(value, functools.partial):
@@ -213,18 +213,18 @@ def _function_token(value: Any, findings: _Findings, name: str) -> Hashable:
         bound = _token(value.__self__, findings, name)
         return ("method", bound, _token(value.__func__, findings, name))
     if isinstance(value, (types.BuiltinFunctionType, np.ufunc)):
-        return _Same(value)
+        return _Identity(value)
     parts = _wrapped_parts(value)
     if parts is not None:
         tokens = tuple(_token(part, findings, name) for part in parts)
         return (type(value), tokens)
     if _is_of_library(type(value)) and _tree.is_module_level(value):
-        return _Same(value)
+        return _Identity(value)
     findings.has_unknown = True
     try:
         hash(value)
     except TypeError:
-        return _Same(value)
+        return _Identity(value)
     return (type(value), value)
 
 
@@ -237,12 +237,12 @@ def _wrapped_parts(value: Any) -> list[Any] | None:
     return parts if any(part is not None for part in parts) else None
 
 
-def _plain_function_token(function: Any, findings: _Findings) -> Hashable:
+def _plain_function_token(function: Any, findings: _Search) -> Hashable:
     if id(function) in findings.seen:
         return ("seen", findings.seen[id(function)])
     is_foreign = _is_of_library(function)
     if is_foreign and _tree.is_module_level(function):
-        return _Same(function)
+        return _Identity(function)
     findings.seen[id(function)] = len(findings.seen)
     code = _read_code(function.__code__)
     parts: list[Hashable] = [code]

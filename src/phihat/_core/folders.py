@@ -26,8 +26,8 @@ __all__ = [
     "beside",
     "checksum",
     "clean",
-    "fetch_back",
     "files_in",
+    "finish_replacements",
     "force_to_disk",
     "host_name",
     "new_token",
@@ -109,12 +109,12 @@ def clean(folder: Path, name: str | None = None, *, is_locked: bool = False) -> 
     """
     for entry, match in _leftovers(folder, name):
         if match["kind"] == "old" and not os.path.lexists(folder / _owner(match)):
-            continue  # all that there is: see `fetch_back`
+            continue  # all that there is: see `finish_replacements`
         if is_locked or _is_abandoned(entry, match):
             shutil.rmtree(entry, ignore_errors=True)
 
 
-def fetch_back(folder: Path, name: str | None = None) -> None:
+def finish_replacements(folder: Path, name: str | None = None) -> None:
     """Rename back what was set aside by a replacement that a crash cut in two."""
     for entry, match in _leftovers(folder, name):
         path = folder / _owner(match)
@@ -177,7 +177,7 @@ def put_in_place(scratch: Path, path: Path) -> None:
     """Rename a folder to its place, instead of what was there.
 
     Where the system can exchange two names, there is no moment without one; elsewhere
-    the old folder is set aside first, and `fetch_back` finds it after a crash.
+    the old folder is set aside first, and `finish_replacements` finds it after a crash.
     """
     token = new_token()
     old = beside(path, "old", token)

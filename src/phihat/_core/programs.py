@@ -87,13 +87,13 @@ def call(
         )
     if _tree.is_importable(code):
         mode = Mode(False, True)
-        program, numbers = _program(body, code, options, mode, _Compiling())
+        program, numbers = _program(body, code, options, mode, _CompileOptions())
         return program(numbers, *arrays)
     mode = Mode(False, fingerprints.hides_no_tracers(code))
     return body(code, options, mode, *arrays)
 
 
-class _Compiling(NamedTuple):
+class _CompileOptions(NamedTuple):
     """How a program is compiled: which arguments it is given, and for a quick start."""
 
     donated: tuple[int, ...] = ()
@@ -101,7 +101,7 @@ class _Compiling(NamedTuple):
     runs_briefly: bool = False
 
     @property
-    def options(self) -> dict[str, Any] | None:
+    def of_xla(self) -> dict[str, Any] | None:
         """The options of XLA, None for its own."""
         if not self.is_quick:
             return None
@@ -131,8 +131,8 @@ def bind(
     """
     is_quick = _are_few(params)
     donated = (1,) if donates else ()
-    compiling = _Compiling(donated, is_quick, is_quick and runs_briefly)
-    program, numbers = _program(body, code, options, Mode(True, True), compiling)
+    compile_options = _CompileOptions(donated, is_quick, is_quick and runs_briefly)
+    program, numbers = _program(body, code, options, Mode(True, True), compile_options)
     return functools.partial(program, numbers)
 
 
@@ -149,10 +149,10 @@ def _program(
     code: PyTree,
     options: Hashable,
     mode: Mode,
-    compiling: _Compiling,
+    compile_options: _CompileOptions,
 ) -> tuple[Callable[..., Any], list[Any]]:
     found = fingerprints.describe(code)
-    key = (body, found.key, options, mode, compiling)
+    key = (body, found.key, options, mode, compile_options)
     program = _programs.get(key)
     if program is None:
         for name, size in found.large_arrays:
@@ -161,7 +161,7 @@ def _program(
                 "MB: it becomes a constant of the compiled program, and changing it in "
                 "place is not seen. Pass it as data."
             )
-        program = _compile(body, _tree.split(code)[0], options, mode, compiling)
+        program = _compile(body, _tree.split(code)[0], options, mode, compile_options)
         _programs.put(key, program, found.num_bytes)
     return program, found.numbers
 
@@ -171,7 +171,7 @@ def _compile(
     key: Any,
     options: Hashable,
     mode: Mode,
-    compiling: _Compiling,
+    compile_options: _CompileOptions,
 ) -> Callable[..., Any]:
     def program(numbers: list[Any], *arrays: PyTree) -> Any:
         return body(_tree.merge(key, numbers), options, mode, *arrays)
@@ -179,6 +179,6 @@ def _compile(
     program.__name__ = body.__name__.strip("_")
     return jax.jit(
         program,
-        donate_argnums=compiling.donated,
-        compiler_options=compiling.options,
+        donate_argnums=compile_options.donated,
+        compiler_options=compile_options.of_xla,
     )

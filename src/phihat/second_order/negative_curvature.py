@@ -20,10 +20,10 @@ from phihat.second_order.quadratic_model import (
 __all__ = [
     "Curvature",
     "check_if_due",
+    "escape_step",
     "if_any_lane",
     "if_not_mapped",
-    "judge",
-    "leave",
+    "judge_curvature",
     "lowest_curvature",
 ]
 
@@ -74,7 +74,7 @@ def lowest_curvature(half_hessian: Matrix, model: Model) -> Curvature:
     slopes = _small.matmul(vectors.T, model.slopes * model.scale / scale)
     least = values.shape[0] * float(jnp.finfo(values.dtype).eps) * values[-1]
     rest = jnp.sum(slopes * slopes / positive(jnp.maximum(values, least)))
-    found = judge(
+    found = judge_curvature(
         model,
         lowest=values[0],
         direction=vectors[:, 0] / scale,
@@ -84,7 +84,7 @@ def lowest_curvature(half_hessian: Matrix, model: Model) -> Curvature:
     return found._replace(rest=rest)
 
 
-def judge(
+def judge_curvature(
     model: Model,
     *,
     lowest: Scalar,
@@ -118,7 +118,7 @@ def judge(
     )
 
 
-def leave(
+def escape_step(
     space: Space, model: Model, curvature: Curvature, radius: Scalar, eps: float
 ) -> PredictedStep:
     """Return a step along the lowest curvature, long enough for a fall that shows."""

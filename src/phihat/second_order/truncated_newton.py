@@ -189,7 +189,7 @@ def _check_curvature(is_due: Flag, model: Model) -> Curvature:
             _LANCZOS_STEPS,
         )
         own_size = jnp.maximum(jnp.abs(model.point), 1.0)
-        return _negative_curvature.judge(
+        return _negative_curvature.judge_curvature(
             model,
             lowest=lowest,
             direction=vector,

@@ -341,7 +341,7 @@ def _judge_end(
     # Where residuals stay, J'J may miss the curvature that makes a point a minimum.
     is_minimum = curvature.rest <= model.visible
     end = End(end.is_converged | (end.is_stuck & is_minimum), end.is_stuck)
-    away = _negative_curvature.leave(space, model, curvature, radius, eps)
+    away = _negative_curvature.escape_step(space, model, curvature, radius, eps)
     # A trial that was refused for its length is tried again, and shorter.
     leaves = (state.counts[2] < method.max_escapes) | (away.length <= radius)
     leaves &= is_negative

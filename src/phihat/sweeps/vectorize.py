@@ -165,6 +165,20 @@ def _fixed_point(
         is_mapped[carried] = merged
 
 
+def _parts(values: Sequence[Value]) -> tuple[list[Any], list[bool]]:
+    return [value.array for value in values], [value.is_mapped for value in values]
+
+
+def _spread_where(
+    wanted: Sequence[bool], arrays: Sequence[Any], were: Sequence[bool], lanes: Lanes
+) -> list[Any]:
+    """Give the first arrays to every lane, where that is wanted."""
+    return [
+        spread(Value(array, was), lanes.size).array if mapped else array
+        for mapped, array, was in zip(wanted, arrays, were, strict=False)
+    ]
+
+
 def _scan(equation: Any, values: Sequence[Value], lanes: Lanes) -> list[Value]:
     params = equation.params
     closed, (num_consts, num_carry) = params["jaxpr"], scan_counts(params)
@@ -174,19 +188,11 @@ def _scan(equation: Any, values: Sequence[Value], lanes: Lanes) -> list[Value]:
     seen: list[bool] = []
     run = _body_function(closed, is_mapped, lanes, seen)
     consts = [value.array for value in values[:num_consts]]
-    start = [
-        (spread(value, lanes.size) if mapped else value).array
-        for value, mapped in zip(values[carried], is_mapped[carried], strict=True)
-    ]
+    start = _spread_where(is_mapped[carried], *_parts(values[carried]), lanes)
 
     def body(carry: Any, row: Any) -> tuple[Any, Any]:
         results = run(*consts, *carry, *row)
-        after = [
-            spread(Value(result, was), lanes.size).array if mapped else result
-            for result, was, mapped in zip(
-                results, seen, is_mapped[carried], strict=False
-            )
-        ]
+        after = _spread_where(is_mapped[carried], results, seen, lanes)
         return after, results[len(after) :]
 
     rows = [value.array for value in values[end:]]
@@ -224,12 +230,7 @@ def _while(equation: Any, values: Sequence[Value], lanes: Lanes) -> list[Value]:
 
     def advance(carry: Any) -> Any:
         results = run_body(*consts, *carry)
-        after = [
-            spread(Value(result, was), lanes.size).array if mapped else result
-            for result, was, mapped in zip(
-                results, body_seen, is_mapped[carried], strict=True
-            )
-        ]
+        after = _spread_where(is_mapped[carried], results, body_seen, lanes)
         if not asked:
             return after
         active = run_cond(*tests, *carry)[0]
@@ -238,10 +239,7 @@ def _while(equation: Any, values: Sequence[Value], lanes: Lanes) -> list[Value]:
             for new, old in zip(after, carry, strict=True)
         ]
 
-    start = [
-        (spread(value, lanes.size) if mapped else value).array
-        for value, mapped in zip(body_values[carried], is_mapped[carried], strict=True)
-    ]
+    start = _spread_where(is_mapped[carried], *_parts(body_values[carried]), lanes)
     end = jax.lax.while_loop(goes_on, advance, start)
     return [Value(*pair) for pair in zip(end, is_mapped[carried], strict=True)]
 

@@ -113,7 +113,9 @@ def _same_axes(equation: Any, values: Sequence[Value], lanes: Lanes) -> list[Val
     return [Value(result, True) for result in bind(equation, arrays)]
 
 
-def _wave(equation: Any, values: Sequence[Value], lanes: Lanes) -> list[Value]:
+def _sine_or_cosine(
+    equation: Any, values: Sequence[Value], lanes: Lanes
+) -> list[Value]:
     array = values[0].array
     if lanes.far is None or not trigonometry.is_served(array):
         return _elementwise(equation, values, lanes)
@@ -122,7 +124,7 @@ def _wave(equation: Any, values: Sequence[Value], lanes: Lanes) -> list[Value]:
     fast_fn = {"sin": trigonometry.sin, "cos": trigonometry.cos}[
         equation.primitive.name
     ]
-    return [Value(_once(fast_fn(array), lanes), True)]
+    return [Value(_compute_once(fast_fn(array), lanes), True)]
 
 
 def _reshape(equation: Any, values: Sequence[Value], lanes: Lanes) -> list[Value]:
@@ -202,7 +204,7 @@ def _dot(equation: Any, values: Sequence[Value], lanes: Lanes) -> list[Value]:
         total = functools.reduce(jnp.add, products)
     else:
         total = _sum_first(_times(first, second), lanes)
-    return [Value(_once(total, lanes), True)]
+    return [Value(_compute_once(total, lanes), True)]
 
 
 def _dot_shared(equation: Any, left: Value, right: Value) -> Array:
@@ -242,7 +244,7 @@ def _times(left: Array, right: Array) -> Array:
     return jnp.broadcast_to(left, shape) * jnp.broadcast_to(right, shape)
 
 
-def _once(array: Array, lanes: Lanes) -> Array:
+def _compute_once(array: Array, lanes: Lanes) -> Array:
     """Keep XLA from computing this anew in every kernel that reads it.
 
     It repeats sums and sines in each, but never a quotient.
@@ -289,12 +291,12 @@ RULES: dict[str, Callable[..., list[Value]]] = {
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
     **dict.fromkeys(_SAME_AXES, _same_axes),
     "broadcast_in_dim": _broadcast,
-    "cos": _wave,
+    "cos": _sine_or_cosine,
     "dot_general": _dot,
     "pad": _pad,
     "reduce_sum": _reduce_sum,
     "reshape": _reshape,
-    "sin": _wave,
+    "sin": _sine_or_cosine,
     "slice": _slice,
     "transpose": _transpose,
 }

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["BackgroundWriter", "Written", "copy_arrays"]
+__all__ = ["BackgroundWriter", "WriteResult", "copy_arrays"]
 
 
-class Written(NamedTuple):
+class WriteResult(NamedTuple):
     """What came of a write: a path, or the error that was raised instead."""
 
     step: int
@@ -25,7 +25,7 @@ class BackgroundWriter:
     def __init__(self) -> None:
         """Begin with nothing to do."""
         self._thread: threading.Thread | None = None
-        self._written: Written | None = None
+        self._written: WriteResult | None = None
 
     def start(self, step: int, write: Callable[[], Any]) -> None:
         """Run `write` beside the caller; whatever ran before must have been taken."""
@@ -38,17 +38,17 @@ class BackgroundWriter:
 
     def _run(self, step: int, write: Callable[[], Any]) -> None:
         try:
-            self._written = Written(step, write(), None)
+            self._written = WriteResult(step, write(), None)
         except Exception as error:  # told by whoever takes it
-            self._written = Written(step, None, error)
+            self._written = WriteResult(step, None, error)
 
-    def poll(self) -> Written | None:
+    def poll(self) -> WriteResult | None:
         """Return what came of a write that has ended since, or None."""
         if self._thread is None or self._thread.is_alive():
             return None
         return self.wait()
 
-    def wait(self) -> Written | None:
+    def wait(self) -> WriteResult | None:
         """Wait for the write under way; return what came of it, or None without one."""
         if self._thread is None:
             return None

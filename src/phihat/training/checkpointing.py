@@ -21,7 +21,7 @@ from phihat._core.serialization import describe
 from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult
 from phihat.training import chunks, fingerprint, multihost
-from phihat.training.background import BackgroundWriter, Written, copy_arrays
+from phihat.training.background import BackgroundWriter, WriteResult, copy_arrays
 from phihat.training.chunked_run import Run, steps_until
 from phihat.training.locking import FolderLock
 from phihat.training.logging import Log
@@ -83,7 +83,7 @@ class CheckpointManager:
         lock = FolderLock(root)
         is_locked = lock.acquire("train")
         self._lock = lock
-        _folders.fetch_back(root)
+        _folders.finish_replacements(root)
         _folders.clean(root, is_locked=is_locked)
         return 1
 
@@ -144,9 +144,9 @@ class CheckpointManager:
             if copies is not None:
                 self._writer.start(step, write)
                 return
-            written = Written(step, write(), None)
+            written = WriteResult(step, write(), None)
         except Exception as error:  # whatever a disk, or orbax, has to say
-            written = Written(step, None, error)
+            written = WriteResult(step, None, error)
         self._take_note(written)
 
     def poll(self) -> None:
@@ -157,7 +157,7 @@ class CheckpointManager:
         """Wait for the checkpoint that is being written."""
         self._take_note(self._writer.wait())
 
-    def _take_note(self, written: Written | None) -> None:
+    def _take_note(self, written: WriteResult | None) -> None:
         if written is None:
             return
         if isinstance(written.error, ImportError):
@@ -263,7 +263,7 @@ class CheckpointManager:
                 self._is_whole[step] = False
         return self._is_whole[step]
 
-    def tell(self) -> str:
+    def describe_saved(self) -> str:
         """Say what is saved."""
         self.settle()
         if self.saved_step is None:
@@ -328,12 +328,14 @@ class CheckpointManager:
 
     def _pass_over(self, step: int, error: Exception) -> None:
         self._is_whole[step] = False
-        _warn(f"{error} It is passed over.")
+        _checks.warn(f"{error} It is passed over.")
 
     def _warn_of_foreign(self) -> None:
         for entry in sorted(self._root.iterdir()):
             if not checkpoint.is_step(entry.name) and not entry.name.startswith("."):
-                _warn(f"{entry} is not a checkpoint of phihat and is passed over.")
+                _checks.warn(
+                    f"{entry} is not a checkpoint of phihat and is passed over."
+                )
 
     def _check(
         self, folder: Path, about: dict[str, Any], carry: chunks.ChunkCarry
@@ -412,7 +414,3 @@ def _read_about(folder: Path) -> dict[str, Any]:
     if folder.is_symlink():
         raise _manifest.Damaged(f"{folder} is a link, and no checkpoint.")
     return _manifest.read_about(folder)
-
-
-def _warn(message: str) -> None:
-    _checks.warn(message)

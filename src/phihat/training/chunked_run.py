@@ -371,9 +371,9 @@ class Run:
             ended_by=self.ended_by,
         )
 
-    def tell(self) -> dict[str, Any]:
+    def final_values(self) -> dict[str, Any]:
         """Return what recorders with a final value have to tell."""
-        program = _programs.bind(chunks.tell, self.spec, self.options)
+        program = _programs.bind(chunks.final_values, self.spec, self.options)
         return program(self.carry.recorder_states)
 
     def join_history(self) -> dict[str, Any]:

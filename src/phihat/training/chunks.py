@@ -39,12 +39,12 @@ __all__ = [
     "begin",
     "evaluate",
     "evaluation_params",
+    "final_values",
     "finish",
     "is_faster_alone",
     "optimizer_numbers",
     "own",
     "row_shapes",
-    "tell",
     "with_numbers",
     "with_optimizer",
 ]
@@ -297,7 +297,7 @@ def finish(
     return with_parts(result, best_model_state=model_state)
 
 
-def tell(
+def final_values(
     spec: FitSpec, options: ChunkOptions, mode: Mode, recorder_states: PyTree
 ) -> dict[str, Any]:
     """Return what recorders with a final value have to tell."""

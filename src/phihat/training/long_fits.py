@@ -220,7 +220,7 @@ def _open_run(
         options = options._replace(shardings=_shardings(carry))
     if is_streamed:
         is_kept = checkpoint is not None
-        stream = Stream("train", data, passes=spec.num_epochs, tells=is_kept)
+        stream = Stream("train", data, passes=spec.num_epochs, asks_state=is_kept)
         stack.callback(stream.close)
     else:
         data = jax.tree.map(_on_device, data)
@@ -291,7 +291,7 @@ def _run_to_end(run: Run, hooks: Hooks) -> FitResult:
         if manager is not None and run.is_settled:
             run.status = Status.INTERRUPTED
             manager.save(run, validator, None)
-            error.add_note(f"train: {manager.tell()}")
+            error.add_note(f"train: {manager.describe_saved()}")
         raise
     if run.stream is not None and not run.has_evidence:
         cause = None if run.failure is None else run.failure.error
@@ -320,7 +320,7 @@ def _run_to_end(run: Run, hooks: Hooks) -> FitResult:
 def _say_how_to_go_on(run: Run, manager: CheckpointManager | None) -> None:
     cure = "to go on, call it with `state=result.state`"
     if manager is not None:
-        cure = f"{manager.tell()}; to go on, make the same call again"
+        cure = f"{manager.describe_saved()}; to go on, make the same call again"
     say(f"train: interrupted after {run.done} steps; {cure}.")
 
 
@@ -330,7 +330,7 @@ def _complete(run: Run, validator: Validator | None, result: FitResult) -> FitRe
     last = parts["params"]
     if validator is not None:
         last = chunks.evaluation_params(run.spec, result.state)
-    history = run.complete_history(last) | run.tell()
+    history = run.complete_history(last) | run.final_values()
     if validator is not None:
         history |= validator.history(parts["loss"].dtype)
     num_steps = jnp.asarray(run.step - run.start_step, jnp.int32)
@@ -344,8 +344,9 @@ def _begin(
     spec: FitSpec, params: Params, key: Any, state: Any, model_state: Any
 ) -> FitState:
     """Return the state to begin with, in buffers that can be given away."""
+    is_new = state is None
     state = fitting.first_state(spec, params, key, state, model_state)
-    if measures_itself(state.opt_state):
+    if not is_new and measures_itself(state.opt_state):
         state = state._replace(opt_state=state.opt_state.stale())
     running = jnp.asarray(Status.RUNNING, jnp.int32)
     return chunks.own(state._replace(status=running))
@@ -405,7 +406,7 @@ def _go_to(stream: Stream, restored: RestoredRun) -> None:
     if place is None:
         return
     stream.go_to(place)
-    if place.told is None and place.batches:
+    if place.own_state is None and place.batches:
         _checks.warn(
             "train: `data` cannot tell where it was (it has no `get_state`, or one "
             "that JSON cannot hold), so it is read again from the start: the first "
@@ -433,7 +434,9 @@ def _explain(
     """Return the exception of a stream that failed, with the result so far."""
     assert run.failure is not None
     error = run.failure.explained
-    saved = "no checkpoint was asked for" if manager is None else manager.tell()
+    saved = (
+        "no checkpoint was asked for" if manager is None else manager.describe_saved()
+    )
     error.args = (
         f"{error.args[0]} The fit had made {run.done} steps; the result so far is this "
         f"exception's `result`, and {saved}.",

@@ -182,7 +182,7 @@ def as_text(place: StreamPosition | None) -> Any:
     """Return a stream's place as JSON can hold it."""
     if place is None:
         return None
-    told: Any = place.told
+    told: Any = place.own_state
     if isinstance(told, bytes):
         told = {"bytes": told.decode("latin-1")}
     else:

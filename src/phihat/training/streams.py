@@ -43,12 +43,12 @@ class StreamPosition(NamedTuple):
     Attributes:
       passes: how many passes were read to their end.
       batches: how many batches of the present one were used.
-      told: what the stream itself says, or None.
+      own_state: what the stream itself says, or None.
     """
 
     passes: int
     batches: int
-    told: Any = None
+    own_state: Any = None
 
 
 class StreamFailure(Exception):
@@ -146,18 +146,18 @@ class Stream:
       call: the public function, for messages.
       data: the iterable; where `iter` begins anew, it may be read in several passes.
       passes: how often to read it, or None for as often as batches are asked for.
-      tells: ask the stream for its state after every batch.
+      asks_state: ask the stream for its state after every batch.
     """
 
     def __init__(
-        self, call: str, data: Any, *, passes: int | None, tells: bool = False
+        self, call: str, data: Any, *, passes: int | None, asks_state: bool = False
     ) -> None:
         """Start nothing yet."""
         self.place = StreamPosition(0, 0)
         self._call = call
         self._data = data
         self._passes = passes
-        self._tells = tells
+        self._asks_state = asks_state
         self._number = 0
         self._checks = BatchChecks(call)
         self._queue: queue.Queue[Any] = queue.Queue(_GROUPS_AHEAD)
@@ -174,7 +174,7 @@ class Stream:
     def go_to(self, place: StreamPosition) -> None:
         """Begin there; where the stream did not tell, at the beginning of its pass."""
         self.place = (
-            place if place.told is not None else StreamPosition(place.passes, 0)
+            place if place.own_state is not None else StreamPosition(place.passes, 0)
         )
 
     # ------------------------------------------------------------ the reader's side
@@ -265,8 +265,8 @@ class Stream:
         place = self.place
         while not self._stopped.is_set() and place.passes != self._passes:
             iterator = iter(self._data)
-            if place.told is not None:
-                set_position(iterator, self._data, place.told)
+            if place.own_state is not None:
+                set_position(iterator, self._data, place.own_state)
             found = self._read_pass(iterator, place)
             if not found and place.batches == 0:
                 break
@@ -293,7 +293,7 @@ class Stream:
                 if self._stopped.is_set():
                     break
                 leaves = self._checks.check(batch, self._number)
-                told = get_position(iterator, self._data) if self._tells else None
+                told = get_position(iterator, self._data) if self._asks_state else None
                 place = StreamPosition(place.passes, place.batches + 1, told)
                 with self._lock:
                     self._keep(leaves, place)
