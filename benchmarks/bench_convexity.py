@@ -189,7 +189,7 @@ print(verdict.name, sorted(times)[1], (after - before) / 1024)
 def test_logistic_regression_of_many_rows(
     rows: int, columns: int, report: pairs.Report
 ) -> None:
-    """Time and memory, each size in a process of its own; the data are on the device."""
+    """Time, and memory beside data on the device; each size in its own process."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(rows=rows, columns=columns)],
         capture_output=True,
