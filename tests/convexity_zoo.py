@@ -620,6 +620,9 @@ _FALSE: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 _TRUE: dict[str, tuple[Any, ...]] = {
+    "a value times its arcsinh": (
+        lambda v: jnp.sum(v * jnp.arcsinh(v)), _V, None, Box(-5.0, 5.0),
+    ),
     "scatter times a number": (
         lambda w: jnp.sum(jnp.exp(w.at[jnp.array([1, 1])].mul(-2.0))),
         _V,

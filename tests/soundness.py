@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             random.update(counts)
             reports += found
             if random["programs"] % 1000 == 0:
-                print(f"{random['programs']} random programs", flush=True)
+                print(f"so far {_shown(random)}", flush=True)
         print(f"random, {time.perf_counter() - begin:.0f} s: {_shown(random)}")
         first = options.first
         for x64 in (False, True):

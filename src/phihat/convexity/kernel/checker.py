@@ -341,7 +341,7 @@ class Checker:
                 is_neutral = all(k.infinite and k.low == neutral for k in one.knowns)
                 if is_neutral and other.shape == tuple(shapes[0]):
                     return [other]
-            value.anchor = not value.constant
+            value.anchor = same is None and not value.constant
         return [value]
 
     def ask(self, equation: Equation) -> Ask:

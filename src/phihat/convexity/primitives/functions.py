@@ -29,7 +29,7 @@ def _smooth(
     **more: Any,
 ) -> dict[str, Primitive]:
     """Return the record of a smooth function, whose derivatives are in a table."""
-    known = known(name) if known is facts.smooth else known
+    known = facts.smooth(name) if known is facts.smooth else known
     return {name: Primitive(known, value, jets.smooth(name), rounding, **more)}
 
 

@@ -45,13 +45,12 @@ from phihat.convexity.numbers.intervals.powers import *
 from phihat.convexity.numbers.intervals.sums import *
 from phihat.convexity.numbers.intervals.trigonometry import *
 
-__all__ = [
-    *core.__all__,
-    *elementary.__all__,
-    *gamma.__all__,
-    *normal.__all__,
-    *order.__all__,
-    *powers.__all__,
-    *sums.__all__,
-    *trigonometry.__all__,
-]
+__all__: list[str] = []
+__all__ += core.__all__
+__all__ += elementary.__all__
+__all__ += gamma.__all__
+__all__ += normal.__all__
+__all__ += order.__all__
+__all__ += powers.__all__
+__all__ += sums.__all__
+__all__ += trigonometry.__all__
