@@ -56,7 +56,7 @@ def covariance(
       definite.
 
     Raises:
-      TypeError: params that are no floats.
+      TypeError: params that are not floats.
 
     Example:
       >>> from phihat import losses
