@@ -114,8 +114,9 @@ def _profile_page(document: dict[str, Any]) -> str:
     lines = ["# Performance profile", "", text, ""]
     lines += [
         f"At most {document['budget']} evaluations. A run that ends in another minimum",
-        "than the lowest counts as not solved. The third column leaves out the",
-        f"problems made for global optimization: {', '.join(many_minima.__all__)}.",
+        "than the lowest counts as not solved. The column `solved, of the others`",
+        "leaves out the problems that were made for global optimization:",
+        f"{', '.join(many_minima.__all__)}.",
         "",
         "![Share of runs solved, against the ratio of evaluations](profile.png)",
         "",
@@ -123,7 +124,7 @@ def _profile_page(document: dict[str, Any]) -> str:
             [
                 "",
                 "solved",
-                "solved, without these",
+                "solved, of the others",
                 "median evaluations where solved",
                 "best of all",
             ]

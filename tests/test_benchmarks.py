@@ -72,8 +72,8 @@ def test_the_page_of_a_profile():
     runs = {"booth": {"one": [4, None], "two": [2, 8]}}
     document = {**pairs.here(), "seconds": 3.0, "budget": 9, "late": ["wood"]}
     page = tables.pages({"profile": {**document, "runs": runs}})["profile"]
-    assert "| one | 50% | 4 | 0% |" in page
-    assert "| two | 100% | 5 | 100% |" in page
+    assert "| one | 50% | 50% | 4 | 0% |" in page
+    assert "| two | 100% | 100% | 5 | 100% |" in page
     assert "| booth | 1 | 2 |" in page
     assert "Runs solved, of 2:" in page
     assert "It took 3 s. Not begun in that time: wood." in page
