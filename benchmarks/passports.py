@@ -575,13 +575,18 @@ def pages(document: dict[str, Any]) -> dict[str, str]:
 def _index(document: dict[str, Any]) -> str:
     names = list(document["passports"])
     lines = [
-        "# Passports",
+        "# Optimizers compared with other libraries",
         "",
-        "Each optimizer is compared with other implementations. The pages say how its",
-        "settings map to theirs. The table has the largest difference on any problem,",
-        "in units in the last place of the largest param, and in brackets the largest",
-        "that a test allows. `python -m benchmarks.passports` writes these pages; the",
-        f"last run took {document['seconds']:.0f} s. The tests repeat some of them.",
+        "Each optimizer is compared with other implementations of the same method. Its",
+        "page says which settings correspond, and how far apart the results are.",
+        "",
+        "The table lists the largest difference on any problem. It is counted in",
+        "units in the last place of the largest param: 1 is the distance between",
+        "neighbouring floating-point numbers. The number in brackets is the largest",
+        "difference that the tests allow.",
+        "",
+        "`python -m benchmarks.passports` measures again and writes these pages, which",
+        f"took {document['seconds']:.0f} s. The tests repeat some of the comparisons.",
         "",
         "| optimizer | reference | float32 | float64 |",
         "|---|---|--:|--:|",
@@ -608,8 +613,8 @@ def _number(value: float) -> str:
 
 _BY_STEP = (
     f"The largest distance over {NUM_STEPS} steps, in units in the last place of the "
-    "path's largest entry. Rounding differs from the first step on, and a problem that "
-    "is badly scaled enlarges it from step to step."
+    "path's largest entry. Rounding errors differ from the first step on, and on a "
+    "badly scaled problem they grow from step to step."
 )
 _TEN = "The largest distance over 10 steps, in units in the last place."
 _ENDS = (

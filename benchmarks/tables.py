@@ -33,16 +33,12 @@ def _index(found: dict[str, Any]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "`python -m benchmarks` runs all of them and writes these pages;",
-        "`python -m benchmarks NAME ...` runs some, `--pages` writes the pages alone.",
-        "A part that takes longer than its limit (`--limit`, five minutes by default)",
-        "is stopped, and its name is printed. Every ratio is the median over rounds",
-        "that time phihat and the peer one after the other, in one process. Compiling",
-        "is timed separately.",
-        "",
-        "The table has every comparison, wins and losses: below 1 phihat is faster,",
-        "above 1 the other is. Where the difference is within the noise of the rounds,",
-        "the last column says so.",
+        "Each row compares phihat with another way to do the same computation. The",
+        "number is phihat's time divided by the other's: below 1 phihat is faster,",
+        "above 1 it is slower. The word `equal` means that the difference is within",
+        "the noise. Every ratio is the median over several rounds, in which both are",
+        "timed one after the other in one process. Compiling is not included; the",
+        "linked pages list the times that it takes.",
         "",
         _row(["page", "case", "compared with", "phihat's time / its time", ""]),
         _row(["---", "---", "---", "--:", "---"]),
@@ -57,6 +53,13 @@ def _index(found: dict[str, Any]) -> str:
     for ratio, name, case, peer, quartiles in sorted(compared, key=lambda row: row[0]):
         link = f"[{name}]({name}.md)"
         lines.append(_row([link, case, peer, f"{ratio:.3g}", _verdict(quartiles)]))
+    lines += [
+        "",
+        "`python -m benchmarks` runs all of them and writes these pages;",
+        "`python -m benchmarks NAME ...` runs some, `--pages` only writes the pages.",
+        "What takes longer than its limit (`--limit`, five minutes by default) is",
+        "stopped, and its name is printed.",
+    ]
     lines += ["", ":::{toctree}", ":maxdepth: 1", ""]
     return "\n".join([*lines, *found, ":::", ""])
 
@@ -78,15 +81,18 @@ def _page(name: str, document: dict[str, Any]) -> str:
             for note, value in entry.items()
             if note not in ("times", "bound")  # bounds are for who develops it
         ]
+        if not any(values["run_seconds"] for values in entry["times"].values()):
+            lines.append("")  # it measured something other than time
+            continue
         has_loss = any("loss" in values for values in entry["times"].values())
-        columns = ["", "run", "compile", "ours / this", "quartiles"]
+        columns = ["", "run", "compile", "phihat / this", "quartiles"]
         columns += ["loss reached"] if has_loss else []
         lines += ["", _row(columns), _row(["---", *["--:"] * (len(columns) - 1)])]
         for way, values in entry["times"].items():
             compiling = values.get("compile_seconds")
             ratio, quartiles = values.get("ratio"), values.get("quartiles")
             cells = [
-                way,
+                "phihat" if way == "ours" else way,
                 _time(values["run_seconds"]),
                 _time(compiling),
                 "" if ratio is None else f"{ratio:.3g}",
@@ -108,8 +114,9 @@ def _profile_page(document: dict[str, Any]) -> str:
     lines = ["# Performance profile", "", text, ""]
     lines += [
         f"At most {document['budget']} evaluations. A run that ends in another minimum",
-        "than the lowest counts as not solved. The third column leaves out the",
-        f"problems made for global optimization: {', '.join(many_minima.__all__)}.",
+        "than the lowest counts as not solved. The column `solved, of the others`",
+        "leaves out the problems that were made for global optimization:",
+        f"{', '.join(many_minima.__all__)}.",
         "",
         "![Share of runs solved, against the ratio of evaluations](profile.png)",
         "",
@@ -117,7 +124,7 @@ def _profile_page(document: dict[str, Any]) -> str:
             [
                 "",
                 "solved",
-                "solved, without these",
+                "solved, of the others",
                 "median evaluations where solved",
                 "best of all",
             ]

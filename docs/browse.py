@@ -75,6 +75,7 @@ def browse(site: Path, folder: Path, pages: list[str]) -> list[str]:
                 page = browser.new_page(
                     viewport={"width": width, "height": 900}, color_scheme=theme
                 )
+                page.set_default_timeout(120_000)  # a busy machine is slow
                 where = ""
 
                 def note(fault: str) -> None:

@@ -32,7 +32,8 @@ def test_pages_show_every_number_and_where_a_peer_is_faster():
         },
         "slow": {"run_seconds": 0.2, "ratio": 0.1, "quartiles": [0.09, 0.11]},
     }
-    cases = {"a case": {"times": times, "bound": "must be <= 1"}}
+    untimed = {"times": {"ours": {"run_seconds": 0.0}}, "gigabytes": 1.5}
+    cases = {"a case": {"times": times, "bound": "must be <= 1"}, "memory": untimed}
     page = tables.pages({"fitting": {**pairs.here(), "cases": cases}})
     rows = [
         line for line in page["index"].splitlines() if line.startswith("| [fitting")
@@ -43,8 +44,10 @@ def test_pages_show_every_number_and_where_a_peer_is_faster():
     ]
     body = page["fitting"]
     assert "| quick | 10.00 ms |  | 2 | 1.9 to 2.1 | 0.5 |" in body
-    assert "| ours | 20.00 ms | 1.50 s |  |  | 0.25 |" in body
+    assert "| phihat | 20.00 ms | 1.50 s |  |  | 0.25 |" in body
     assert "bound" not in body
+    assert body.count("| run | compile |") == 1
+    assert body.endswith("## memory\n\n- gigabytes: 1.5\n")
     assert "Measured on " in body
 
 
@@ -69,8 +72,8 @@ def test_the_page_of_a_profile():
     runs = {"booth": {"one": [4, None], "two": [2, 8]}}
     document = {**pairs.here(), "seconds": 3.0, "budget": 9, "late": ["wood"]}
     page = tables.pages({"profile": {**document, "runs": runs}})["profile"]
-    assert "| one | 50% | 4 | 0% |" in page
-    assert "| two | 100% | 5 | 100% |" in page
+    assert "| one | 50% | 50% | 4 | 0% |" in page
+    assert "| two | 100% | 100% | 5 | 100% |" in page
     assert "| booth | 1 | 2 |" in page
     assert "Runs solved, of 2:" in page
     assert "It took 3 s. Not begun in that time: wood." in page

@@ -497,7 +497,7 @@ def test_a_band_holds_the_lanes():
     np.testing.assert_array_equal(curve.middle[dead:], running[dead:])
     assert (curve.num_lanes, curve.num_nonfinite) == (3, 1)
     axes = plot.loss_curves({"rates": lanes()})
-    assert labels(axes) == ["rates (3 fits, 1 not finite)"]
+    assert labels(axes) == ["rates (median of 3 fits, 1 not finite)"]
     assert len(axes.collections) == 1
 
 
@@ -849,7 +849,7 @@ def test_trainability_shades_what_did_not_diverge():
     np.testing.assert_array_equal(
         np.ma.getmaskarray(shown), (found.outcome == sweeps.Outcome.DIVERGED).T
     )
-    assert labels(axes) == ["round the 5 that converged", "5 diverged"]
+    assert labels(axes) == ["border of the 5 that converged", "5 diverged"]
 
 
 def test_rates_that_diverge_are_marked_and_counted():
@@ -872,7 +872,8 @@ def test_rates_that_diverge_are_marked_and_counted():
 
 def test_a_comparison_counts_the_values_of_searches():
     axes = plot.comparison(comparison())
-    names = ["adam: learning_rate=0.1 (5 fits)", "search: learning_rate=0.1 (5 fits)"]
+    tuned = "learning_rate=0.1 (median of 5 fits)"
+    names = [f"adam: {tuned}", f"search: {tuned}"]
     assert labels(axes) == names
     np.testing.assert_allclose(line(axes, names[0]).get_xdata(), np.arange(6.0))
     np.testing.assert_allclose(line(axes, names[1]).get_xdata(), 3.0 * np.arange(6.0))

@@ -101,7 +101,7 @@ def _index(modules: list[str]) -> str:
         if rows:
             parts += [f"{task}\n{'-' * len(task)}\n", f"{table}{rows}\n"]
     here = [
-        f".. autoclass:: phihat.{name}\n"
+        f".. auto{_kind(getattr(phihat, name))}:: phihat.{name}\n"
         for name in names
         if home(name) == f"phihat.{name}"
     ]
@@ -119,7 +119,7 @@ def _index(modules: list[str]) -> str:
             "Modules\n-------\n",
             f"{table}{listed}\n",
             f".. toctree::\n   :hidden:\n\n{toctree}\n",
-            "Types\n-----\n",
+            "Types and others\n----------------\n",
             ".. module:: phihat\n",
             *here,
         ]

@@ -8,6 +8,7 @@ def setup(app: Any) -> dict[str, Any]:
     # Before napoleon, which takes the sections apart.
     app.connect("autodoc-process-docstring", _translate, priority=400)
     app.connect("autodoc-skip-member", _skip_bare_fields)
+    app.connect("autodoc-process-signature", _hide_private_arguments)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -43,6 +44,14 @@ def _skip_bare_fields(
     del app, what, name, skip, options
     is_bare = (getattr(obj, "__doc__", None) or "").startswith("Alias for field")
     return True if is_bare else None
+
+
+def _hide_private_arguments(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: Any, returns: Any
+) -> tuple[str | None, str | None]:
+    """Leave out the arguments of a constructor that are not for readers."""
+    del app, what, name, obj, options
+    return re.sub(r", _\w+(: [^,)]+)?(=[^,)]+)?", "", signature or "") or None, returns
 
 
 def _written(found: re.Match[str], text: str) -> str:

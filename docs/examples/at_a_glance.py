@@ -1,4 +1,4 @@
-"""What phihat does, in one picture: a curve, paths of optimizers, a thousand fits.
+"""All at a glance: a curve, three optimizers, a thousand fits.
 
 Left, a curve is fitted to counts with errors. In the middle, three optimizers descend
 the loss of the Gabor model from one start. On the right, 1,024 fits in one program show
@@ -78,6 +78,6 @@ if len(sys.argv) > 1:
     plot.loss_surface(surface, paths, axes=middle)
     middle.title.set_text("Three optimizers, every step on record")
     plot.basins(basins, num_shown=4, axes=right)
-    right.title.set_text("Which minimum 1,024 starts reach")
+    right.title.set_text("The minimum that each start reaches")
     left.figure.savefig(f"{sys.argv[1]}/picture.png")
     plot.animate_descent(surface, paths, f"{sys.argv[1]}/descent.gif", num_frames=26)

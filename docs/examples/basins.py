@@ -1,7 +1,7 @@
-"""Which minimum does each start reach? The basins of the Gabor model.
+"""Which minimum does each start reach?
 
-One fit starts at each point of a grid. They all run in one program, which drops the
-fits that have ended.
+A fit of the Gabor model starts at each point of a grid. All fits run in one program,
+which drops those that have ended.
 """
 
 import sys

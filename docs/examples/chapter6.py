@@ -1,8 +1,9 @@
-"""The figures of the chapter "Fitting models", each drawn by calls of phihat alone.
+"""All figures of the chapter "Fitting models".
 
-Run it with a folder to save them all: `python chapter6.py figures`. `FIGURES` maps the
-name of each to a function that returns it. The settings are those of the chapter's
-notebooks, down to the batches that stochastic gradient descent draws.
+Each is drawn by calls of phihat alone. Run the script with a folder to save them all:
+`python chapter6.py figures`. `FIGURES` maps the name of each to a function that returns
+it. The settings are those of the chapter's notebooks, and stochastic gradient descent
+draws the same batches as there.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Where the determinant of the Hessian misleads about convexity.
+"""Where the determinant misleads about convexity.
 
 A slide says that a loss is convex where the determinant of its Hessian is positive.
 With two parameters the determinant is the product of two eigenvalues, so it is positive

@@ -1,4 +1,4 @@
-"""A perceptron on handwritten digits, with minibatches.
+"""A small network on handwritten digits.
 
 An epoch is one pass over the data, in an order that the key determines. The whole fit
 is one compiled program, including the shuffling.

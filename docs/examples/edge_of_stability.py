@@ -1,4 +1,4 @@
-r"""The edge of stability: sharpness grows until it is two over the learning rate.
+r"""The edge of stability.
 
 Gradient descent on a quadratic diverges where an eigenvalue of the Hessian exceeds
 2 / rate. On a network the largest eigenvalue, the sharpness, rises to that value and

@@ -1,8 +1,8 @@
-"""Fit a curve to a CSV file with error bars, and see how well each param is known.
+"""Fit a curve to a CSV file.
 
 `phihat.fit_curve` takes a table of numbers, a model and a first guess. It fits by
-Levenberg-Marquardt in float64. Its report has errors, the quality of the fit, and the
-reasons to doubt it.
+Levenberg-Marquardt in float64. Its report says how well each param is known, how well
+the curve fits, and whether there are reasons to doubt the errors.
 """
 
 import sys
@@ -12,7 +12,8 @@ import numpy as np
 
 import phihat
 
-# A sample file; use yours: time, counts, and the standard deviation of the counts.
+# Write a sample file; use your own instead. Its columns are the time, the counts, and
+# the standard deviation of the counts.
 generator = np.random.default_rng(0)
 time = np.linspace(0.0, 10.0, 25)
 clean = 100.0 * np.exp(-time / 2.5) + 8.0
@@ -27,8 +28,8 @@ def decay(params, time):
     return params["height"] * jnp.exp(-time / params["lifetime"]) + params["floor"]
 
 
-# Without sigmas in the file, leave out `sigma` and `absolute_sigma`: then the scatter
-# of the points about the curve decides how large the errors are.
+# If your file has no standard deviations, leave out `sigma` and `absolute_sigma`. The
+# errors then come from how far the points scatter around the curve.
 start = {"height": 50.0, "lifetime": 1.0, "floor": 0.0}
 fit = phihat.fit_curve(decay, time, counts, start, sigma=sigma, absolute_sigma=True)
 print(fit)

@@ -1,4 +1,4 @@
-"""Logistic regression, proved convex: its minimum is the only one.
+"""Logistic regression, proved convex.
 
 The proof reads the program of the loss and holds for all params; no point is sampled.
 Since the loss is convex, any point where the gradient vanishes is a global minimum. The

@@ -1,8 +1,9 @@
-"""Many starts at once: the minima of the Gabor model, and all its critical points.
+"""Many starts at once.
 
-A fit from one start finds one minimum. `phihat.multistart` runs many fits in one
-program and merges their ends; `phihat.find_critical_points` looks for saddles and
-maxima too, and compares their number with the winding number of the gradient.
+The loss of the Gabor model has many minima, and a fit from one start finds only one.
+`phihat.multistart` runs many fits in one program and groups them by where they end.
+`phihat.find_critical_points` looks for saddles and maxima too, and checks their number
+with the winding number of the gradient.
 """
 
 import sys

@@ -1,9 +1,10 @@
-"""Write an optimizer of your own, and check it against a reference.
+"""An optimizer of your own.
 
 An optimizer is a pair of pure functions. If each is a `Partial` of a module-level
 function, its numbers are data: a new rate does not recompile, and `jax.vmap` maps over
 rates.
-The example is Lion; its reference is optax's.
+
+The example is Lion, and it is compared with optax's.
 """
 
 import itertools

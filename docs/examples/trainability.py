@@ -1,6 +1,7 @@
-"""Which pairs of learning rates train a two-layer net? A map of their boundary.
+"""Which pairs of learning rates train a network?
 
-Each layer has its own rate. Every pixel is a fit, and all fits run in one program.
+Each layer of a two-layer network has its own learning rate. Every pixel of the map is a
+fit, and all fits run in one program.
 """
 
 import functools
@@ -47,4 +48,8 @@ print(
 
 if len(sys.argv) > 1:
     axes = phihat.plot.trainability(found)
+    axes.set(
+        xlabel="learning rate of the first layer",
+        ylabel="learning rate of the last layer",
+    )
     axes.figure.savefig(f"{sys.argv[1]}/trainability.png")

@@ -1,4 +1,4 @@
-"""Which optimizer is better? Tune each equally, and compare them on new seeds.
+"""Which optimizer is better?
 
 A comparison in which one optimizer was tuned longer says little about the optimizers.
 `phihat.compare` draws the same number of trials for each from its space, picks the best
@@ -41,4 +41,5 @@ print(table)
 
 if len(sys.argv) > 1:
     axes = phihat.plot.comparison(table)
+    axes.set(title="Two optimizers, each tuned with 8 trials")
     axes.figure.savefig(f"{sys.argv[1]}/tuned.png")

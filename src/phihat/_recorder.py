@@ -13,7 +13,7 @@ __all__ = ["Recorder"]
 
 @_calls.public
 class Recorder(NamedTuple):
-    """A quantity with a state of its own.
+    """A quantity to record along a fit, which keeps a state of its own.
 
     Attributes:
       init_fn: `params -> recorder_state`; where there is a `final_fn`, it is given the

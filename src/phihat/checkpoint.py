@@ -72,7 +72,7 @@ def save(
     Raises:
       FileExistsError: `path` exists, and `overwrite` is False, or `path` holds
         something other than a checkpoint of phihat.
-      TypeError: a leaf is no array.
+      TypeError: a leaf is not an array.
       ImportError: orbax is not installed.
       OSError: the disk is full, or the folder cannot be written.
 
@@ -273,7 +273,7 @@ def _wanted_sharding(kind: dict[str, Any], target: Any) -> Any:
 @_calls.public
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
-    """Where, how often and how many: the `checkpoint=` of `train`.
+    """Where `train` writes checkpoints, how often, and how many it keeps.
 
     Args:
       path: a folder for the checkpoints of one fit; made absolute at once.
@@ -281,8 +281,8 @@ class Checkpoints:
       keep: how many of the newest whole ones to keep.
       resume_anyway: parts of the call, by name, that may differ from those of the call
         that wrote the checkpoint: "data", "key", "loss", "optimizer", "projection",
-        "sampler", "tolerance", "validation". A difference is then a warning; otherwise
-        one that makes the sequel wrong is refused.
+        "sampler", "tolerance", "validation". Such a difference only gives a warning;
+        otherwise a difference that would make the result wrong is refused.
 
     Raises:
       TypeError: `every` is neither a whole number nor a timedelta.

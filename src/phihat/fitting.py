@@ -67,12 +67,11 @@ def fit(
     model_state: PyTree = None,
     remat: bool = False,
 ) -> FitResult:
-    r"""Minimise a loss: $\hat\phi = \operatorname{argmin}_\phi L[\phi]$.
+    r"""Minimize a loss: $\hat\phi = \operatorname{argmin}_\phi L[\phi]$.
 
-    Called eagerly it runs one compiled program, remembered for this code: another
-    learning rate, penalty or start compiles nothing. Under `jax.jit`, `jax.vmap` or
-    `jax.grad` it is a pure function; with `tolerance=None` it can be differentiated in
-    reverse. A `lambda` written anew at each call is new code, and compiles each time.
+    A call runs one compiled program, which is kept: another learning rate, penalty or
+    start does not compile again. Under `jax.jit`, `jax.vmap` or `jax.grad` it is a pure
+    function; with `tolerance=None` it can be differentiated in reverse mode.
 
     Args:
       loss_fn: `(params, batch) -> []`, or `(params) -> []` where there are neither data
@@ -80,11 +79,11 @@ def fit(
         the fit's key and the step.
       params: the start, any pytree of floats or floating-point arrays; with `state`
         only its structure matters, and None is allowed.
-      optimizer: one of phihat, or any of optax.
+      optimizer: one of phihat's, or any of optax's.
       data: a pytree of arrays, `(x [I, ...], y [I, ...])` for the losses of phihat.
       num_steps: the budget of updates; either this or `num_epochs`.
       num_epochs: the budget in passes over the data.
-      batch_size: rows per minibatch, shuffled anew each epoch; None is the full batch.
+      batch_size: rows per minibatch, reshuffled in each epoch; None is the full batch.
       sampler: how batches are drawn instead, from `phihat.sampling`.
       key: a typed key, needed where something is random: shuffling, a keyed loss.
       tolerance: the largest absolute gradient entry at which the fit has converged, or
@@ -95,21 +94,21 @@ def fit(
       has_aux: the loss returns `(value, aux)`.
       projection: applied to the params after every update, such as those of
         `optax.projections`; a `Box` clips to it.
-      nonfinite: "stop" ends the fit before the step that would go wrong; "continue"
-        goes on, for loss scaling and `optax.apply_if_finite`.
-      state: goes on from there: the `.state` of an earlier result.
+      nonfinite: "stop" ends the fit before a step that leads to an infinite or NaN
+        number; "continue" does not, for loss scaling and `optax.apply_if_finite`.
+      state: where to continue: the `.state` of an earlier result.
       model_state: what the loss carries from step to step beside the params, such as
         the statistics of batch normalization; any pytree of arrays. Then the loss is
         called as `(params, batch, model_state)` and returns `(loss, new_model_state)`,
         or `(loss, new_model_state, aux)` with `has_aux`.
-      remat: in reverse differentiation keep the states of about $\sqrt{T}$ of the T
-        steps only, and compute the others anew: one more pass for much less memory.
+      remat: in reverse differentiation keep the states of only about $\sqrt{T}$ of the
+        T steps, and compute the others again: one more pass, but much less memory.
 
     Returns:
       A `FitResult`; how the fit ended is its `.status`, never an exception.
 
     Raises:
-      TypeError: an argument is of the wrong kind.
+      TypeError: an argument has the wrong type; the message says what to pass.
       ValueError: an argument has a wrong value. Both are raised before the loss is
         called, and name the argument, what was given and the cure.
 
@@ -181,7 +180,7 @@ def init(
       A `FitState` whose leaves are arrays, no two of them one buffer.
 
     Raises:
-      TypeError: a leaf of `params` is not floating-point, or `optimizer` is no pair.
+      TypeError: a leaf of `params` is not floating-point, or `optimizer` is not a pair.
 
     Example:
       >>> from phihat import adam, fitting
@@ -246,7 +245,7 @@ def make_step(
       The step, a pytree whose numbers are leaves.
 
     Raises:
-      TypeError: an argument is of the wrong kind.
+      TypeError: an argument has the wrong type; the message says what to pass.
       ValueError: `nonfinite` is another word.
 
     Example:
@@ -295,7 +294,7 @@ def run(
       The last state, its status telling how the run ended, and the history.
 
     Raises:
-      TypeError: an argument is of the wrong kind.
+      TypeError: an argument has the wrong type; the message says what to pass.
       ValueError: an argument has a wrong value.
 
     Example:

@@ -77,7 +77,7 @@ def polynomial(params: Params, x: Any) -> Float[Array, "..."]:
       The shape of x, in the dtype of params.
 
     Raises:
-      ValueError: params are no vector, or an empty one.
+      ValueError: params are not a vector, or an empty one.
 
     Example:
       >>> polynomial(jnp.array([5.0, -4.0, 1.0]), jnp.array([2.0, 3.0])).tolist()
@@ -195,7 +195,7 @@ def init_multilayer_perceptron(
       One `{"weight": [D, K], "bias": [K]}` per layer, in the default float dtype.
 
     Raises:
-      TypeError: no typed key, or a size that is no whole number.
+      TypeError: no typed key, or a size that is not an integer.
       ValueError: fewer than two sizes, or one below 1.
 
     Example:
@@ -248,7 +248,7 @@ def mixed_precision(model: ModelFn, compute_dtype: Any = jnp.bfloat16) -> ModelF
       A model, whose numbers are leaves as they were.
 
     Raises:
-      TypeError: `model` is no function, or `compute_dtype` no floating dtype.
+      TypeError: `model` is not a function, or `compute_dtype` is not a floating dtype.
 
     Example:
       >>> narrow = mixed_precision(linear)

@@ -59,8 +59,9 @@ def hvp(loss_fn: LossFn, params: Params, vector: Params, data: Batch = None) -> 
       A pytree like `params`.
 
     Raises:
-      TypeError: params that are no floats; a loss that still wants a key.
-      ValueError: a loss that is no scalar; a vector of another shape than the params.
+      TypeError: params that are not floats; a loss that still wants a key.
+      ValueError: a loss that is not a scalar; a vector whose shape is not that of the
+        params.
 
     Example:
       >>> bowl = lambda p: p["a"] ** 2 + 3.0 * p["b"] ** 2
@@ -135,7 +136,7 @@ def gauss_newton_product(
       A pytree like `params`.
 
     Raises:
-      TypeError: params that are no floats.
+      TypeError: params that are not floats.
       ValueError: a vector of another shape than the params; an `outer_fn` that is no
         scalar.
 
@@ -244,8 +245,8 @@ def bind(
       `(params) -> []`.
 
     Raises:
-      TypeError: params that are no floats; a loss that still wants a key.
-      ValueError: a loss that is no scalar.
+      TypeError: params that are not floats; a loss that still wants a key.
+      ValueError: a loss that is not a scalar.
 
     Example:
       >>> print(bind(lambda p, x: jnp.sum(p * x), 2.0, jnp.ones(3))(2.0))

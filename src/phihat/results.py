@@ -1,4 +1,4 @@
-"""What a fit carries and what it returns; how a bad end becomes an exception.
+"""What a fit carries and returns, and the exception for a fit that failed.
 
 Example:
   >>> from phihat import fit, gradient_descent, raise_for_status
@@ -33,7 +33,7 @@ __all__ = ["FitError", "FitResult", "FitState", "StepInfo", "raise_for_status"]
 
 
 class FitState(NamedTuple):
-    """What the next step needs.
+    """The state of a fit between two steps, from which it can continue.
 
     Attributes:
       step: absolute number of updates made so far, int32 [].
@@ -63,7 +63,7 @@ class FitState(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What a step measured, before its update; it may be thrown away.
+    """What a step measured before its update: the loss, the gradient and more.
 
     Attributes:
       loss: the loss on the step's batch, [].
@@ -337,7 +337,7 @@ def _leaves_with_rows(entry: PyTree) -> list[Any]:
 
 
 class FitError(RuntimeError):
-    """A fit met an infinite or NaN number.
+    """What `raise_for_status` raises for a fit that met an infinite or NaN number.
 
     Attributes:
       step: the step at which it did, counted from the start of the run.
@@ -384,7 +384,7 @@ def remember_data(result: FitResult, data: SeenData) -> FitResult:
 
 @_calls.public
 def raise_for_status(result: FitResult) -> FitResult:
-    """Return the result, unless some number in its fit was infinite or NaN.
+    """Raise `FitError` if a fit met an infinite or NaN number, else return it.
 
     Args:
       result: of one fit, or of many lanes.

@@ -222,7 +222,7 @@ def permute(
       int32 row numbers, of the shape of `positions`.
 
     Raises:
-      TypeError: there is no key, or a position is no whole number.
+      TypeError: there is no key, or a position is not an integer.
       ValueError: `num_rows` or a position is out of range.
 
     Example:

@@ -63,7 +63,7 @@ def make_mesh(
       the collectives.
 
     Raises:
-      TypeError: `axes` is no mapping, or a size is not a whole number.
+      TypeError: `axes` is not a mapping, or a size is not a whole number.
       ValueError: the sizes do not multiply to the number of devices.
 
     Example:
@@ -122,7 +122,7 @@ def shard_batch(batch: Batch, mesh: Mesh, *, axis: str | None = None) -> Batch:
       The same arrays, divided.
 
     Raises:
-      TypeError: `mesh` is no mesh, or a leaf is no array.
+      TypeError: `mesh` is not a mesh, or a leaf is not an array.
       ValueError: there is no such axis, a leaf has no rows, or the devices cannot
         share them evenly.
 
@@ -179,7 +179,7 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
       The same arrays, replicated.
 
     Raises:
-      TypeError: `mesh` is no mesh, or a leaf is no array.
+      TypeError: `mesh` is not a mesh, or a leaf is not an array.
 
     Example:
       >>> params = replicate({"weight": jnp.zeros(3)}, make_mesh())
@@ -222,7 +222,7 @@ def param_shardings(
       A `NamedSharding` for each leaf.
 
     Raises:
-      TypeError: `mesh` is no mesh.
+      TypeError: `mesh` is not a mesh.
       ValueError: there is no such axis.
 
     Example:
@@ -262,7 +262,7 @@ def local_rows(num_rows: int, mesh: Mesh, *, axis: str | None = None) -> slice:
       The slice of its rows; all rows where there is one process.
 
     Raises:
-      TypeError: `mesh` is no mesh.
+      TypeError: `mesh` is not a mesh.
       ValueError: there is no such axis, the devices cannot share the rows evenly, or
         those of this process are not next to each other.
 
@@ -319,7 +319,7 @@ def initialize(
 
     Raises:
       RuntimeError: it was called before, or after a computation.
-      TypeError: a number is no whole number.
+      TypeError: a number is not an integer.
       ValueError: there is no cluster to be seen and arguments are missing, or one of
         them is wrong.
 

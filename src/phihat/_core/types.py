@@ -53,7 +53,7 @@ RandomKey = Key[Array, ""]
 class Status(enum.IntEnum):
     """How a fit ended; compiled code returns it as an int32 and never raises.
 
-    A positive status below `NONFINITE_LOSS` is an end that needs no repair.
+    The statuses from `NONFINITE_LOSS` on mean that the fit failed.
 
     Example:
       >>> [status.name for status in Status if status >= Status.NONFINITE_LOSS]
@@ -107,7 +107,7 @@ class Box:
       high: the upper ends, likewise; no entry may lie below that of `low`.
 
     Raises:
-      ValueError: an entry of `low` lies above its partner in `high`, or is NaN; the
+      ValueError: an entry of `low` lies above that of `high`, or is NaN; the
         shapes of two leaves differ.
 
     Example:

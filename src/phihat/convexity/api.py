@@ -43,7 +43,7 @@ def check_convexity(
     wrt: Any = None,
     budget: float = 10.0,
 ) -> ConvexityReport:
-    r"""Decide whether a loss is convex: prove it, else refute it, else enclose it.
+    r"""Decide whether a loss is convex: by a proof, a refutation, or on a box.
 
     Convex means $L((1-t)a + tb) \le (1-t)L(a) + tL(b)$ for all a, b in the domain and
     t in [0, 1]. What is decided on is the program as it is traced under the present
@@ -69,8 +69,8 @@ def check_convexity(
       The report. `report.verdict` is one of `Verdict`; `print(report)` is a slide.
 
     Raises:
-      TypeError: params are no floats; the loss is no real number.
-      ValueError: the loss is no scalar; the domain does not match params.
+      TypeError: params are not floats; the loss is not a real number.
+      ValueError: the loss is not a scalar; the domain does not match params.
 
     Example:
       >>> from phihat import losses, models
@@ -116,7 +116,7 @@ def prove_convexity(
     wrt: Any = None,
     budget: float = 10.0,
 ) -> ConvexityReport:
-    """Prove a loss convex, affine or concave by rules, or say what stands in the way.
+    """Prove by rules that a loss is convex, affine or concave.
 
     Args:
       loss_fn: as in `check_convexity`.
@@ -161,7 +161,7 @@ def convex_blocks(
     domain: Box | None = None,
     held: str = "all",
 ) -> list[tuple[str, ...]]:
-    """Find maximal groups of leaves in which a loss is convex, the others held.
+    """Find groups of params in which a loss is convex while the others are fixed.
 
     Args:
       loss_fn: as in `check_convexity`.
@@ -225,7 +225,7 @@ def replay(
     domain: Box | None = None,
     wrt: Any = None,
 ) -> bool:
-    """Check a certificate: trace anew, and derive every line, or every box, again.
+    """Check a certificate: trace the loss again, and derive every line or box again.
 
     Args:
       report: what `prove_convexity`, `check_convexity` or `certify_convexity` returned;

@@ -25,7 +25,7 @@ MAX_FACTORED = 32
 
 
 class Verdict(enum.Enum):
-    """The outcome; the report's `scope` says of where.
+    """The outcome of a check; the report's `scope` says where it holds.
 
     Example:
       >>> Verdict.REFUTED.is_convex, Verdict.PROVED_AFFINE.is_convex
@@ -63,7 +63,7 @@ class Verdict(enum.Enum):
 
 
 class Witness(NamedTuple):
-    """Two points whose chord the function rises above, which no convex function does.
+    """Two points between which the function exceeds the straight line: not convex.
 
     Attributes:
       a: params at one end.

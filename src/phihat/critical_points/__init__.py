@@ -1,4 +1,4 @@
-"""Where the gradient is zero: what kind of point it is, and all of them in a box.
+"""Critical points: where the gradient is zero, and which kind of point it is.
 
 Example:
   >>> import jax.numpy as jnp

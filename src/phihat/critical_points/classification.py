@@ -30,7 +30,7 @@ Vector = Float[Array, " P"]
 
 
 class CriticalPointKind(enum.IntEnum):
-    """What the Hessian says where the gradient is zero.
+    """The kind of a point: a minimum, a maximum, a saddle, or none of them.
 
     Example:
       >>> CriticalPointKind(2).name
@@ -139,8 +139,8 @@ def classify_critical_point(
       NOT_CRITICAL and its eigenvalues are NaN.
 
     Raises:
-      TypeError: params that are no floats; a loss that still wants a key.
-      ValueError: a loss that is no scalar; a negative tolerance; more params than a
+      TypeError: params that are not floats; a loss that still wants a key.
+      ValueError: a loss that is not a scalar; a negative tolerance; more params than a
         dense Hessian can serve.
 
     Example:

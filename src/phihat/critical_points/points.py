@@ -15,7 +15,7 @@ __all__ = ["CriticalPoints", "WindingCheck"]
 
 
 class WindingCheck(NamedTuple):
-    """Whether the points found account for how the gradient turns round the box.
+    """A check by winding numbers that no critical point in a box is missing.
 
     Attributes:
       box: the winding number of the gradient round the box; None where the gradient

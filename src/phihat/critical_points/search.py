@@ -82,10 +82,10 @@ def find_critical_points(
       two dimensions nothing tells whether they are all.
 
     Raises:
-      TypeError: `box` is no Box; a loss that still wants a key; a call under jit, vmap
-        or grad: how many points there are depends on values.
-      ValueError: low >= high, an infinite end; a loss that is no scalar; a number out
-        of its range.
+      TypeError: `box` is not a Box; a loss that still wants a key; a call under jit,
+        vmap or grad: how many points there are depends on values.
+      ValueError: low >= high, an infinite end; a loss that is not a scalar; a number
+        out of its range.
 
     Example:
       >>> points = find_critical_points(

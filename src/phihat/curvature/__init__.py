@@ -1,4 +1,4 @@
-"""What the Hessian of a loss tells: eigenvalues, sharpness, trace, spectrum.
+"""Curvature of a loss: eigenvalues, sharpness, trace and spectrum of its Hessian.
 
 Small problems are answered exactly from the dense Hessian; above `dense_size` params
 the same functions use Hessian-vector products alone and say how far they may be off.

@@ -51,8 +51,8 @@ def hessian(
       [P, P]; NaN where a second derivative is infinite or NaN.
 
     Raises:
-      TypeError: params that are no floats; a loss that still wants a key.
-      ValueError: a loss that is no scalar; a Hessian above `max_bytes`.
+      TypeError: params that are not floats; a loss that still wants a key.
+      ValueError: a loss that is not a scalar; a Hessian above `max_bytes`.
 
     Example:
       >>> print(hessian(lambda p: p["a"] * p["b"] ** 2, {"a": 1.0, "b": 3.0}))

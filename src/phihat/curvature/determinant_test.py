@@ -113,9 +113,9 @@ def convexity_map(
       shape: points along the first and the second coordinate, each >= 2.
 
     Raises:
-      TypeError: `box` is no Box; a loss that still wants a key.
+      TypeError: `box` is not a Box; a loss that still wants a key.
       ValueError: another number of coordinates than two; low >= high; an infinite end;
-        a loss that is no scalar.
+        a loss that is not a scalar.
 
     Example:
       >>> from phihat import problems

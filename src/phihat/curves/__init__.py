@@ -1,4 +1,4 @@
-"""The front door for people who fit curves: a table of numbers in, a report out.
+"""Curves: fit them to tables of numbers, and report the params with their errors.
 
 `fit_curve` fits one curve, `fit_curves` thousands at once. Both take lists, NumPy and
 pandas, compute in float64 and return NumPy.

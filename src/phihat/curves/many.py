@@ -70,7 +70,7 @@ def fit_curves(
       with fewer points than params has NaN for them, and did not converge.
 
     Raises:
-      TypeError: an argument is of the wrong kind, or is traced.
+      TypeError: an argument has the wrong type, or is traced.
       ValueError: an argument has a wrong value. Both say what to do.
 
     Example:

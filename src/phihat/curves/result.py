@@ -55,11 +55,11 @@ class Bands(NamedTuple):
 class CurveFit(copying.Copied):
     """A fitted curve. Print it for the report.
 
-    It can be pickled and copied. A pickle holds a model only if pickle can find it by
-    its name; `with_model` gives a lambda back.
+    It can be pickled and copied. A pickle stores only the name of the model, so a
+    lambda is lost; `with_model` adds it again.
 
     Attributes:
-      params: the fitted params, as the tree that `start` was, in its order.
+      params: the fitted params, a tree with the structure and order of `start`.
       errors: their standard errors, 0 where fixed, infinite where the data do not
         determine them.
       names: the name of every number among the params.
@@ -203,7 +203,7 @@ class CurveFit(copying.Copied):
 
         Raises:
           ImportError: matplotlib is missing.
-          ValueError: no model, or data that are no curve over one x.
+          ValueError: no model, or data that are not a curve over one x.
         """
         return picture.draw(self, self._problem_with_model("plot"), axes, level)
 

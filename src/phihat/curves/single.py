@@ -46,9 +46,9 @@ def fit_curve(
 ) -> CurveFit:
     r"""Fit a curve to a table of numbers: $\min_\phi \sum (f(\phi, x) - y)^2/\sigma^2$.
 
-    By Levenberg-Marquardt, in float64 whatever `jax_enable_x64` says. Params that
-    depend on each other are plain Python in the model. An eager call that takes and
-    returns NumPy; inside jit, vmap and grad call `fit`.
+    It uses the Levenberg-Marquardt method, in float64 whatever `jax_enable_x64` says.
+    If params depend on each other, write that in the model. It takes and returns NumPy
+    arrays; inside jit, vmap and grad call `fit` instead.
 
     Args:
       model: `(params, x) -> prediction`, written with `jax.numpy`, with a result shaped
@@ -63,13 +63,13 @@ def fit_curve(
         is returned.
       sigma: the standard deviations of y: one number, one per row, one per entry, or a
         covariance [I, I].
-      absolute_sigma: sigma is known; by default only up to a factor, which the scatter
-        of the residuals then tells.
+      absolute_sigma: True if sigma is known absolutely. By default, as in SciPy, it is
+        known only up to a factor, which is estimated from the scatter of the residuals.
       bounds: `{"rate": (0, None)}`, a `Box`, or a pair of trees (low, high).
       fixed: names of params that stay at their start, or a tree of bools.
       loss: "linear", or one that is robust against outliers, "soft_l1", "huber",
         "cauchy", "arctan", as `scipy.optimize.least_squares` defines them.
-      f_scale: the residual, over sigma, at which a robust loss begins to bend.
+      f_scale: beyond this residual, divided by sigma, a robust loss grows more slowly.
       nan_policy: what to do about NaN in x and y: "raise", "omit" those points, or
         "propagate" them into the fit.
       tolerance: as in `fit`; by default the fit ends at the precision of the numbers.
@@ -82,7 +82,7 @@ def fit_curve(
       `curve_fit` makes all of them infinite.
 
     Raises:
-      TypeError: an argument is of the wrong kind, or is traced.
+      TypeError: an argument has the wrong type, or is traced.
       ValueError: an argument has a wrong value. Both say what to do.
 
     Example:

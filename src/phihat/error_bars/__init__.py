@@ -1,4 +1,4 @@
-r"""Error bars: how far the data let the fitted params move.
+r"""Error bars: how well the data determine the fitted params.
 
 `confidence_intervals` reads them off the curvature at the minimum, or follows the
 profile of the loss, and tells what there is to doubt about them.

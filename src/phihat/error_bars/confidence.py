@@ -186,7 +186,7 @@ def confidence_intervals(
       distribution: of which $q$ is a quantile, "t" or "normal"; None takes Student's t
         where the scatter is estimated from the residuals, else the normal.
       box: bounds that the fit had. A param whose bounds agree is held: it has no error,
-        and costs no degree of freedom. What lies at a bound is told.
+        and costs no degree of freedom. Params at a bound are named in the doubts.
       num_residuals: how many residuals count, where some are always zero, such as
         masked ones; all by default.
 
@@ -195,7 +195,7 @@ def confidence_intervals(
       param, NaN where the loss is; the doubts say which and why.
 
     Raises:
-      TypeError: an argument is of the wrong kind.
+      TypeError: an argument has the wrong type; the message says what to pass.
       ValueError: an argument has a wrong value; a loss that is a mean where only a sum
         tells errors; more params than a dense matrix can hold.
 

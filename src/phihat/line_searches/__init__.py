@@ -1,4 +1,4 @@
-r"""Line searches: how far to go along a direction, found by looking.
+r"""Line searches: how far to go along a direction.
 
 A search is a function of a scalar function, `search(fn, slope=None)`, that looks for a
 small value of $f(s)$ at $s \ge 0$; `steepest_descent(search)` makes an optimizer of it.

@@ -1,4 +1,4 @@
-"""Line searches: how far to go along a direction, found by looking."""
+"""Optimizers made of line searches."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -78,7 +78,7 @@ def steepest_descent(search: Search) -> Optimizer:
       holds the last search: `record="learning_rate"` puts the steps on record.
 
     Raises:
-      TypeError: `search` is no function.
+      TypeError: `search` is not a function.
 
     Example:
       >>> from phihat import fit
@@ -109,7 +109,7 @@ def line_search(search: Search) -> Optimizer:
       An optax transformation; `update` needs `value_fn`, which `fit` passes.
 
     Raises:
-      TypeError: `search` is no function.
+      TypeError: `search` is not a function.
 
     Example:
       >>> import jax.numpy as jnp
@@ -140,7 +140,7 @@ def bracketing(
     tolerance: float = 1e-5,
     trace: bool = False,
 ) -> Search:
-    r"""Shrink a bracket of four points round a dip, as the chapter's notebooks do.
+    r"""Shrink a bracket of four points, as the chapter's notebooks do.
 
     With $M$ = `max_step` it begins at $a,b,c,d = 0,\ .33M,\ .66M,\ M$. While
     $|b-c|$ > `tolerance` and rounds are left it evaluates all four. If $f(a)$ is the
@@ -150,11 +150,11 @@ def bracketing(
     it is quartered until it does, and on to the bottom of that valley: the answer never
     raises the function. Its step is 0 only where no step lowers it, as at a minimum.
 
-    Its weak sides: it compares only b with c, so it assumes one dip and can drop a
-    lower value at d; it never passes `max_step`; and its defaults, those of the
-    notebooks, use up their 15 rounds with b and c still 8e-5 apart, so it seldom counts
-    as converged: 20 rounds reach the tolerance. `golden_section` costs a quarter as
-    much and keeps its best point.
+    It has weaknesses. It compares only b with c, so it assumes that there is only one
+    minimum, and can lose a lower value at d. It never goes beyond `max_step`. Its
+    defaults, those of the notebooks, use up their 15 rounds with b and c still 8e-5
+    apart, so it seldom counts as converged: 20 rounds reach the tolerance.
+    `golden_section` costs a quarter as much and keeps its best point.
 
     Args:
       max_step: $M > 0$, the far end of the first bracket.

@@ -63,7 +63,7 @@ def least_squares(
       `loss_fn(params, batch) -> []`; `residual_fn` gives its residuals.
 
     Raises:
-      TypeError: the model is no function.
+      TypeError: the model is not a function.
       ValueError: unknown reduction, negative weights; when called, shapes that differ.
 
     Example:
@@ -94,7 +94,7 @@ def binary_cross_entropy(
       between 0 and 1 (a probability).
 
     Raises:
-      TypeError: the model is no function.
+      TypeError: the model is not a function.
       ValueError: unknown reduction, negative weights; when called, shapes that differ.
 
     Example:
@@ -124,7 +124,7 @@ def multiclass_cross_entropy(
       makes the loss NaN.
 
     Raises:
-      TypeError: the model is no function; when called, labels that are no integers.
+      TypeError: the model is not a function; when called, labels that are not integers.
       ValueError: unknown reduction, negative weights; when called, shapes that do not
         fit.
 
@@ -161,7 +161,7 @@ def gaussian_negative_log_likelihood(
       `loss_fn(params, batch) -> []`; `sigma` is a number of it.
 
     Raises:
-      TypeError: the model is no function, or sigma no number.
+      TypeError: the model is not a function, or sigma is not a number.
       ValueError: sigma <= 0, unknown reduction, negative weights; when called, shapes
         that do not fit.
 
@@ -191,7 +191,7 @@ def with_l2(loss_fn: LossFn, weight: Any) -> LossFn:
       A loss of the same form.
 
     Raises:
-      TypeError: the loss is no function, or the weight no number.
+      TypeError: the loss is not a function, or the weight is not a number.
       ValueError: the weight is negative.
 
     Example:

@@ -16,11 +16,12 @@ __all__ = ["eval_params"]
 
 @_calls.public
 def eval_params(opt_state: PyTree, params: Params) -> Params:
-    """Return the params to evaluate, where they differ from those the loop carries.
+    """Return the params to use, where the optimizer's loop carries others.
 
     Nesterov's method carries look-ahead points, and optax's schedule-free methods carry
-    points between two averages; every other optimizer carries what it means. Chains and
-    wrappers (masked, multi_transform, MultiSteps, ...) are searched.
+    points between two averages. For every other optimizer the params are returned as
+    they are. Chains and wrappers (masked, multi_transform, MultiSteps, ...) are
+    searched.
 
     Args:
       opt_state: the state of any optimizer.

@@ -93,7 +93,7 @@ def momentum(learning_rate: Rate, decay: float = 0.9) -> Optimizer:
 def nesterov(
     learning_rate: Rate, decay: float = 0.9, *, lookahead: float | None = None
 ) -> Optimizer:
-    r"""Momentum that measures the gradient where it is about to be.
+    r"""Momentum that measures the gradient at the point where it is about to go.
 
     $m \leftarrow b\,m + (1-b)\,g(\phi - \alpha_t c\,m)$, then
     $\phi \leftarrow \phi - \alpha_t\, m$.
@@ -182,7 +182,7 @@ def normalized_gradient(learning_rate: Rate, eps: float = 1e-8) -> Optimizer:
 def adam(
     learning_rate: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> Optimizer:
-    r"""Momentum on normalized gradients, with both means corrected for their start.
+    r"""Adam: momentum with normalized gradients, and with bias correction.
 
     $m \leftarrow b_1 m + (1-b_1) g$ and $v \leftarrow b_2 v + (1-b_2) g^2$; with
     $\tilde m = m/(1-b_1^{t+1})$ and $\tilde v = v/(1-b_2^{t+1})$,

@@ -12,10 +12,11 @@ from phihat._core import checks as _checks
 from phihat.line_searches import SearchResult
 from phihat.plot import canvas
 from phihat.plot.landscapes import loss_surface
-from phihat.plot.paths import trajectories
+from phihat.plot.paths import by_name, trajectories
 from phihat.plot.searches import prepare_rounds, searched_function
 from phihat.plot.styles import OKABE_ITO, Style, make_styles
 from phihat.plot.surfaces import Surface
+from phihat.results import FitResult
 
 __all__ = ["animate_bracket", "animate_descent"]
 
@@ -84,6 +85,7 @@ def animate_descent(
     canvas.legend_below(axes)
     title = axes.get_title()
     longest = max(len(one) for one, _, _ in moving) - 1
+    unit = "step" if _has_every_step(call, results) else "row"
 
     def frames() -> Iterator[None]:
         # Each recorded row once, or evenly chosen rows where there are more.
@@ -92,7 +94,7 @@ def animate_descent(
             for one, line, head in moving:
                 line.set_data(*one[: row + 1].T)
                 head.set_data(*one[: row + 1][-1:].T)
-            axes.title.set_text(f"{title}, row {row} of {longest}")
+            axes.title.set_text(f"{title}, {unit} {row} of {longest}")
             yield
 
     return _write(call, axes, frames(), path, frames_per_second)
@@ -162,6 +164,17 @@ def animate_bracket(
 
 
 # -------------------------------------------------------------------- private helpers
+
+
+def _has_every_step(call: str, results: Any) -> bool:
+    """Tell whether row k of every history is step k."""
+    for one in by_name(call, results).values():
+        if not isinstance(one, FitResult):
+            return False
+        steps = np.asarray(one.history["step"])
+        if not np.array_equal(steps, np.arange(steps.size)):
+            return False
+    return True
 
 
 def _write(

@@ -285,7 +285,7 @@ def _abscissa(
 def _label(name: str, curve: Curve) -> str:
     notes = []
     if curve.num_lanes > 1:
-        notes.append(f"{curve.num_lanes} fits")
+        notes.append(f"median of {curve.num_lanes} fits")
     if curve.is_of_minibatch:
         notes.append("minibatch losses")
     if curve.num_nonfinite:

@@ -182,7 +182,7 @@ def trainability(found: Trainability, *, axes: Any = None) -> "Axes":
 
     Returns:
       The axes: shaded by the mean loss over the steps, relative to the first; grey
-      where the fit diverged; a line round those that reached the target.
+      where the fit diverged; a line around those that reached the target.
 
     Raises:
       ImportError: matplotlib is missing.
@@ -217,7 +217,7 @@ def trainability(found: Trainability, *, axes: Any = None) -> "Axes":
         [],
         color="white",
         linewidth=0.25 * size,
-        label=f"round the {counts[Outcome.CONVERGED]} that converged",
+        label=f"border of the {counts[Outcome.CONVERGED]} that converged",
     )
     axes.scatter(
         [], [], marker="s", color=GREY, label=f"{counts[Outcome.DIVERGED]} diverged"

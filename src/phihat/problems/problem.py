@@ -16,7 +16,7 @@ __all__ = ["Problem", "bind", "cube", "plane", "point", "vectors"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A loss about which everything is known.
+    """A test problem: a loss whose minima and convexity are known.
 
     Args:
       name: the function here that makes it.

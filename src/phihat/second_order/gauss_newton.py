@@ -52,8 +52,8 @@ def levenberg_marquardt(*, initial_radius: float | None = None) -> Optimizer:
     the last bit.
 
     Where a fit would end, one Hessian of the loss tells a saddle from a minimum; at a
-    saddle it goes on along the lowest curvature. Under `jax.vmap`
-    nobody looks: `curvature_checked` in the state says so.
+    saddle it continues along the lowest curvature. Under `jax.vmap`
+    this is not checked, and `curvature_checked` in the state says so.
 
     Args:
       initial_radius: $\Delta > 0$ of the first step, in the scale of $D$, that is, of

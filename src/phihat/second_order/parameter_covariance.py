@@ -59,7 +59,7 @@ def covariance(
       throughout with too few residuals, or an $H$ with a negative eigenvalue.
 
     Raises:
-      TypeError: params that are no floats.
+      TypeError: params that are not floats.
 
     Example:
       >>> from phihat import losses

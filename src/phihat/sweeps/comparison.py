@@ -31,7 +31,7 @@ _DEFAULT_SPACE = {"learning_rate": (1e-4, 1.0)}
 
 
 class Contender(NamedTuple):
-    """What one optimizer did.
+    """The result of one optimizer in a comparison.
 
     Attributes:
       hyperparameters: those of the trial with the smallest median of final losses.
@@ -181,7 +181,7 @@ def compare(
       A `Comparison`.
 
     Raises:
-      TypeError: an argument is of the wrong kind; a call under jit, vmap or grad.
+      TypeError: an argument has the wrong type; a call under jit, vmap or grad.
       ValueError: an argument has a wrong value.
 
     Example:

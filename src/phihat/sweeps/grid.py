@@ -37,9 +37,9 @@ def sweep(
 ) -> SweepResult:
     """Map a pure function over the cartesian product of named axes.
 
-    `function(**{name: row})` is traced once for one lane and runs for all of them side
-    by side. Lanes do not touch one another: one that meets NaN, or stops, leaves the
-    others as they were, to the bit.
+    `function(**{name: row})` is traced once, and runs for all rows side by side. These
+    lanes do not affect one another: if one meets NaN, or stops, the others still give
+    the same bits.
 
     Args:
       function: a pure function of keyword arguments, one for each name; returns a

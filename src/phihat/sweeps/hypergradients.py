@@ -75,7 +75,7 @@ def implicit_fit(
       An `ImplicitFit`; look at its `residual`.
 
     Raises:
-      TypeError: an argument is of the wrong kind.
+      TypeError: an argument has the wrong type; the message says what to pass.
       ValueError: an argument has a wrong value.
 
     Example:

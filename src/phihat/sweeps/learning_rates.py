@@ -93,12 +93,13 @@ def learning_rate_range(
     max_bytes: int | None = None,
     mesh: Mesh | None = None,
 ) -> LearningRateRange:
-    r"""Run all learning rates from the same start on the same batches.
+    r"""Try many learning rates from the same start, and suggest one.
 
-    A rate is stable where the losses of the last tenth of its steps are on average no
-    higher than those of a fit that stands still. Between the last stable and the first
-    unstable rate, and around the best one, finer ranges are tried. For a quadratic and
-    gradient descent the largest stable rate is $2 / \lambda_{max}$ and the best one
+    A rate is stable if the losses of the last tenth of its steps are, on average, not
+    higher than those of a fit that stays at the start. Between the last stable and the
+    first unstable rate, and around the best one, finer ranges are tried. For a
+    quadratic and gradient descent the largest stable rate is $2 / \lambda_{max}$ and
+    the best one
     $2 / (\lambda_{min} + \lambda_{max})$; both are approached as steps are added, to
     about $1 / T$.
 
@@ -121,7 +122,7 @@ def learning_rate_range(
       A `LearningRateRange`.
 
     Raises:
-      TypeError: an argument is of the wrong kind; a call under jit, vmap or grad.
+      TypeError: an argument has the wrong type; a call under jit, vmap or grad.
       ValueError: an argument has a wrong value.
 
     Example:

@@ -123,9 +123,9 @@ def multistart(
     """Fit from many starts at once, and tell which optima they reach.
 
     All starts run side by side; those that have converged are dropped, so that the
-    others do not carry them along. A few steps of Newton's method from each end, where
-    the Hessian is positive definite, tell which minimum is near; ends that are then
-    closer than `merge_distance` are one optimum.
+    others do not wait for them. Where the Hessian at an end is positive definite, a few
+    steps of Newton's method find the minimum nearby. Ends that are then closer than
+    `merge_distance` count as one optimum.
 
     Args:
       loss_fn: as in `fit`, deterministic.
@@ -148,7 +148,7 @@ def multistart(
       `Optima`, sorted by loss; the same call gives the same bits.
 
     Raises:
-      TypeError: an argument is of the wrong kind; a call under jit, vmap or grad.
+      TypeError: an argument has the wrong type; a call under jit, vmap or grad.
       ValueError: an argument has a wrong value.
 
     Example:

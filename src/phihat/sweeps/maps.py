@@ -98,7 +98,7 @@ def basins(
       `Basins`.
 
     Raises:
-      TypeError: an argument is of the wrong kind; a call under jit, vmap or grad.
+      TypeError: an argument has the wrong type; a call under jit, vmap or grad.
       ValueError: `shape` does not fit the box, or another argument has a wrong value.
 
     Example:
@@ -147,7 +147,7 @@ def basins(
 
 
 class Outcome(enum.IntEnum):
-    """What became of a fit.
+    """How a fit in a map of trainability ended.
 
     Example:
       >>> Outcome(1).name

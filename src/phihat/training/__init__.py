@@ -1,4 +1,4 @@
-r"""Long fits: the numbers of `fit`, in chunks driven from the host.
+r"""Long fits: as `fit`, in chunks, with progress, checkpoints and streams.
 
 `train` takes the arguments of `fit` and runs the same steps, bit for bit. Between the
 chunks it shows progress, writes checkpoints and a log, calls functions of yours, looks

@@ -25,7 +25,7 @@ __all__ = ["Replay", "flight_recorder", "replay"]
 
 
 class Replay(NamedTuple):
-    """A step that went wrong, taken once more.
+    """A step that went wrong, repeated.
 
     Attributes:
       step: its absolute number.
@@ -54,7 +54,7 @@ class Replay(NamedTuple):
 
 @_calls.public
 def flight_recorder(num_states: int = 8) -> Recorder:
-    """Keep the last states of a fit, each ready to go on from.
+    """Record the last states of a fit; you can continue from each of them.
 
     With `record={"flight": flight_recorder(8)}` the history holds a `FitState` whose
     leaves are `[K, ...]`: the states before the last K steps that were taken, oldest
@@ -134,7 +134,7 @@ def replay(
     projection: Callable[[Params], Params] | Box | None = None,
     lane: int | tuple[int, ...] | None = None,
 ) -> Replay:
-    """Take the step at which a fit stopped once more, and tell what went wrong.
+    """Repeat the step at which a fit stopped, and tell what went wrong.
 
     The state before it is in the result, and its batch follows from the key and the
     step, so nothing need have been recorded.
@@ -155,7 +155,7 @@ def replay(
 
     Raises:
       ValueError: no number was infinite or NaN, or the optimizer is needed.
-      TypeError: an argument is of the wrong kind.
+      TypeError: an argument has the wrong type; the message says what to pass.
 
     Example:
       >>> import phihat

@@ -73,14 +73,14 @@ def train(
     validation: Validation | None = None,
     steps_per_chunk: int | None = None,
 ) -> FitResult:
-    r"""Minimise a loss as `fit` does, in chunks of compiled steps.
+    r"""Minimize a loss as `fit` does, in chunks of compiled steps.
 
-    The step is that of `fit` and so are the numbers, whatever the chunks. (The steps of
-    a network with convolutions run one by one on the CPU, which is faster there; its
-    numbers agree with those of `fit` to rounding.) Ctrl-C, SIGTERM, the time limit, a
-    callback or patience end it between two chunks, with a complete result so far and a
-    checkpoint written. Calling the same line again goes on
-    from the newest complete checkpoint.
+    The steps and the numbers are those of `fit`, whatever the length of the chunks. (On
+    the CPU the steps of a network with convolutions run one by one, which is faster
+    there; its numbers agree with those of `fit` up to rounding.) Ctrl-C, SIGTERM, the
+    time limit, a callback or patience end the fit between two chunks. It then returns
+    a complete result, and writes a checkpoint if `checkpoint` is given. The same call
+    continues from the newest complete checkpoint.
 
     Args:
       loss_fn: as in `fit`, like all arguments up to `model_state`.
@@ -88,9 +88,10 @@ def train(
       optimizer: one of phihat, or any of optax.
       data: a pytree of arrays as in `fit`; or a stream, which is any iterable of
         batches of one shape (the last one may be shorter): a generator, a loader of
-        grain or PyTorch. A thread reads it ahead and sends it to the device.
+        grain or PyTorch. A thread reads ahead and sends the batches to the device.
       num_steps: the budget of updates; either this or `num_epochs`. A stream that ends
-        is read anew, if `iter` begins anew; else the fit ends, with the status STOPPED.
+        is read again, if `iter` starts it again; else the fit ends with the status
+        STOPPED.
       num_epochs: the budget in passes over the data.
       batch_size: rows per minibatch; not for a stream.
       sampler: how batches are drawn instead; not for a stream.
@@ -101,32 +102,32 @@ def train(
       has_aux: the loss returns `(value, aux)`.
       projection: applied to the params after every update.
       nonfinite: "stop" or "continue".
-      state: goes on from there.
+      state: where to continue.
       model_state: what the loss takes and returns beside its value.
-      progress: show a bar with the loss, the speed and the time left, where the output
-        is a terminal.
-      checkpoint: where to keep what a crash must not destroy, and how often; written
-        while the steps go on, from a copy.
+      progress: show a bar with the loss, the speed and the time left, if the output is
+        a terminal or a notebook.
+      checkpoint: where and how often to write checkpoints, from which the same call
+        resumes; they are written while the steps continue, from a copy.
       time_limit: seconds, or a timedelta, for this call.
       callbacks: functions called between chunks as `callback(state, rows)`, with the
-        `FitState` and copies of the new rows of the history. One returns None to go on,
-        True to end the fit, or an optimizer to go on with: the fit's with other
-        numbers, such as another rate, which checkpoints keep.
-      log_to: a file of JSON lines, appended to: the new rows, and what happened. Every
-        call begins with the line of an event "begin".
-      validation: held-out data, how often to look at them, by which metric, and for
-        how long in vain. The result's params are then those that did best on them, and
-        its history has "validation_loss" and "validation_step" (and
-        "validation_metric"), one entry per look.
-      steps_per_chunk: steps between two calls of the callbacks, and between two lines
-        of the log; None lets a chunk last a fraction of a second, and up to two where
-        the state is large, so that what a chunk costs of itself is small beside it.
+        `FitState` and copies of the new rows of the history. It returns None to
+        continue, True to end the fit, or the fit's optimizer with other numbers, such
+        as another learning rate, to continue with that; checkpoints keep it.
+      log_to: a file to which JSON lines are appended, one for each new row and each
+        event. Every call begins with the line of an event "begin".
+      validation: held-out data, how often to evaluate them, by which metric, and after
+        how many evaluations without improvement to stop. The result's params are then
+        those that did best on them, and its history has "validation_loss" and
+        "validation_step" (and "validation_metric"), one entry per evaluation.
+      steps_per_chunk: steps between two calls of the callbacks, and between two writes
+        of the log. With None a chunk lasts a fraction of a second, or up to two seconds
+        where the state is large.
 
     Returns:
       A `FitResult`, as `fit` returns it; its state is the last one.
 
     Raises:
-      TypeError: an argument or a batch is of the wrong kind.
+      TypeError: an argument or a batch has the wrong type.
       ValueError: an argument or a batch has a wrong value, a stream is empty, or the
         newest checkpoint belongs to another fit.
       RuntimeError: reading the stream raised, whatever it raised; the exception

@@ -31,17 +31,17 @@ class Validation:
 
     Args:
       data: as the loss takes them, in one batch.
-      every: steps between two looks.
-      patience: after so many looks in a row that are no better the fit ends, with the
-        status STOPPED; None never ends it.
+      every: steps between two evaluations.
+      patience: early stopping: after this many evaluations in a row without a better
+        one, the fit ends with the status STOPPED; None never ends it.
       metric: `metric(params, data) -> []`, by which the params are chosen; None takes
         the loss.
       mode: "min" where smaller is better, or "max".
-      min_delta: by how much a look must be better than the best before it, >= 0.
+      min_delta: by how much an evaluation must be better than the best one, >= 0.
 
     Raises:
-      TypeError: `data` are no arrays, `metric` is no function, or a count is no whole
-        number.
+      TypeError: `data` are not arrays, `metric` is not a function, or a count is not an
+        integer.
       ValueError: a count is below 1, `min_delta` below 0, or `mode` another word.
 
     Example:

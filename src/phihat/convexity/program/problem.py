@@ -146,8 +146,8 @@ def pose(
 
     Raises:
       TypeError: params have leaves that are no floating-point numbers; `domain` is no
-        Box; the loss is no real number.
-      ValueError: trees or shapes do not match; the loss is no scalar; `wrt` names
+        Box; the loss is not a real number.
+      ValueError: trees or shapes do not match; the loss is not a scalar; `wrt` names
         nothing; params hold NaN or infinity; the start lies outside of the domain.
     """
     if not callable(loss_fn):

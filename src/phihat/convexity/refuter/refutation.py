@@ -35,7 +35,7 @@ def refute_convexity(
     wrt: Any = None,
     budget: float = 10.0,
 ) -> ConvexityReport:
-    """Search for a chord that the loss rises above, and prove that it does.
+    """Search for two points that prove that a loss is not convex.
 
     Args:
       loss_fn: `loss_fn(params, data)`, or `loss_fn(params)` where data is None.
