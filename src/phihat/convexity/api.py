@@ -349,12 +349,12 @@ def _searched(
     )
     now = time.monotonic()
     search_until = now + (deadline - now) / 2 if bounded else deadline
-    witness = refutation.refute(problem, search_until, proof.jumps)
+    witness, _ = refutation.search(problem, search_until, proof.jumps)
     if witness is not None:
         return dataclasses.replace(
             report,
             verdict=Verdict.REFUTED,
-            reason="the function rises above one of its chords",
+            reason=witness.reason,
             witness=witness,
         )
     if bounded:

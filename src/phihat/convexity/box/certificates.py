@@ -99,7 +99,7 @@ def certify(
         if witness is not None:
             verdict = Verdict.REFUTED
             if direction is None:
-                reason = "the function rises above one of its chords"
+                reason = witness.reason
     return ConvexityReport(
         Verdict.CERTIFIED_ON_BOX if known else verdict,
         problem.scope,

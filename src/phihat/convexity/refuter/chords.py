@@ -12,7 +12,7 @@ import numpy as np
 
 from phihat.convexity.program.problem import Problem
 
-__all__ = ["Space", "evolved", "first", "random", "snapped", "space_of"]
+__all__ = ["Space", "dense", "evolved", "first", "random", "snapped", "space_of"]
 
 
 class Space(NamedTuple):
@@ -111,6 +111,14 @@ def random(
     return _middles(space, rng, count), _steps(space, rng, count)
 
 
+def dense(
+    space: Space, rng: np.random.Generator, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw chords: middles near and far, steps along all coordinates at once."""
+    step = rng.normal(size=(count, len(space.start))) * (space.low < space.high)
+    return _middles(space, rng, count), _at_many_scales(step, rng)
+
+
 def evolved(
     rng: np.random.Generator,
     middle: np.ndarray,
@@ -174,8 +182,13 @@ def _steps(space: Space, rng: np.random.Generator, count: int) -> np.ndarray:
         else:
             chosen = free
         step[row, chosen] = dense[row, chosen]
-    step /= np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-300)
-    return step * 10.0 ** rng.uniform(-3.0, 3.0, size=(count, 1))
+    return _at_many_scales(step, rng)
+
+
+def _at_many_scales(step: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Give steps lengths from 1e-3 to 1e3."""
+    step = step / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-300)
+    return step * 10.0 ** rng.uniform(-3.0, 3.0, size=(len(step), 1))
 
 
 def _exponent(x: np.ndarray) -> np.ndarray:
