@@ -242,6 +242,30 @@ def _inner_programs() -> dict[str, Loss]:
     }
 
 
+# ------------------------------------------------------------------- signs of zeros
+
+
+def _signed_zeros() -> dict[str, Loss]:
+    """What hangs on the sign of a zero, which the real number does not have."""
+
+    def angle(y: Any, x: Any) -> Loss:
+        return lambda v: v**2 * jnp.arctan2(y, x)
+
+    minus = jax.jit(lambda x: -jnp.where(x > -100.0, 0.0, x))
+    return {
+        "below the cut": angle(-0.0, -1.0),
+        "above the cut": lambda x: -angle(0.0, -1.0)(x),
+        "both": lambda x: angle(np.array([0.0, -0.0]), np.array([1.0, -2.0]))(x).sum(),
+        "of a complex number": lambda x: x**2 * jnp.angle(jnp.array(-1.0 - 0.0j)),
+        "of its conjugate": lambda x: x**2 * jnp.angle(jnp.conj(jnp.array(-1.0 + 0j))),
+        "of a product": lambda x: x**2 * jax.jit(jnp.arctan2)(0.0 * minus(x), -1.0),
+        "of a difference": lambda x: x**2 * jnp.arctan2(minus(x), -1.0),
+        "as a sign bit": lambda x: x**2 * (0.5 - jnp.signbit(minus(x))),
+        "copied": lambda x: x**2 * jnp.copysign(1.0, minus(x)),
+        "of a quotient": lambda x: x**2 * jnp.where(1.0 / minus(x) < 0.0, -1.0, 1.0),
+    }
+
+
 # ------------------------------------------------------------------- borrowed names
 
 
@@ -303,4 +327,5 @@ KINDS["small integers"] = _small_integers(_known)
 KINDS["small integers on a box"] = _small_integers(_from_x)
 KINDS["places"] = _places()
 KINDS["inner programs"] = _inner_programs()
+KINDS["signs of zeros"] = _signed_zeros()
 KINDS["borrowed names"] = _borrowed()

@@ -84,7 +84,7 @@ class Problem:
         """Cut flat points `[..., N]` into leaves like those of params."""
         ends = np.cumsum([leaf.size for leaf in self.start])
         return [
-            point[..., end - leaf.size : end].reshape(*point.shape[:-1], *leaf.shape)
+            point[..., end - leaf.size : end].reshape(point.shape[:-1] + leaf.shape)
             for leaf, end in zip(self.start, ends.tolist(), strict=True)
         ]
 

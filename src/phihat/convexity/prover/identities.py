@@ -2,7 +2,7 @@
 
 Each looks one or two equations back:
 
-- 1 - sigmoid(z) = sigmoid(-z), and 1 - 1/(1 + E) = E / (1 + E);
+- 1 - sigmoid(z) = sigmoid(-z);
 - z log z is convex, x log(x / y) jointly convex, for affine arguments;
 - sigmoid(u) - sigmoid(v) = sigmoid(u) sigmoid(-v) (1 - exp(v - u)), so that its
   logarithm, an ordinal likelihood, is concave for affine u > v.
@@ -21,7 +21,6 @@ from phihat.convexity.primitives.facts.functions import (
     relative_entropy,
     z_log_z,
 )
-from phihat.convexity.primitives.facts.powers import divide
 from phihat.convexity.program.form import Equation
 from phihat.convexity.prover.expressions import EXPRESSIONS
 from phihat.convexity.prover.means import MEANS
@@ -80,29 +79,6 @@ def _complement(
     return _met(call, inputs, other, shape)
 
 
-def _complement_of_ratio(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
-) -> Array | None:
-    """1 - 1 / (1 + E) = E / (1 + E) for E > 0."""
-    ratio = _producer(interpreter, equation.inputs[1], "div")
-    shape = interpreter.shape(equation)
-    if ratio is None or not _is_one(inputs[0]) or inputs[1].shape != shape:
-        return None
-    values = interpreter.values
-    below = _producer(interpreter, ratio.inputs[1], "add")
-    if below is None or not _is_one(values[ratio.inputs[0]]):
-        return None
-    for one, rest in (below.inputs, below.inputs[::-1]):
-        e = values[rest]
-        if not _is_one(values[one]) or e.shape != shape or e.is_constant:
-            continue
-        if all(f.positive for f in e.classes):
-            sides = [e, values[ratio.inputs[1]]]
-            other = elementwise(lambda x, y: divide(call, x, y), sides, shape)
-            return _met(call, inputs, other, shape)
-    return None
-
-
 def _entropy(
     interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
 ) -> Array | None:
@@ -137,24 +113,6 @@ def _divisor(interpreter: Any, logged: int, x: int) -> int | None:
     if logs[0] is None or logs[1] is None or logs[0].inputs[0] != x:
         return None
     return logs[1].inputs[0]
-
-
-def _relative_entropy(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
-) -> Array | None:
-    """xlogy(x, x) - xlogy(x, y) is x log(x / y)."""
-    sides = [_producer(interpreter, n, "xlogy") for n in equation.inputs]
-    if sides[0] is None or sides[1] is None:
-        return None
-    (x, again), (same, y) = sides[0].inputs, sides[1].inputs
-    shape, values = interpreter.shape(equation), interpreter.values
-    if not x == again == same or inputs[0].shape != shape:
-        return None
-    if not all(f.affine for n in (x, y) for f in values[n].classes):
-        return None
-    return elementwise(
-        lambda f, g: relative_entropy(call, f, g), [values[x], values[y]], shape
-    )
 
 
 def _same_entropy(
@@ -214,11 +172,7 @@ Identity = Callable[[Any, Equation, Sequence[Array], Call], Array | None]
 _IDENTITIES: dict[str, tuple[tuple[str, Identity], ...]] = {
     "log": (("ordinal likelihood", _ordinal),),
     "mul": (("entropy", _entropy),),
-    "sub": (
-        ("relative entropy", _relative_entropy),
-        ("1 - sigmoid", _complement),
-        ("1 - 1 / (1 + E)", _complement_of_ratio),
-    ),
+    "sub": (("1 - sigmoid", _complement),),
     "xlogy": (("entropy", _same_entropy),),
 }
 _TABLES = (_IDENTITIES, EXPRESSIONS, MEANS, NOT_A_NUMBER_TESTS)

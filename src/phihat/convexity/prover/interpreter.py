@@ -321,9 +321,6 @@ class Interpreter:
             if same is not None:
                 return [_on_same(name, rule, call, inputs, shape, same)], f"{name} same"
         result = elementwise(lambda *facts: rule(call, *facts), inputs, shape)
-        for array in inputs:  # max(-inf, z) is z itself, elements and all
-            if name in ("max", "min") and _is_passed_on(name, array, inputs, result):
-                return [array], name
         if name in ("max", "min") and not result.is_constant:
             result.is_anchor = True
         return [result], name
@@ -388,22 +385,6 @@ def _wrapped(array: Array, dtype: Any) -> Array:
     if all(function(facts) is facts for facts in array.classes):
         return array
     return array.with_classes(function)
-
-
-def _is_passed_on(
-    name: str, array: Array, inputs: Sequence[Array], result: Array
-) -> bool:
-    """Whether a max with the literal -inf, or a min with inf, is the other operand."""
-    neutral = -np.inf if name == "max" else np.inf
-    return (
-        array.shape == result.shape
-        and not array.is_constant
-        and all(
-            other is array
-            or all(f.is_infinite and f.low == neutral for f in other.classes)
-            for other in inputs
-        )
-    )
 
 
 def _on_same(

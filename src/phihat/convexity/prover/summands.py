@@ -1,4 +1,4 @@
-"""What a scalar adds up: its summands, and those that are convex each."""
+"""The summands of a scalar that are convex each."""
 
 import collections
 from collections.abc import Iterator, Mapping
@@ -7,17 +7,12 @@ from typing import Any
 
 from phihat.convexity.program.form import Equation
 
-__all__ = ["convex_summands", "summands"]
+__all__ = ["convex_summands"]
 
 _KINKED = {
     *("abs", "clamp", "cummax", "max", "min", "reduce_max", "reduce_min", "select_n"),
     *("sort", "sqrt", "top_k"),
 }
-
-
-def summands(interpreter: Any, number: int) -> Iterator[tuple[Fraction, int]]:
-    """Follow scalar sums, differences and multiples back to what they add up."""
-    return _summands(interpreter, number, Fraction(1), False)
 
 
 def convex_summands(interpreter: Any, number: int) -> frozenset[int]:
@@ -29,7 +24,7 @@ def convex_summands(interpreter: Any, number: int) -> frozenset[int]:
     read = collections.Counter(
         n for equation in interpreter.program.equations for n in equation.inputs
     )
-    terms = list(_summands(interpreter, number, Fraction(1), True))
+    terms = list(_summands(interpreter, number, Fraction(1)))
     entered = collections.Counter(n for _, n in terms)
     found = set()
     for coefficient, n in terms:
@@ -44,22 +39,22 @@ def convex_summands(interpreter: Any, number: int) -> frozenset[int]:
 
 
 def _summands(
-    interpreter: Any, number: int, coefficient: Fraction, whole: bool
+    interpreter: Any, number: int, coefficient: Fraction
 ) -> Iterator[tuple[Fraction, int]]:
     """Follow scalar sums, differences and multiples back to what they add up.
 
-    `whole` stops at what is proved convex, unless its summands are so each.
+    It stops at what is proved convex, unless its summands are so each.
     """
-    parts = list(_parts(interpreter, number, coefficient, whole))
+    parts = list(_parts(interpreter, number, coefficient))
     values = interpreter.values
-    stands = whole and coefficient > 0 and values[number].facts.convex
+    stands = coefficient > 0 and values[number].facts.convex
     if stands and not all(c > 0 and values[n].facts.convex for c, n in parts):
         parts = [(coefficient, number)]
     yield from parts
 
 
 def _parts(
-    interpreter: Any, number: int, coefficient: Fraction, whole: bool
+    interpreter: Any, number: int, coefficient: Fraction
 ) -> Iterator[tuple[Fraction, int]]:
     equation = interpreter.producers.get(number)
     values = interpreter.values
@@ -68,23 +63,19 @@ def _parts(
         yield coefficient, number
     elif name in ("add", "add_any", "sub"):
         one, other = equation.inputs
-        yield from _summands(interpreter, one, coefficient, whole)
+        yield from _summands(interpreter, one, coefficient)
         sign = -1 if name == "sub" else 1
-        yield from _summands(interpreter, other, sign * coefficient, whole)
+        yield from _summands(interpreter, other, sign * coefficient)
     elif name == "neg":
-        yield from _summands(interpreter, equation.inputs[0], -coefficient, whole)
+        yield from _summands(interpreter, equation.inputs[0], -coefficient)
     elif name in ("mul", "div"):
-        yield from _multiple(interpreter, equation, number, coefficient, whole)
+        yield from _multiple(interpreter, equation, number, coefficient)
     else:
         yield coefficient, number
 
 
 def _multiple(
-    interpreter: Any,
-    equation: Equation,
-    number: int,
-    coefficient: Fraction,
-    whole: bool,
+    interpreter: Any, equation: Equation, number: int, coefficient: Fraction
 ) -> Iterator[tuple[Fraction, int]]:
     values = interpreter.values
     pairs = [equation.inputs, equation.inputs[::-1]]
@@ -94,7 +85,7 @@ def _multiple(
             factor = Fraction(float(point))
             if equation.primitive == "div":
                 factor = 1 / factor
-            yield from _summands(interpreter, x, coefficient * factor, whole)
+            yield from _summands(interpreter, x, coefficient * factor)
             return
     yield coefficient, number
 

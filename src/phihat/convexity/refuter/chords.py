@@ -5,14 +5,26 @@ m + s and their mean m are floats without any rounding. Chords keep to the domai
 leaves that are held do not move.
 """
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from phihat.convexity.program.problem import Problem
 
-__all__ = ["Space", "dense", "evolved", "first", "random", "snapped", "space_of"]
+__all__ = [
+    "Space",
+    "dense",
+    "evolved",
+    "first",
+    "in_float64",
+    "random",
+    "snapped",
+    "space_of",
+]
 
 
 class Space(NamedTuple):
@@ -54,6 +66,17 @@ def space_of(problem: Problem) -> Space:
 
 _BITS = 10
 """A step is a whole number of at most about 2^10 grid points."""
+
+
+@contextlib.contextmanager
+def in_float64() -> Iterator[None]:
+    """Compute in float64, and let the user's loss promote as it does by default."""
+    with (
+        jax.enable_x64(True),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        yield
 
 
 def snapped(
