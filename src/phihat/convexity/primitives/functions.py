@@ -38,8 +38,14 @@ _INSIDE_ONE = values.within(-1.0, 1.0, MINUS_INFINITY, PLUS_INFINITY)
 _WITHIN_ONE = values.within(-1.0, 1.0)
 
 PAGE = {
-    "interp": Primitive(facts_of_arrays=interpolation),
-    "interp_extrapolated": Primitive(facts_of_arrays=interpolation),
+    **dict.fromkeys(
+        ("interp", "interp_extrapolated"),
+        Primitive(
+            value=values.interpolation,
+            rounding=rounding.interpolation,
+            facts_of_arrays=interpolation,
+        ),
+    ),
     **_smooth("acos", None, function(iv.acos, None, _WITHIN_ONE)),
     **_smooth(
         "acosh", None, function(iv.acosh, np.arccosh, values.within(1.0, np.inf))
