@@ -29,6 +29,7 @@ from phihat.convexity.program.problem import Problem
 from phihat.convexity.program.structure import STRUCTURAL, Unknown
 from phihat.convexity.prover import cancellation
 from phihat.convexity.prover.blame import blame_of, blame_of_stop
+from phihat.convexity.prover.expressions import is_number
 from phihat.convexity.prover.identities import identity
 from phihat.convexity.prover.summands import convex_summands
 from phihat.convexity.prover.whole_expressions import WholeExpressions
@@ -336,9 +337,10 @@ class Interpreter:
             (other,) = [n for n in equation.inputs if n != number] or [number]
             output = equation.outputs[0]
             shape = self.program.shapes[output]
-            if not _is_zero(self.values.get(other)) or (
-                shape != self.program.shapes[number]
-            ):
+            zero = self.values.get(other)
+            if zero is None or not is_number(zero, 0.0):
+                continue
+            if shape != self.program.shapes[number]:
                 continue
             if output in self.values:
                 return self.values[output].numbers
@@ -359,12 +361,6 @@ def _constant(facts: Facts) -> Facts:
     """Note that what is computed from constants is one."""
     known = facts.replace(constant=True)
     return closed(known) if facts.total else known
-
-
-def _is_zero(array: Array | None) -> bool:
-    return array is not None and all(
-        f.constant and f.is_point and f.low == 0.0 for f in array.classes
-    )
 
 
 _OTHER_ON_INTEGERS = {"and", "div", "not", "or", "reduce_and", "reduce_or", "xor"}
