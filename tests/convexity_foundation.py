@@ -247,22 +247,41 @@ def _inner_programs() -> dict[str, Loss]:
 
 def _signed_zeros() -> dict[str, Loss]:
     """What hangs on the sign of a zero, which the real number does not have."""
+    plus, minus, knots = np.zeros(()), -np.zeros(()), np.array([np.nan, 1.0])
+    both, turned = np.array([-0.0, 0.0]), np.array([0.0, -0.0])
 
-    def angle(y: Any, x: Any) -> Loss:
-        return lambda v: v**2 * jnp.arctan2(y, x)
+    def times(factor: Callable[..., Any], *given: Any) -> Loss:
+        """Return x^2 times what the program makes of numbers that it is given."""
+        return lambda x: jnp.sum(x**2 * jax.jit(factor)(*map(jnp.asarray, given)))
 
-    minus = jax.jit(lambda x: -jnp.where(x > -100.0, 0.0, x))
+    def either(test: Callable[..., Any], *given: Any) -> Loss:
+        return times(lambda *given: jnp.where(test(*given), 1.0, -1.0), *given)
+
     return {
-        "below the cut": angle(-0.0, -1.0),
-        "above the cut": lambda x: -angle(0.0, -1.0)(x),
-        "both": lambda x: angle(np.array([0.0, -0.0]), np.array([1.0, -2.0]))(x).sum(),
-        "of a complex number": lambda x: x**2 * jnp.angle(jnp.array(-1.0 - 0.0j)),
-        "of its conjugate": lambda x: x**2 * jnp.angle(jnp.conj(jnp.array(-1.0 + 0j))),
-        "of a product": lambda x: x**2 * jax.jit(jnp.arctan2)(0.0 * minus(x), -1.0),
-        "of a difference": lambda x: x**2 * jnp.arctan2(minus(x), -1.0),
-        "as a sign bit": lambda x: x**2 * (0.5 - jnp.signbit(minus(x))),
-        "copied": lambda x: x**2 * jnp.copysign(1.0, minus(x)),
-        "of a quotient": lambda x: x**2 * jnp.where(1.0 / minus(x) < 0.0, -1.0, 1.0),
+        "below the cut": times(jnp.arctan2, minus, -1.0),
+        "above the cut": times(lambda y: -jnp.arctan2(y, -1.0), plus),
+        "on both sides": times(lambda y: jnp.arctan2(y, -1.0)[:1], both),
+        "of a product": times(lambda y: jnp.arctan2(-3.0 * y, -1.0), plus),
+        "of a complex number": times(jnp.angle, np.array(complex(-1.0, -0.0))),
+        "of its conjugate": times(
+            lambda z: jnp.angle(jnp.conj(z)), np.array(-1.0 + 0j)
+        ),
+        "as a sign bit": times(lambda y: 0.5 - jnp.signbit(y), minus),
+        "copied": times(lambda y: jnp.copysign(1.0, -y), plus),
+        "in a quotient": either(lambda y: 1.0 / y > 0.0, minus),
+        "in a reciprocal root": either(lambda y: lax.rsqrt(y) > 0.0, minus),
+        "in a power": either(lambda y: jnp.power(y, -1.0) > 0.0, minus),
+        "in the largest": either(lambda y: lax.top_k(y, 1)[1][0] == 0, both),
+        "in the smallest": either(lambda y: lax.top_k(-y, 2)[1][1] == 1, turned),
+        "in places": either(lambda y: jnp.argsort(y)[0] == 1, both),
+        "in bins": either(lambda y: jnp.searchsorted(y, 0.0) == 1, both),
+        "NaN in bins": either(lambda y: jnp.searchsorted(y, 0.0) == 1, knots),
+        "NaN in bins, turned": either(
+            lambda y: jnp.searchsorted(y, 2.0, side="right") == 0, knots
+        ),
+        "NaN in places": either(lambda y: jnp.argsort(y)[0] == 0, knots),
+        "NaN as the largest": either(lambda y: lax.top_k(y, 1)[1][0] == 1, knots),
+        "NaN as the extreme": either(lambda y: jnp.argmax(y) == 1, knots),
     }
 
 

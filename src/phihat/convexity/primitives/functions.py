@@ -7,12 +7,19 @@ import numpy as np
 import scipy.special
 
 from phihat.convexity.numbers import intervals as iv
-from phihat.convexity.numbers.extended import MINUS_INFINITY, PLUS_INFINITY
+from phihat.convexity.numbers.extended import (
+    MINUS_INFINITY,
+    NOT_FINITE,
+    PLUS_INFINITY,
+)
 from phihat.convexity.primitives.facts import functions as facts
 from phihat.convexity.primitives.facts import powers
 from phihat.convexity.primitives.facts.interpolation import interpolation
 from phihat.convexity.primitives.jets import elementwise as jets
 from phihat.convexity.primitives.registry import Primitive
+from phihat.convexity.primitives.rounding import (
+    interpolation as interpolation_rounding,
+)
 from phihat.convexity.primitives.values import functions as values
 from phihat.convexity.primitives.values.rule_builders import function
 
@@ -42,7 +49,7 @@ PAGE = {
         ("interp", "interp_extrapolated"),
         Primitive(
             value=values.interpolation,
-            rounding=rounding.interpolation,
+            rounding=interpolation_rounding,
             facts_of_arrays=interpolation,
         ),
     ),
@@ -144,7 +151,8 @@ PAGE = {
     **_smooth(
         "rsqrt",
         powers.reciprocal_square_root,
-        function(iv.rsqrt, None, values.within(0.0, np.inf, PLUS_INFINITY)),
+        # At a zero it is an infinity of the sign of the zero, which is not known.
+        function(iv.rsqrt, None, values.within(0.0, np.inf, NOT_FINITE)),
         8,
     ),
     **_smooth(
