@@ -227,6 +227,12 @@ MUTANTS: tuple[Mutant, ...] = (
     # ------------------------------------------------------------------- identities
     Mutant("prover.identities", "if source is None or not is_number(inputs[0], 1.0) or inputs[1].shape != shape:", "if source is None or inputs[1].shape != shape:"),
     Mutant("prover.identities", "logistic(call, negative(call, f))", "logistic(call, f)", ("total: is_finite",)),
+    Mutant("prover.cancellation", "f.is_infinite if not view.is_factor else f.is_point and f.low == 0.0", "f.constant", ("reductions",)),
+    Mutant("prover.identities", "if below is None or not is_number(values[ratio.inputs[0]], 1.0):", "if below is None:"),
+    Mutant("prover.identities", "if all(f.positive for f in e.classes):", "if True:", argument="1 - 1/(1 + E) = E/(1 + E) wherever 1 + E > 0, which the rule of division asks for."),
+    Mutant("prover.whole_expressions", "convex, concave = concave, convex", "pass", ("random",)),
+    Mutant("prover.cancellation", "tuple((-c, n) for c, n in view.terms)", "view.terms", ("reductions",)),
+    Mutant("prover.identities", "if not x == again == same or", "if not x == again or", ("pairs",)),
     Mutant("prover.identities", "if source is not None and source.inputs[0] == x:", "if source is not None:", ("pairs",)),
     Mutant("prover.identities", "ratio.inputs[1] if ratio and ratio.inputs[0] == x else None", "ratio.inputs[1] if ratio else None", ("pairs",)),
     Mutant("prover.identities", "or logs[0].inputs[0] != x:", "or False:", ("pairs",)),

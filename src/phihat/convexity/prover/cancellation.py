@@ -10,7 +10,7 @@ The value is `hidden + sum c s` or `hidden * exp(sum c s)`, an identity of real 
 that each function here keeps:
 
 - sums of a factor view need the symbol to be one element along the summed axes;
-- sums of two factor views join only identical symbols.
+- choices, and sums of two factor views, join only identical symbols.
 """
 
 from collections.abc import Callable, Sequence
@@ -187,6 +187,14 @@ def _is_symbol_of(array: Array, view: Shift, shape: tuple[int, ...]) -> bool:
     )
 
 
+def _negate(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> Shift:
+    view = _view(inputs[0])
+    terms = view.terms if view.is_factor else tuple((-c, n) for c, n in view.terms)
+    return Shift(
+        _without_symbols(interpreter, equation, [view.hidden]), terms, view.is_factor
+    )
+
+
 def _view(array: Array) -> Shift:
     assert array.shift is not None  # the caller asked
     return array.shift
@@ -278,6 +286,35 @@ def _sum_of_factors(
     return Shift(hidden, _merged(shape, (1, x.terms)), is_factor=True)
 
 
+def _select(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+) -> Shift | None:
+    """A choice that is known joins identical symbols; 0 exp(s) = 0, -inf + s = -inf."""
+    which, cases = inputs[0], inputs[1:]
+    if which.point is None:
+        return None
+    views = [case.shift for case in cases]
+    view = next(v for v in views if v is not None)
+    shape = interpreter.shape(equation)
+    for case, other in zip(cases, views, strict=True):
+        if other is None:
+            if not all(
+                f.is_infinite if not view.is_factor else f.is_point and f.low == 0.0
+                for f in case.classes
+            ):
+                return None
+        elif other.is_factor != view.is_factor or _merged(
+            shape, (1, other.terms), (-1, view.terms)
+        ):
+            return None
+    hidden = [
+        case if other is None else other.hidden
+        for case, other in zip(cases, views, strict=True)
+    ]
+    result = _without_symbols(interpreter, equation, [which, *hidden])
+    return Shift(result, _merged(shape, (1, view.terms)), view.is_factor)
+
+
 _OPENING = {"add", "add_any", "sub"}
 _FOLLOWERS: dict[str, Callable[..., Shift | None]] = {
     "abs": _of_view(takes_factor=True, gives_factor=True),
@@ -288,7 +325,9 @@ _FOLLOWERS: dict[str, Callable[..., Shift | None]] = {
     "log": _of_view(takes_factor=True, gives_factor=False),
     "log1p": _softplus,
     "mul": _multiply,
+    "neg": _negate,
     "reduce_sum": _reduce,
+    "select_n": _select,
     "sub": _add,
 }
 """How the second view passes a primitive; any other primitive drops it."""

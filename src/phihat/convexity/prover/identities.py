@@ -2,7 +2,7 @@
 
 Each looks one or two equations back:
 
-- 1 - sigmoid(z) = sigmoid(-z);
+- 1 - sigmoid(z) = sigmoid(-z), and 1 - 1/(1 + E) = E / (1 + E);
 - z log z is convex, x log(x / y) jointly convex, for affine arguments;
 - sigmoid(u) - sigmoid(v) = sigmoid(u) sigmoid(-v) (1 - exp(v - u)), so that its
   logarithm, an ordinal likelihood, is concave for affine u > v.
@@ -21,6 +21,7 @@ from phihat.convexity.primitives.facts.functions import (
     relative_entropy,
     z_log_z,
 )
+from phihat.convexity.primitives.facts.powers import divide
 from phihat.convexity.program.form import Equation
 from phihat.convexity.prover.expressions import (
     EXPRESSIONS,
@@ -64,6 +65,29 @@ def _complement(
     return joined_with_rule(interpreter, equation, inputs, call, other)
 
 
+def _complement_of_ratio(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
+) -> Array | None:
+    """1 - 1 / (1 + E) = E / (1 + E) for E > 0."""
+    ratio = writer(interpreter, equation.inputs[1], "div")
+    shape = interpreter.shape(equation)
+    if ratio is None or not is_number(inputs[0], 1.0) or inputs[1].shape != shape:
+        return None
+    values = interpreter.values
+    below = writer(interpreter, ratio.inputs[1], "add")
+    if below is None or not is_number(values[ratio.inputs[0]], 1.0):
+        return None
+    for one, rest in (below.inputs, below.inputs[::-1]):
+        e = values[rest]
+        if not is_number(values[one], 1.0) or e.shape != shape or e.is_constant:
+            continue
+        if all(f.positive for f in e.classes):
+            sides = [e, values[ratio.inputs[1]]]
+            other = elementwise(lambda x, y: divide(call, x, y), sides, shape)
+            return joined_with_rule(interpreter, equation, inputs, call, other)
+    return None
+
+
 def _entropy(
     interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
 ) -> Array | None:
@@ -98,6 +122,24 @@ def _divisor(interpreter: Any, logged: int, x: int) -> int | None:
     if logs[0] is None or logs[1] is None or logs[0].inputs[0] != x:
         return None
     return logs[1].inputs[0]
+
+
+def _relative_entropy(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
+) -> Array | None:
+    """xlogy(x, x) - xlogy(x, y) is x log(x / y)."""
+    sides = [writer(interpreter, n, "xlogy") for n in equation.inputs]
+    if sides[0] is None or sides[1] is None:
+        return None
+    (x, again), (same, y) = sides[0].inputs, sides[1].inputs
+    shape, values = interpreter.shape(equation), interpreter.values
+    if not x == again == same or inputs[0].shape != shape:
+        return None
+    if not all(f.affine for n in (x, y) for f in values[n].classes):
+        return None
+    return elementwise(
+        lambda f, g: relative_entropy(call, f, g), [values[x], values[y]], shape
+    )
 
 
 def _same_entropy(
@@ -157,7 +199,11 @@ Identity = Callable[[Any, Equation, Sequence[Array], Call], Array | None]
 _IDENTITIES: dict[str, tuple[tuple[str, Identity], ...]] = {
     "log": (("ordinal likelihood", _ordinal),),
     "mul": (("entropy", _entropy),),
-    "sub": (("1 - sigmoid", _complement),),
+    "sub": (
+        ("relative entropy", _relative_entropy),
+        ("1 - sigmoid", _complement),
+        ("1 - 1 / (1 + E)", _complement_of_ratio),
+    ),
     "xlogy": (("entropy", _same_entropy),),
 }
 _TABLES = (_IDENTITIES, EXPRESSIONS, MEANS, NOT_A_NUMBER_TESTS)

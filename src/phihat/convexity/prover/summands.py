@@ -1,4 +1,4 @@
-"""The summands of a scalar that are convex each."""
+"""What a scalar adds up: its summands, and those that are convex each."""
 
 import collections
 from collections.abc import Iterator, Mapping
@@ -7,12 +7,17 @@ from typing import Any
 
 from phihat.convexity.program.form import Equation
 
-__all__ = ["convex_summands"]
+__all__ = ["convex_summands", "summands"]
 
 _KINKED = {
     *("abs", "clamp", "cummax", "max", "min", "reduce_max", "reduce_min", "select_n"),
     *("sort", "sqrt", "top_k"),
 }
+
+
+def summands(interpreter: Any, number: int) -> Iterator[tuple[Fraction, int]]:
+    """Follow scalar sums, differences and multiples back to what they add up."""
+    return _summands(interpreter, number, Fraction(1), False)
 
 
 def convex_summands(interpreter: Any, number: int) -> frozenset[int]:
@@ -24,7 +29,7 @@ def convex_summands(interpreter: Any, number: int) -> frozenset[int]:
     read = collections.Counter(
         n for equation in interpreter.program.equations for n in equation.inputs
     )
-    terms = list(_summands(interpreter, number, Fraction(1)))
+    terms = list(_summands(interpreter, number, Fraction(1), True))
     entered = collections.Counter(n for _, n in terms)
     found = set()
     for coefficient, n in terms:
@@ -39,22 +44,22 @@ def convex_summands(interpreter: Any, number: int) -> frozenset[int]:
 
 
 def _summands(
-    interpreter: Any, number: int, coefficient: Fraction
+    interpreter: Any, number: int, coefficient: Fraction, whole: bool
 ) -> Iterator[tuple[Fraction, int]]:
     """Follow scalar sums, differences and multiples back to what they add up.
 
-    It stops at what is proved convex, unless its summands are so each.
+    `whole` stops at what is proved convex, unless its summands are so each.
     """
-    parts = list(_parts(interpreter, number, coefficient))
+    parts = list(_parts(interpreter, number, coefficient, whole))
     values = interpreter.values
-    stands = coefficient > 0 and values[number].facts.convex
+    stands = whole and coefficient > 0 and values[number].facts.convex
     if stands and not all(c > 0 and values[n].facts.convex for c, n in parts):
         parts = [(coefficient, number)]
     yield from parts
 
 
 def _parts(
-    interpreter: Any, number: int, coefficient: Fraction
+    interpreter: Any, number: int, coefficient: Fraction, whole: bool
 ) -> Iterator[tuple[Fraction, int]]:
     equation = interpreter.producers.get(number)
     values = interpreter.values
@@ -63,19 +68,23 @@ def _parts(
         yield coefficient, number
     elif name in ("add", "add_any", "sub"):
         one, other = equation.inputs
-        yield from _summands(interpreter, one, coefficient)
+        yield from _summands(interpreter, one, coefficient, whole)
         sign = -1 if name == "sub" else 1
-        yield from _summands(interpreter, other, sign * coefficient)
+        yield from _summands(interpreter, other, sign * coefficient, whole)
     elif name == "neg":
-        yield from _summands(interpreter, equation.inputs[0], -coefficient)
+        yield from _summands(interpreter, equation.inputs[0], -coefficient, whole)
     elif name in ("mul", "div"):
-        yield from _multiple(interpreter, equation, number, coefficient)
+        yield from _multiple(interpreter, equation, number, coefficient, whole)
     else:
         yield coefficient, number
 
 
 def _multiple(
-    interpreter: Any, equation: Equation, number: int, coefficient: Fraction
+    interpreter: Any,
+    equation: Equation,
+    number: int,
+    coefficient: Fraction,
+    whole: bool,
 ) -> Iterator[tuple[Fraction, int]]:
     values = interpreter.values
     pairs = [equation.inputs, equation.inputs[::-1]]
@@ -85,7 +94,7 @@ def _multiple(
             factor = Fraction(float(point))
             if equation.primitive == "div":
                 factor = 1 / factor
-            yield from _summands(interpreter, x, coefficient * factor)
+            yield from _summands(interpreter, x, coefficient * factor, whole)
             return
     yield coefficient, number
 

@@ -5,7 +5,7 @@ After each equation whose output has neither curvature, three ways are tried:
 - the output, as a polynomial of the params, by `polynomials.py`;
 - the output, as a piecewise polynomial of one affine (or convex) value, by
   `piecewise.py`, and as a smooth function of one, by `univariate.py`;
-- a multiple t f(x / t), as a perspective.
+- a sum: its polynomial summands are added up exactly, the others by their facts.
 """
 
 import math
@@ -17,12 +17,14 @@ import numpy as np
 
 from phihat.convexity.numbers import dtypes, piecewise
 from phihat.convexity.numbers.piecewise import Piecewise, Shape, Unsupported
+from phihat.convexity.primitives.facts.arithmetic import weighted_sum
 from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.combining import elementwise, meet_arrays
 from phihat.convexity.primitives.facts.facts import Facts, closed
 from phihat.convexity.primitives.registry import record
 from phihat.convexity.program.form import Equation
 from phihat.convexity.prover import polynomials, univariate
+from phihat.convexity.prover.summands import summands
 from phihat.convexity.report import Blame
 
 __all__ = ["WholeExpressions"]
@@ -66,6 +68,7 @@ class WholeExpressions:
         for name, attempt in (
             ("polynomial", self._polynomial),
             ("piecewise", self._of_one_value),
+            ("sum", self._sum),
             ("perspective", self._perspective),
         ):
             found = attempt(number, output)
@@ -134,6 +137,27 @@ class WholeExpressions:
                     )
                     return whole.with_classes(_negated) if is_negated else whole
         return None
+
+    # ------------------------------------------------------------------------ sums
+    def _sum(self, number: int, output: Array) -> Array | None:
+        """Group the summands of a scalar: polynomials exactly, the rest by facts."""
+        if output.shape != ():
+            return None
+        terms = list(summands(self.interpreter, number))
+        if len(terms) < 3:
+            return None
+        total: polynomials.Polynomial = {}
+        rest: list[tuple[Facts, int]] = []
+        for coefficient, term in terms:
+            expanded = self.expander.expand(term)
+            if expanded is not None:
+                entry = polynomials.scaled(coefficient, expanded.reshape(-1)[0])
+                total = polynomials.add(total, entry)
+                continue
+            facts = self.interpreter.values[term].facts
+            rest.append((_scaled_facts(coefficient, facts), 1))
+        known = weighted_sum([(_facts_of_polynomial(total), 1), *rest])
+        return Array.of(known) if known.curved else None
 
     # ------------------------------------------------------------------- one value
     def _of_one_value(self, number: int, output: Array) -> Array | None:
@@ -289,6 +313,16 @@ def _facts_of_polynomial(entry: polynomials.Polynomial) -> Facts:
 def _negated(facts: Facts) -> Facts:
     """Return the curvature of -z."""
     return closed(Facts(convex=facts.concave, concave=facts.convex, total=facts.total))
+
+
+def _scaled_facts(coefficient: Fraction, facts: Facts) -> Facts:
+    """Return the curvature of a multiple; its range is not needed."""
+    convex, concave = facts.convex, facts.concave
+    if coefficient < 0:
+        convex, concave = concave, convex
+    if coefficient == 0:
+        convex = concave = True
+    return Facts(convex=convex, concave=concave, total=facts.total)
 
 
 def _is_one_number(part: np.ndarray) -> bool:
