@@ -376,6 +376,10 @@ def test_a_box_in_the_place_of_a_point_is_told():
     ):
         with pytest.raises(TypeError, match="`params` must be a point, got a Box"):
             ask(lambda w: w**2, _BOX)
+        with pytest.raises(TypeError, match="pass the box in which params vary as"):
+            ask(lambda w: w**2, 0.5, _BOX)
+        with pytest.raises(TypeError, match="pass `loss_fn` first, then `params`"):
+            ask(0.5, lambda w: w**2)
 
 
 class _OwnError(Exception):

@@ -199,6 +199,24 @@ def test_a_domain_with_a_hole_is_told():
     _check_ends(report, loss_fn)
 
 
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        lambda x: x / x,
+        lambda x: x**2 / x,
+        lambda x: jnp.abs(x) / jnp.abs(x),
+        lambda x: jnp.log(jnp.abs(x) - 1.0) + 100.0 * x**2,
+        lambda x: 3.0 * jnp.sqrt(x**2 - 1.0) + 100.0 * x**2,
+    ],
+)
+def test_a_hole_holds_no_number(loss_fn):
+    report = _refuted(loss_fn, 2.0)
+    assert np.isnan(report.witness.values[1])
+    assert report.witness.gap == np.inf
+    assert "the loss is nan\n" in f"{report}\n"
+    _check_ends(report, loss_fn)
+
+
 def _check_ends(report, loss_fn):
     assert np.isfinite(float(loss_fn(report.witness.a)))
     assert np.isfinite(float(loss_fn(report.witness.b)))

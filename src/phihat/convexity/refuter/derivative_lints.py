@@ -49,7 +49,7 @@ def lints(problem: Problem, deadline: float = math.inf) -> tuple[str, ...]:
     sentences: list[str] = []
     if time.monotonic() >= deadline or not problem.size:
         return ()
-    with chords.in_float64():
+    with chords.in_float64(), np.errstate(all="ignore"):
         try:
             value, with_rules, low, high = _lines(problem)
             rules = problem.program.rules_of_ad
@@ -86,8 +86,7 @@ def _lines(problem: Problem) -> tuple[_OnLines, _OnLines, np.ndarray, np.ndarray
     def with_rules(t: Any, line: Any) -> Any:
         return problem.loss(point(t, line)).astype(jnp.float64)
 
-    with np.errstate(all="ignore"):
-        ends = [(end - space.start) / directions for end in (space.low, space.high)]
+    ends = [(end - space.start) / directions for end in (space.low, space.high)]
     moves = directions != 0
     above = np.where(moves, np.maximum(*ends), np.inf).min(axis=1)
     below = np.where(moves, np.minimum(*ends), -np.inf).max(axis=1)
@@ -133,8 +132,7 @@ def _has_concave_kink(value: _OnLines, low: np.ndarray, high: np.ndarray) -> boo
     values = value(places, row[:, None])
     bends = np.diff(values, 2, axis=1)
     bends = np.where(np.isfinite(bends), bends, np.inf)
-    with np.errstate(invalid="ignore"):
-        excess = bends[:, 1:-1] - (bends[:, 2:] + bends[:, :-2]) / 2
+    excess = bends[:, 1:-1] - (bends[:, 2:] + bends[:, :-2]) / 2
     excess = np.where(np.isnan(excess), np.inf, excess)
     cells = np.concatenate([bends.argmin(axis=1), excess.argmin(axis=1) + 1])
     row = np.tile(row, 2)
