@@ -15,15 +15,18 @@ from phihat.convexity.numbers.extended import (
     NOT_A_NUMBER,
     NOT_FINITE,
     PLUS_INFINITY,
+    Extended,
     extended,
     kind_of,
 )
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.values.rule_builders import (
     holds_zero,
+    is_known,
     is_value,
     kinds,
 )
+from phihat.convexity.program.form import Equation
 
 __all__ = [
     "entr",
