@@ -242,6 +242,51 @@ def _inner_programs() -> dict[str, Loss]:
     }
 
 
+# ------------------------------------------------------------------- signs of zeros
+
+
+def _signed_zeros() -> dict[str, Loss]:
+    """What hangs on the sign of a zero, which the real number does not have."""
+    plus, minus, knots = np.zeros(()), -np.zeros(()), np.array([np.nan, 1.0])
+    both, turned = np.array([-0.0, 0.0]), np.array([0.0, -0.0])
+
+    def times(factor: Callable[..., Any], *given: Any) -> Loss:
+        """Return x^2 times what the program makes of numbers that it is given."""
+        return lambda x: jnp.sum(x**2 * jax.jit(factor)(*map(jnp.asarray, given)))
+
+    def either(test: Callable[..., Any], *given: Any) -> Loss:
+        return times(lambda *given: jnp.where(test(*given), 1.0, -1.0), *given)
+
+    return {
+        "below the cut": times(jnp.arctan2, minus, -1.0),
+        "above the cut": times(lambda y: -jnp.arctan2(y, -1.0), plus),
+        "on both sides": times(lambda y: jnp.arctan2(y, -1.0)[:1], both),
+        "of a product": times(lambda y: jnp.arctan2(-3.0 * y, -1.0), plus),
+        "of a complex number": times(jnp.angle, np.array(complex(-1.0, -0.0))),
+        "of its conjugate": times(
+            lambda z: jnp.angle(jnp.conj(z)), np.array(-1.0 + 0j)
+        ),
+        "as a sign bit": times(lambda y: 0.5 - jnp.signbit(y), minus),
+        "copied": times(lambda y: jnp.copysign(1.0, -y), plus),
+        "in a quotient": either(lambda y: 1.0 / y > 0.0, minus),
+        "under an infinity": either(lambda y: jnp.isnan(jnp.inf / y), plus),
+        "under the other": either(lambda y: jnp.isnan(-jnp.inf / y), minus),
+        "under one, rounded": either(lambda y: jnp.isnan(jnp.inf // y), plus),
+        "in a reciprocal root": either(lambda y: lax.rsqrt(y) > 0.0, minus),
+        "in a power": either(lambda y: jnp.power(y, -1.0) > 0.0, minus),
+        "in the largest": either(lambda y: lax.top_k(y, 1)[1][0] == 0, both),
+        "in the smallest": either(lambda y: lax.top_k(-y, 2)[1][1] == 1, turned),
+        "in places": either(lambda y: jnp.argsort(y)[0] == 1, both),
+        "in bins": either(lambda y: jnp.searchsorted(y, 0.0) == 1, both),
+        "NaN in bins": either(lambda y: jnp.searchsorted(y, 0.0) == 1, knots),
+        "NaN in bins, turned": either(
+            lambda y: jnp.searchsorted(y, 2.0, side="right") == 0, knots
+        ),
+        "NaN in places": either(lambda y: jnp.argsort(y)[0] == 0, knots),
+        "NaN as the largest": either(lambda y: lax.top_k(y, 1)[1][0] == 1, knots),
+    }
+
+
 # ------------------------------------------------------------------- borrowed names
 
 
@@ -303,4 +348,5 @@ KINDS["small integers"] = _small_integers(_known)
 KINDS["small integers on a box"] = _small_integers(_from_x)
 KINDS["places"] = _places()
 KINDS["inner programs"] = _inner_programs()
+KINDS["signs of zeros"] = _signed_zeros()
 KINDS["borrowed names"] = _borrowed()

@@ -109,6 +109,13 @@ def _gaussian_of_precision(p: Any) -> Any:
 
 _ORDERED = {"cuts": np.array([0.0]), "w": _W}
 
+
+def _naive_cross_entropy(w: Any) -> Any:
+    p = 1.0 / (1.0 + jnp.exp(-_X @ w))
+    label = _X[:, 0] > 0
+    return -jnp.sum(label * jnp.log(p) + (1 - label) * jnp.log(1.0 - p))
+
+
 OBJECTIVES: dict[str, Objective] = {
     # linear algebra with a constant matrix
     "inverse times residuals": Objective(
@@ -357,6 +364,35 @@ OBJECTIVES: dict[str, Objective] = {
         ),
         _W,
         Box(-1.0, 2.0),
+    ),
+    # what is written by hand, or with a mask
+    "masked logsumexp": Objective(
+        lambda w: jax.nn.logsumexp(w, where=np.array([True, False, True])), _W
+    ),
+    "masked cross-entropy": Objective(
+        lambda w: -jax.nn.log_softmax(w, where=np.array([True, False, True]))[0], _W
+    ),
+    "naive cross-entropy": Objective(_naive_cross_entropy, _W),
+    "stable cross-entropy": Objective(
+        lambda w: jnp.sum(
+            jnp.maximum(_X @ w, 0.0)
+            - (_X @ w) * (_X[:, 0] > 0)
+            + jnp.log1p(jnp.exp(-jnp.abs(_X @ w)))
+        ),
+        _W,
+    ),
+    "soft minimum": Objective(
+        lambda w: jnp.min(w) - jnp.log(jnp.sum(jnp.exp(-(w - jnp.min(w))))),
+        _W,
+        truth="concave",
+    ),
+    "square in pieces": Objective(
+        lambda w: jnp.exp(w[0]) + w[0] ** 2 - 2.0 * w[0] * w[1] + w[1] ** 2, _W
+    ),
+    "relative entropy by xlogy": Objective(
+        lambda w: jnp.sum(special.xlogy(w[:2], w[:2]) - special.xlogy(w[:2], w[1:])),
+        np.array([0.3, 0.2, 0.5]),
+        Box(0.05, 2.0),
     ),
     "Huber .1": Objective(_huber(0.1), _W, truth="not"),
     "Huber .7": Objective(_huber(0.7), _W, truth="not"),

@@ -26,6 +26,7 @@ _EVERY = (-3.0, 3.0)
 _POSITIVE = (0.05, 4.0)
 _UNIT = (-0.95, 0.95)
 _PICK = np.array([2, 0, 2])
+_BROKEN_LINE = np.array([[-1.0, 0.1, 0.4, 2.0], [0.5, -1.0, 3.0, 2.5]])
 
 
 def _float(x):
@@ -84,6 +85,11 @@ FUNCTIONS = {
     "gt": (lambda x: jnp.where(x > 0.5, x, -x), _EVERY),
     "integer_pow": (lambda x: x**3, _EVERY),
     "iota": (lambda x: x[0] * jax.lax.iota(float, 70_000)[-4:], _EVERY),
+    "interp": (lambda x: jnp.interp(x, *_BROKEN_LINE), _EVERY),
+    "interp_extrapolated": (
+        lambda x: jnp.interp(x, *_BROKEN_LINE, left="extrapolate", right="extrapolate"),
+        _EVERY,
+    ),
     "is_finite": (lambda x: jnp.where(jnp.isfinite(x), x, 0.0), _EVERY),
     "le": (lambda x: jnp.where(x <= 0.5, x, -x), _EVERY),
     "le_to": (

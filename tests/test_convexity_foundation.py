@@ -332,6 +332,30 @@ def test_loops_that_do_nothing_have_a_verdict(flags, name):
     assert report.verdict is Verdict.PROVED_CONVEX
 
 
+_EMPTY = {
+    "a slice at the end": lambda w: jnp.sum(w[3:] ** 2) + w[0] ** 2,
+    "a slice at the start": lambda w: jnp.sum(w**2) - jnp.sum(jnp.exp(w[:0])),
+    "a whole turn": lambda w: jnp.sum(jnp.roll(w, 3) * w),
+    "no turn": lambda w: jnp.sum(jnp.roll(w, 0) ** 2),
+    "a part": lambda w: sum(jnp.sum(part**2) for part in jnp.split(w, [0, 3])),
+    "no places": lambda w: jnp.sum(w[jnp.zeros(0, int)]) + jnp.sum(w**2),
+    "no columns": lambda w: jnp.sum(w[:, None] @ w[None, :0]) + jnp.sum(w**2),
+    "a choice": lambda w: jnp.sum(jnp.where(w[3:] > 0, -w[3:], w[3:])) + w[1] ** 2,
+}
+
+
+@pytest.mark.parametrize("name", _EMPTY)
+def test_what_is_empty_has_no_say(flags, name):
+    start = np.array([0.3, -0.7, 1.1])
+    box = Box(start - [1.0, 2.0, 3.0], start + 1.0)
+    loss = _EMPTY[name]
+    for domain in (None, box):
+        report = phihat.prove_convexity(loss, start, domain=domain)
+        assert report.verdict is Verdict.PROVED_CONVEX
+        assert phihat.convexity.replay(report, loss, start, domain=domain)
+    assert phihat.curvature_floor(loss, box, budget=0.1)[0] >= 0.0
+
+
 def test_a_loop_that_never_ends_is_undecided():
     report = phihat.check_convexity(
         lambda x: lax.while_loop(lambda c: True, lambda c: c, x), 1.0
@@ -376,6 +400,10 @@ def test_a_box_in_the_place_of_a_point_is_told():
     ):
         with pytest.raises(TypeError, match="`params` must be a point, got a Box"):
             ask(lambda w: w**2, _BOX)
+        with pytest.raises(TypeError, match="pass the box in which params vary as"):
+            ask(lambda w: w**2, 0.5, _BOX)
+        with pytest.raises(TypeError, match="pass `loss_fn` first, then `params`"):
+            ask(0.5, lambda w: w**2)
 
 
 class _OwnError(Exception):

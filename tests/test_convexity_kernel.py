@@ -221,3 +221,21 @@ def test_rounding_stays_within_its_bound(name, x64):
             got = float(problem.loss(leaves))
             assert not np.isfinite(got) or abs(got - value) <= error
             assert error <= 0.05 * (1.0 + abs(value)) or not x64
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("beyond", [None, "extrapolate"])
+def test_rounding_of_an_interpolation_stays_within_its_bound(x64, beyond):
+    dtype = np.float64 if x64 else np.float32
+    knots = np.array([-1.0, 0.1, 0.4, 2.0], dtype)
+    heights = np.array([0.5, -100.0, 3.0, 2.5], dtype)
+    with jax.enable_x64(x64):
+        problem = pose(
+            "test",
+            lambda x: jnp.interp(3 * x, knots, heights, left=beyond, right=beyond),
+            np.ones((), dtype),
+        )
+        for x in np.random.default_rng(0).normal(size=50).astype(dtype):
+            value, error = value_and_error(problem.program, [x], [])
+            got = float(problem.loss([x]))
+            assert abs(got - value) <= error <= 0.02

@@ -16,7 +16,7 @@ from phihat.convexity.program.floating import function_of
 from phihat.convexity.program.problem import pose
 from phihat.convexity.refuter import chords
 from phihat.convexity.refuter.derivative_lints import lints
-from phihat.convexity.refuter.refutation import refute, refute_convexity
+from phihat.convexity.refuter.refutation import refute_convexity, search
 from phihat.convexity.report import Verdict
 from tests.convexity_losses import CONVEX, LOSSES, NOT_CONVEX
 
@@ -199,6 +199,24 @@ def test_a_domain_with_a_hole_is_told():
     _check_ends(report, loss_fn)
 
 
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        lambda x: x / x,
+        lambda x: x**2 / x,
+        lambda x: jnp.abs(x) / jnp.abs(x),
+        lambda x: jnp.log(jnp.abs(x) - 1.0) + 100.0 * x**2,
+        lambda x: 3.0 * jnp.sqrt(x**2 - 1.0) + 100.0 * x**2,
+    ],
+)
+def test_a_hole_holds_no_number(loss_fn):
+    report = _refuted(loss_fn, 2.0)
+    assert np.isnan(report.witness.values[1])
+    assert report.witness.gap == np.inf
+    assert "the loss is nan\n" in f"{report}\n"
+    _check_ends(report, loss_fn)
+
+
 def _check_ends(report, loss_fn):
     assert np.isfinite(float(loss_fn(report.witness.a)))
     assert np.isfinite(float(loss_fn(report.witness.b)))
@@ -347,8 +365,8 @@ def test_an_endless_unrolling_is_undecided():
 
 def test_refute_asks_the_clock():
     problem = pose("check_convexity", jnp.sin, 1.0)
-    assert refute(problem, time.monotonic() - 1.0) is None
-    assert refute(problem, time.monotonic() + 10.0) is not None
+    assert search(problem, time.monotonic() - 1.0)[0] is None
+    assert search(problem, time.monotonic() + 10.0)[0] is not None
 
 
 def test_the_slide_shows_the_chord():

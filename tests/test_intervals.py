@@ -557,8 +557,10 @@ def test_angles_at_the_cut():
     pi = Interval(3.141592653589793, 3.1415926535897936)
     assert tuple(iv.atan2(Interval(-1.0, 1.0), -1.0)) == (-pi.high, pi.high)
     assert tuple(iv.atan2(Interval(-1.0, 0.0), -1.0)) == (-pi.high, pi.high)
-    assert iv.atan2(-0.0, -1.0).contains(pi.low)
-    assert iv.atan2(Interval(0.0, 1.0), Interval(-1.0, 1.0)).low == 0.0
+    assert tuple(iv.atan2(Interval(0.0, 1.0), -1.0)) == (-pi.high, pi.high)
+    assert tuple(iv.atan2(-0.0, -1.0)) == (-pi.high, pi.high)
+    assert iv.atan2(Interval(0.0, 1.0), Interval(1.0, 2.0)).low == 0.0
+    assert iv.atan2(Interval(0.1, 1.0), Interval(-1.0, 1.0)).low > 0.0
     assert iv.atan2(Interval(-1.0, 1.0), Interval(1.0, 2.0)).high < 0.7854
 
 

@@ -21,6 +21,7 @@ from phihat._core import checks as _checks
 from phihat._core.types import Box
 from phihat.convexity import kernel
 from phihat.convexity.box import certificates
+from phihat.convexity.box.posing import check_budget
 from phihat.convexity.numbers.intervals import from_array
 from phihat.convexity.primitives.evaluation import Undefined, Unreadable, evaluate
 from phihat.convexity.program.form import Program
@@ -86,7 +87,7 @@ def check_convexity(
       Grant, Boyd, Ye, *Disciplined Convex Programming*, 2006.
     """
     begin = time.monotonic()
-    _check_budget("check_convexity", budget)
+    check_budget("check_convexity", budget)
     problem, report = _posed(
         "check_convexity", loss_fn, params, data, domain=domain, wrt=wrt
     )
@@ -142,7 +143,7 @@ def prove_convexity(
       'PROVED_CONVEX'
     """
     begin = time.monotonic()
-    _check_budget("prove_convexity", budget)
+    check_budget("prove_convexity", budget)
     problem, report = _posed(
         "prove_convexity", loss_fn, params, data, domain=domain, wrt=wrt
     )
@@ -273,10 +274,6 @@ def _has_kinks(program: Program) -> bool:
     return any(equation.primitive in _KINKS for equation in program.equations)
 
 
-def _check_budget(call: str, budget: float) -> None:
-    _checks.check_range(call, "budget", budget, 0.0, np.inf)
-
-
 def _posed(
     call: str, loss_fn: Any, params: Any, data: Any, **options: Any
 ) -> tuple[Problem | None, ConvexityReport]:
@@ -349,12 +346,12 @@ def _searched(
     )
     now = time.monotonic()
     search_until = now + (deadline - now) / 2 if bounded else deadline
-    witness = refutation.refute(problem, search_until, proof.jumps)
+    witness, _ = refutation.search(problem, search_until, proof.jumps)
     if witness is not None:
         return dataclasses.replace(
             report,
             verdict=Verdict.REFUTED,
-            reason="the function rises above one of its chords",
+            reason=witness.reason,
             witness=witness,
         )
     if bounded:

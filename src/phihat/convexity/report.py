@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import math
 import textwrap
 from typing import Any, NamedTuple
 
@@ -70,7 +71,7 @@ class Witness(NamedTuple):
       b: params at the other.
       t: where between them, in (0, 1): at `(1 - t) a + t b`.
       gap: how far the function lies above the chord there, at least, where rigorous;
-        else about.
+        else about; inf where it has no finite value there.
       rigorous: whether `gap > 0` holds for the real function, by interval arithmetic.
       values: the function at `a`, between, and at `b`, as floats.
     """
@@ -81,6 +82,16 @@ class Witness(NamedTuple):
     gap: float
     rigorous: bool
     values: tuple[float, float, float]
+
+    @property
+    def reason(self) -> str:
+        """What it shows, in one sentence."""
+        if math.isinf(self.gap):
+            return (
+                "the loss has finite values at two points and none between them, so "
+                "that its domain is not convex"
+            )
+        return "the function rises above one of its chords"
 
 
 class Blame(NamedTuple):
@@ -260,12 +271,15 @@ def _wrapped(title: str, sentence: str) -> list[str]:
 def _witness_lines(witness: Witness) -> list[str]:
     how = "rigorously" if witness.rigorous else "in floating point"
     below, above, end = witness.values
-    return [
+    lines = [
         f"  a = {_short(witness.a)}   L(a) = {below:.6g}",
         f"  b = {_short(witness.b)}   L(b) = {end:.6g}",
-        f"  at a + {witness.t:g} (b - a) the loss is {above:.6g}, {how} above the",
-        f"    chord by {witness.gap:.3g}",
+        f"  at a + {witness.t:g} (b - a) the loss is {above:.6g}",
     ]
+    if math.isfinite(witness.gap):
+        lines[-1] += f", {how} above the"
+        lines.append(f"    chord by {witness.gap:.3g}")
+    return lines
 
 
 def _short(params: Any) -> str:

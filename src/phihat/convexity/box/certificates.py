@@ -23,7 +23,7 @@ from phihat.convexity.box.search import (
 )
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.refuter import chord_alarm, witnesses
-from phihat.convexity.report import Blame, Cell, ConvexityReport, Verdict
+from phihat.convexity.report import Cell, ConvexityReport, Verdict
 
 __all__ = ["certify", "certify_convexity", "is_certificate"]
 
@@ -66,7 +66,13 @@ def certify_convexity(
     check_budget("certify_convexity", budget)
     problem, blame = posed("certify_convexity", loss_fn, box, data)
     if problem is None:
-        return _undecided("on the box given", str(blame), begin, blame)
+        return ConvexityReport(
+            Verdict.UNDECIDED,
+            "on the box given",
+            str(blame),
+            blame=(blame,) if blame else (),
+            seconds=time.monotonic() - begin,
+        )
     report = certify(problem, begin + budget)
     return chord_alarm.guarded(report, problem, loss_fn, data, budget / 10)
 
@@ -99,7 +105,7 @@ def certify(
         if witness is not None:
             verdict = Verdict.REFUTED
             if direction is None:
-                reason = "the function rises above one of its chords"
+                reason = witness.reason
     return ConvexityReport(
         Verdict.CERTIFIED_ON_BOX if known else verdict,
         problem.scope,
@@ -176,15 +182,3 @@ def _covered(
     except UNREADABLE as error:
         blame = getattr(error, "blame", None)
         return CertificationResult(False, -np.inf, np.inf, 0, str(error), blame)
-
-
-def _undecided(
-    scope: str, reason: str, begin: float, blame: Blame | None
-) -> ConvexityReport:
-    return ConvexityReport(
-        Verdict.UNDECIDED,
-        scope,
-        reason,
-        blame=() if blame is None else (blame,),
-        seconds=time.monotonic() - begin,
-    )

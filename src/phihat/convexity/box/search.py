@@ -232,8 +232,8 @@ def cover(
             left = f"{len(todo_low)} of the boxes that cover it were left"
             return give_up(f"the budget was used up; {left}")
         take = slice(max(len(todo_low) - curvature.batch, 0), None)
-        cells = Cells(todo_low[take], todo_high[take], *_nothing(0))
-        cells = cells._replace(**_named(curvature.bounds(cells.low, cells.high)))
+        part = todo_low[take], todo_high[take]
+        cells = Cells(*part, *curvature.bounds(*part))
         fails = ~(cells.mu >= 0)  # NaN fails
         shown.append(cells.take(~fails))
         todo_low, todo_high = todo_low[: take.start], todo_high[: take.start]
@@ -381,14 +381,6 @@ def _points(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 def _negligible(found: list[float]) -> float:
     """Return what is small against the curvatures found, for where one is zero."""
     return 1e-9 * max((abs(x) for x in found if math.isfinite(x)), default=0) + 1e-300
-
-
-def _nothing(count: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.full(count, -np.inf), np.full(count, np.inf)
-
-
-def _named(bounds: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
-    return {"mu": bounds[0], "L": bounds[1]}
 
 
 def _shown(point: np.ndarray) -> str:

@@ -371,8 +371,11 @@ class Checker:
         return None
 
     def _holds(self, n: int, text: str) -> bool:
-        """Whether what a line claims of a value follows from what is known of it."""
-        return follows(self.values[n], text)
+        """Whether what a line claims of a value follows from what is known of it.
+
+        Anything is true of all elements of a value that has none.
+        """
+        return not self.values[n].size or follows(self.values[n], text)
 
 
 def _leaf(r: Interval, free: bool, dtype: Any) -> Value:

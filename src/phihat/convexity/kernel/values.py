@@ -142,14 +142,14 @@ class Value:
         return Interval(low[self.places], high[self.places])
 
     def _classified(self) -> tuple[tuple[Known, ...], np.ndarray | None]:
+        if not self.size:
+            return (number(0.0),), None
         r = self.interval
         if r is None:  # some element is no finite number
             exact = self.exact.astype(np.float64)
             distinct, places = np.unique(exact, return_inverse=True)
             return tuple(map(number, map(float, distinct))), places.reshape(self.shape)
         low, high = r
-        if low.size == 0:
-            return (number(0.0),), None
         if _is_one(low) and _is_one(high):
             first = (0,) * low.ndim
             return (number(float(low[first]), float(high[first])),), None

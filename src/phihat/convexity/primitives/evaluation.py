@@ -7,6 +7,7 @@ they stand for, and casts between floats as the identity. One dispatcher applies
 meaning of the dtypes after every rule: no rule has to think of integers that wrap.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -50,15 +51,19 @@ class Undefined(Exception):
       primitive: the name of the primitive that wrote it.
       source: where it was written.
       certain: whether it certainly is none; else it may be one.
+      value: what floats hold instead, where that is certain: inf, -inf or NaN.
     """
 
-    def __init__(self, primitive: str, source: Source, certain: bool) -> None:
+    def __init__(
+        self, primitive: str, source: Source, certain: bool, value: float = math.nan
+    ) -> None:
         """Say so in one sentence."""
         how = "is no finite number" if certain else "may be no finite number"
         super().__init__(f"{source}: the value of `{primitive}` {how}")
         self.primitive = primitive
         self.source = source
         self.certain = certain
+        self.value = value
 
 
 def evaluate(
@@ -94,7 +99,7 @@ def evaluate(
                 if writer
                 else ("constant", Source("", 0, ""))
             )
-            raise Undefined(name, source, _is_certain(value))
+            raise Undefined(name, source, _is_certain(value), _in_floats(value))
     return values
 
 
@@ -176,6 +181,14 @@ def _scan(equation: Equation, inputs: list[Interval], step: Step) -> list[Interv
 def _is_certain(value: Extended) -> bool:
     certain = (PLUS_INFINITY, MINUS_INFINITY, NOT_A_NUMBER, NOT_FINITE)
     return bool(np.isin(value.kind, certain).any())
+
+
+def _in_floats(value: Extended) -> float:
+    """Return the infinity that all elements are; NaN where they are none."""
+    for kind, number in ((PLUS_INFINITY, math.inf), (MINUS_INFINITY, -math.inf)):
+        if (value.kind == kind).all():
+            return number
+    return math.nan
 
 
 def applied(equation: Equation, inputs: list[Interval]) -> list[Interval]:

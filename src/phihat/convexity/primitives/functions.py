@@ -7,12 +7,19 @@ import numpy as np
 import scipy.special
 
 from phihat.convexity.numbers import intervals as iv
-from phihat.convexity.numbers.extended import MINUS_INFINITY, PLUS_INFINITY
+from phihat.convexity.numbers.extended import (
+    MINUS_INFINITY,
+    NOT_FINITE,
+    PLUS_INFINITY,
+)
 from phihat.convexity.primitives.facts import functions as facts
 from phihat.convexity.primitives.facts import powers
 from phihat.convexity.primitives.facts.interpolation import interpolation
 from phihat.convexity.primitives.jets import elementwise as jets
 from phihat.convexity.primitives.registry import Primitive
+from phihat.convexity.primitives.rounding import (
+    interpolation as interpolation_rounding,
+)
 from phihat.convexity.primitives.values import functions as values
 from phihat.convexity.primitives.values.rule_builders import function
 
@@ -38,8 +45,14 @@ _INSIDE_ONE = values.within(-1.0, 1.0, MINUS_INFINITY, PLUS_INFINITY)
 _WITHIN_ONE = values.within(-1.0, 1.0)
 
 PAGE = {
-    "interp": Primitive(facts_of_arrays=interpolation),
-    "interp_extrapolated": Primitive(facts_of_arrays=interpolation),
+    **dict.fromkeys(
+        ("interp", "interp_extrapolated"),
+        Primitive(
+            value=values.interpolation,
+            rounding=interpolation_rounding,
+            facts_of_arrays=interpolation,
+        ),
+    ),
     **_smooth("acos", None, function(iv.acos, None, _WITHIN_ONE)),
     **_smooth(
         "acosh", None, function(iv.acosh, np.arccosh, values.within(1.0, np.inf))
@@ -138,7 +151,8 @@ PAGE = {
     **_smooth(
         "rsqrt",
         powers.reciprocal_square_root,
-        function(iv.rsqrt, None, values.within(0.0, np.inf, PLUS_INFINITY)),
+        # At a zero it is an infinity of the sign of the zero, which is not known.
+        function(iv.rsqrt, None, values.within(0.0, np.inf, NOT_FINITE)),
         8,
     ),
     **_smooth(

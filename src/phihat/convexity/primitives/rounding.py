@@ -12,7 +12,7 @@ from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.registry import record
 from phihat.convexity.program.form import Equation
 
-__all__ = ["general_power", "of_sums", "whole_power"]
+__all__ = ["general_power", "interpolation", "of_sums", "whole_power"]
 
 
 def whole_power(equation: Equation, inputs: list[Interval], result: Interval) -> Any:
@@ -29,6 +29,17 @@ def general_power(equation: Equation, inputs: list[Interval], result: Interval) 
         return np.inf
     logarithm = iv.mul(exponent, iv.log(base)).magnitude
     return (16 + 4 * np.max(logarithm, initial=0.0)) * result.magnitude
+
+
+def interpolation(equation: Equation, inputs: list[Interval], result: Interval) -> Any:
+    """In a piece, x and a knot are subtracted, and the slope multiplies the rest."""
+    del result
+    x, knots, heights = inputs
+    sizes, reach = heights.magnitude, 2 * np.max(knots.magnitude)
+    if equation.primitive == "interp_extrapolated":
+        reach = reach + x.magnitude
+    steepest = np.max((sizes[1:] + sizes[:-1]) / np.diff(knots.low))
+    return 16 * (np.max(sizes) + steepest * reach) * np.ones(x.shape)
 
 
 def of_sums(ulps: int = 1) -> Callable[..., Any]:

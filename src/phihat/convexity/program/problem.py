@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -80,10 +81,10 @@ class Problem:
         return where + (" for all data in the range" if self.has_data_range else "")
 
     def cut(self, point: Any) -> list[Any]:
-        """Cut a flat point `[N]` into leaves like those of params."""
+        """Cut flat points `[..., N]` into leaves like those of params."""
         ends = np.cumsum([leaf.size for leaf in self.start])
         return [
-            point[end - leaf.size : end].reshape(leaf.shape)
+            point[..., end - leaf.size : end].reshape(point.shape[:-1] + leaf.shape)
             for leaf, end in zip(self.start, ends.tolist(), strict=True)
         ]
 
@@ -151,14 +152,17 @@ def pose(
         nothing; params hold NaN or infinity; the start lies outside of the domain.
     """
     if not callable(loss_fn):
+        cure = "; pass `loss_fn` first, then `params`" if callable(params) else ""
         raise TypeError(
-            f"{call}: `loss_fn` must be a function, got a {type(loss_fn).__name__}."
+            f"{call}: `loss_fn` must be a function, got a {type(loss_fn).__name__}"
+            f"{cure}."
         )
     if isinstance(params, Box):
         raise TypeError(
             f"{call}: `params` must be a point, got a Box; pass a point of it, and the "
             "box as `domain=`, or ask `certify_convexity(loss_fn, box)`."
         )
+    _check_takes(call, loss_fn, data)
     _checks.check_float_leaves(call, "params", params)
     labels = tuple(_tree.leaf_paths(params))
     start = tuple(map(_as_float64, jax.tree.leaves(params)))
@@ -203,6 +207,23 @@ def pose(
         has_data_range=not all(map(_is_one, lows, highs)),
         loss=_loss(program, lows),
     )
+
+
+def _check_takes(call: str, loss_fn: Any, data: Any) -> None:
+    """Refuse a Box where the loss takes no data: the box of params is the domain."""
+    if not isinstance(data, Box):
+        return
+    try:
+        signature = inspect.signature(loss_fn)
+    except (TypeError, ValueError):  # it does not tell what it takes
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise TypeError(
+            f"{call}: `data` must be None for a loss of params alone, got a Box; pass "
+            "the box in which params vary as `domain=`."
+        ) from None
 
 
 def _loss(program: Program, data: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:

@@ -10,7 +10,7 @@ The value is `hidden + sum c s` or `hidden * exp(sum c s)`, an identity of real 
 that each function here keeps:
 
 - sums of a factor view need the symbol to be one element along the summed axes;
-- maxima and choices join only views with identical symbols.
+- choices, and sums of two factor views, join only identical symbols.
 """
 
 from collections.abc import Callable, Sequence
@@ -101,7 +101,7 @@ def _identical(x: np.ndarray, y: np.ndarray) -> bool:
 
 def _add(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> Shift | None:
     if all(array.shift is not None and array.shift.is_factor for array in inputs):
-        return _extreme(interpreter, equation, inputs)  # (h + k) exp(s)
+        return _sum_of_factors(interpreter, equation, inputs)
     sign = -1 if equation.primitive == "sub" else 1
     shape = interpreter.shape(equation)
     x, y = inputs
@@ -253,7 +253,7 @@ def _of_view(takes_factor: bool, gives_factor: bool) -> Callable[..., Shift | No
 def _reduce(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> Shift | None:
-    """Reduce along axes along which each symbol is one element."""
+    """Add up along axes along which each symbol is one element."""
     view = _view(inputs[0])
     axes = tuple(equation.params["axes"])
     shape = inputs[0].shape
@@ -268,26 +268,22 @@ def _reduce(
         ]
         if not (np.broadcast_to(first, shape) == spread).all():
             return None
-        times = members if equation.primitive == "reduce_sum" else 1
-        if view.is_factor:
-            times = 1
+        times = 1 if view.is_factor else members
         terms.append((coefficient * times, np.squeeze(first, axis=axes)))
     hidden = _without_symbols(interpreter, equation, [view.hidden])
     return Shift(hidden, tuple(terms), view.is_factor)
 
 
-def _extreme(
+def _sum_of_factors(
     interpreter: Any, equation: Equation, inputs: Sequence[Array]
 ) -> Shift | None:
-    """max(h + s, k + s) = max(h, k) + s; likewise h e^s and k e^s, and their sum."""
-    x, y = (array.shift for array in inputs)
+    """H e^s + k e^s = (h + k) e^s, and h e^s - k e^s likewise."""
+    x, y = map(_view, inputs)
     shape = interpreter.shape(equation)
-    if x is None or y is None or x.is_factor != y.is_factor:
-        return None
     if _merged(shape, (1, x.terms), (-1, y.terms)):
         return None
     hidden = _without_symbols(interpreter, equation, [x.hidden, y.hidden])
-    return Shift(hidden, _merged(shape, (1, x.terms)), x.is_factor)
+    return Shift(hidden, _merged(shape, (1, x.terms)), is_factor=True)
 
 
 def _select(
@@ -328,12 +324,8 @@ _FOLLOWERS: dict[str, Callable[..., Shift | None]] = {
     "exp": _of_view(takes_factor=False, gives_factor=True),
     "log": _of_view(takes_factor=True, gives_factor=False),
     "log1p": _softplus,
-    "max": _extreme,
-    "min": _extreme,
     "mul": _multiply,
     "neg": _negate,
-    "reduce_max": _reduce,
-    "reduce_min": _reduce,
     "reduce_sum": _reduce,
     "select_n": _select,
     "sub": _add,

@@ -11,11 +11,11 @@ Each looks one or two equations back:
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from phihat.convexity.primitives.facts.arithmetic import negative, subtract
+from phihat.convexity.primitives.facts.arithmetic import negative
 from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.call import Call, Undecided
 from phihat.convexity.primitives.facts.combining import elementwise
-from phihat.convexity.primitives.facts.facts import Facts, closed, meet
+from phihat.convexity.primitives.facts.facts import Facts, closed
 from phihat.convexity.primitives.facts.functions import (
     logistic,
     relative_entropy,
@@ -23,7 +23,12 @@ from phihat.convexity.primitives.facts.functions import (
 )
 from phihat.convexity.primitives.facts.powers import divide
 from phihat.convexity.program.form import Equation
-from phihat.convexity.prover.expressions import EXPRESSIONS
+from phihat.convexity.prover.expressions import (
+    EXPRESSIONS,
+    is_number,
+    joined_with_rule,
+    writer,
+)
 from phihat.convexity.prover.means import MEANS
 from phihat.convexity.prover.not_a_number import NOT_A_NUMBER_TESTS
 
@@ -47,59 +52,39 @@ def identity(
     return None
 
 
-def _producer(interpreter: Any, number: int, *primitives: str) -> Equation | None:
-    equation = interpreter.producers.get(number)
-    return equation if equation and equation.primitive in primitives else None
-
-
-def _is_one(array: Array) -> bool:
-    return all(f.is_point and f.low == 1.0 and f.constant for f in array.classes)
-
-
-def _met(
-    call: Call,
-    inputs: Sequence[Array],
-    other: Array,
-    shape: tuple[int, ...],
-) -> Array:
-    """Return what both the rule and the identity know of a difference."""
-    plain = elementwise(lambda x, y: subtract(call, x, y), inputs, shape)
-    return elementwise(meet, [plain, other], shape)
-
-
 def _complement(
     interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
 ) -> Array | None:
     """1 - sigmoid(z) = sigmoid(-z)."""
-    source = _producer(interpreter, equation.inputs[1], "logistic")
+    source = writer(interpreter, equation.inputs[1], "logistic")
     shape = interpreter.shape(equation)
-    if source is None or not _is_one(inputs[0]) or inputs[1].shape != shape:
+    if source is None or not is_number(inputs[0], 1.0) or inputs[1].shape != shape:
         return None
     z = interpreter.values[source.inputs[0]]
     other = elementwise(lambda f: logistic(call, negative(call, f)), [z], shape)
-    return _met(call, inputs, other, shape)
+    return joined_with_rule(interpreter, equation, inputs, call, other)
 
 
 def _complement_of_ratio(
     interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
 ) -> Array | None:
     """1 - 1 / (1 + E) = E / (1 + E) for E > 0."""
-    ratio = _producer(interpreter, equation.inputs[1], "div")
+    ratio = writer(interpreter, equation.inputs[1], "div")
     shape = interpreter.shape(equation)
-    if ratio is None or not _is_one(inputs[0]) or inputs[1].shape != shape:
+    if ratio is None or not is_number(inputs[0], 1.0) or inputs[1].shape != shape:
         return None
     values = interpreter.values
-    below = _producer(interpreter, ratio.inputs[1], "add")
-    if below is None or not _is_one(values[ratio.inputs[0]]):
+    below = writer(interpreter, ratio.inputs[1], "add")
+    if below is None or not is_number(values[ratio.inputs[0]], 1.0):
         return None
     for one, rest in (below.inputs, below.inputs[::-1]):
         e = values[rest]
-        if not _is_one(values[one]) or e.shape != shape or e.is_constant:
+        if not is_number(values[one], 1.0) or e.shape != shape or e.is_constant:
             continue
         if all(f.positive for f in e.classes):
             sides = [e, values[ratio.inputs[1]]]
             other = elementwise(lambda x, y: divide(call, x, y), sides, shape)
-            return _met(call, inputs, other, shape)
+            return joined_with_rule(interpreter, equation, inputs, call, other)
     return None
 
 
@@ -113,7 +98,7 @@ def _entropy(
     for x, logged in (equation.inputs, equation.inputs[::-1]):
         if not all(f.affine for f in values[x].classes):
             continue
-        source = _producer(interpreter, logged, "log")
+        source = writer(interpreter, logged, "log")
         if source is not None and source.inputs[0] == x:
             return elementwise(lambda f: z_log_z(call, f), [values[x]], shape)
         y = _divisor(interpreter, logged, x)
@@ -127,13 +112,13 @@ def _entropy(
 
 def _divisor(interpreter: Any, logged: int, x: int) -> int | None:
     """Return y where `logged` is log(x / y) or log(x) - log(y)."""
-    source = _producer(interpreter, logged, "log", "sub")
+    source = writer(interpreter, logged, "log", "sub")
     if source is None:
         return None
     if source.primitive == "log":
-        ratio = _producer(interpreter, source.inputs[0], "div")
+        ratio = writer(interpreter, source.inputs[0], "div")
         return ratio.inputs[1] if ratio and ratio.inputs[0] == x else None
-    logs = [_producer(interpreter, number, "log") for number in source.inputs]
+    logs = [writer(interpreter, number, "log") for number in source.inputs]
     if logs[0] is None or logs[1] is None or logs[0].inputs[0] != x:
         return None
     return logs[1].inputs[0]
@@ -143,7 +128,7 @@ def _relative_entropy(
     interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
 ) -> Array | None:
     """xlogy(x, x) - xlogy(x, y) is x log(x / y)."""
-    sides = [_producer(interpreter, n, "xlogy") for n in equation.inputs]
+    sides = [writer(interpreter, n, "xlogy") for n in equation.inputs]
     if sides[0] is None or sides[1] is None:
         return None
     (x, again), (same, y) = sides[0].inputs, sides[1].inputs
@@ -187,10 +172,10 @@ def _ordinal(
     concave for d < 0: its second derivative is -exp(d) / (1 - exp(d))^2.
     """
     values = interpreter.values
-    difference = _producer(interpreter, equation.inputs[0], "sub")
+    difference = writer(interpreter, equation.inputs[0], "sub")
     if difference is None:
         return None
-    sides = [_producer(interpreter, n, "logistic") for n in difference.inputs]
+    sides = [writer(interpreter, n, "logistic") for n in difference.inputs]
     shape = interpreter.shape(equation)
     if sides[0] is None or sides[1] is None:
         return None

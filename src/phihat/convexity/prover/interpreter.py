@@ -29,6 +29,7 @@ from phihat.convexity.program.problem import Problem
 from phihat.convexity.program.structure import STRUCTURAL, Unknown
 from phihat.convexity.prover import cancellation
 from phihat.convexity.prover.blame import blame_of, blame_of_stop
+from phihat.convexity.prover.expressions import is_number
 from phihat.convexity.prover.identities import identity
 from phihat.convexity.prover.summands import convex_summands
 from phihat.convexity.prover.whole_expressions import WholeExpressions
@@ -321,9 +322,6 @@ class Interpreter:
             if same is not None:
                 return [_on_same(name, rule, call, inputs, shape, same)], f"{name} same"
         result = elementwise(lambda *facts: rule(call, *facts), inputs, shape)
-        for array in inputs:  # max(-inf, z) is z itself, elements and all
-            if name in ("max", "min") and _is_passed_on(name, array, inputs, result):
-                return [array], name
         if name in ("max", "min") and not result.is_constant:
             result.is_anchor = True
         return [result], name
@@ -339,9 +337,10 @@ class Interpreter:
             (other,) = [n for n in equation.inputs if n != number] or [number]
             output = equation.outputs[0]
             shape = self.program.shapes[output]
-            if not _is_zero(self.values.get(other)) or (
-                shape != self.program.shapes[number]
-            ):
+            zero = self.values.get(other)
+            if zero is None or not is_number(zero, 0.0):
+                continue
+            if shape != self.program.shapes[number]:
                 continue
             if output in self.values:
                 return self.values[output].numbers
@@ -364,12 +363,6 @@ def _constant(facts: Facts) -> Facts:
     return closed(known) if facts.total else known
 
 
-def _is_zero(array: Array | None) -> bool:
-    return array is not None and all(
-        f.constant and f.is_point and f.low == 0.0 for f in array.classes
-    )
-
-
 _OTHER_ON_INTEGERS = {"and", "div", "not", "or", "reduce_and", "reduce_or", "xor"}
 """On integers these work bit by bit, and division truncates."""
 
@@ -388,22 +381,6 @@ def _wrapped(array: Array, dtype: Any) -> Array:
     if all(function(facts) is facts for facts in array.classes):
         return array
     return array.with_classes(function)
-
-
-def _is_passed_on(
-    name: str, array: Array, inputs: Sequence[Array], result: Array
-) -> bool:
-    """Whether a max with the literal -inf, or a min with inf, is the other operand."""
-    neutral = -np.inf if name == "max" else np.inf
-    return (
-        array.shape == result.shape
-        and not array.is_constant
-        and all(
-            other is array
-            or all(f.is_infinite and f.low == neutral for f in other.classes)
-            for other in inputs
-        )
-    )
 
 
 def _on_same(

@@ -42,11 +42,6 @@ def _certain(interpreter: Any, number: int, depth: int = 0) -> np.ndarray:
     def follow(n: int) -> np.ndarray:
         return _certain(interpreter, n, depth + 1)
 
-    if name == "select_n" and len(given) == 3:
-        which = interpreter.values[given[0]].point
-        if which is None:
-            return nowhere
-        return np.where(which != 0, follow(given[2]), follow(given[1]))
     is_strict = name in _STRICT or (name == "integer_pow" and equation.params["y"] != 0)
     if is_strict:
         return np.logical_or.reduce(

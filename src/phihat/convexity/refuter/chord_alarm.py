@@ -176,7 +176,8 @@ def try_chords(
     function = _Function(problem, loss_fn, data)
     if function.is_broken:
         return Alarm()
-    for middle, step in _batches(problem, function.precision, function.batch_size):
+    batches = _batches(function.space, function.precision, function.batch_size)
+    for middle, step in batches:
         try:
             values = function(middle, step)
         except Exception:  # the user's own, or no memory: the alarm has no say
@@ -254,6 +255,7 @@ class _Function:
       unit: the rounding of the value's dtype.
       batch_size: how many chords are evaluated at once.
       largest: the number of entries of the largest value of the program.
+      space: where its chords may lie.
       is_broken: whether it cannot be run.
     """
 
@@ -279,7 +281,8 @@ class _Function:
         params = [n for n, f in zip(program.params, problem.varied, strict=True) if f]
         moving = program.dependents(params)
         self.largest = max((math.prod(program.shapes[n]) for n in moving), default=1)
-        self.largest = max(self.largest, problem.size)
+        self.space = chords.space_of(problem)
+        self.largest = max(self.largest, len(self.space.start))
         everything = max(map(math.prod, program.shapes), default=1)
         self.batch_size = max(_LEAST, min(_WANTED, _ENTRIES // (3 * self.largest)))
         self.largest = everything
@@ -292,18 +295,11 @@ class _Function:
         self._dtypes = dtypes
 
     def leaves_of(self, point: np.ndarray) -> list[np.ndarray]:
-        """Return the leaves of params at a flat point of the free coordinates."""
-        leaves, place = [], 0
-        for leaf, varies in zip(self.problem.start, self.problem.varied, strict=True):
-            if varies:
-                part = point[..., place : place + leaf.size]
-                leaves.append(part.reshape((*point.shape[:-1], *leaf.shape)))
-                place += leaf.size
-            else:
-                leaves.append(leaf)
+        """Return the leaves of params at flat points, those that are held as given."""
+        parts = zip(self.problem.cut(point), self.problem.start, self.problem.varied)  # noqa: B905
         return [
-            leaf.astype(dtype)
-            for leaf, dtype in zip(leaves, self._dtypes, strict=False)
+            (leaf if varies else given).astype(dtype)
+            for (leaf, given, varies), dtype in zip(parts, self._dtypes, strict=False)
         ]
 
     def params_of(self, point: np.ndarray) -> Any:
@@ -330,20 +326,10 @@ def _traced(loss_fn: Any, args: Any) -> Any:
 
 
 def _batches(
-    problem: Problem, precision: int, size: int
+    space: chords.Space, precision: int, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield chords, flat in the free coordinates: half dense, half along axes."""
+    """Yield flat chords: half dense, half along axes."""
     rng = np.random.default_rng(0)
-    ends = [
-        np.concatenate([end.reshape(-1) for end, f in zip(part, problem.varied) if f])  # noqa: B905
-        for part in (
-            problem.start,
-            [d.low for d in problem.domain],
-            [d.high for d in problem.domain],
-        )
-    ]
-    start, low, high = ends
-    space = chords.Space(start, low, high, (slice(0, len(start)),))
     free = rng.permutation(space.free)
     if not len(free):
         return
@@ -351,7 +337,13 @@ def _batches(
     total, done = num_axes + _WANTED // 2, 0
     while done < total:
         count = min(size, total - done)
-        middle, step = _drawn(space, rng, free, count, done // 2)
+        middle, step = chords.dense(space, rng, count)
+        # Every other chord runs along a coordinate, each in turn.
+        rows = np.arange(1, count, 2)
+        lengths = np.linalg.norm(step[rows], axis=1)
+        step[rows] = 0.0
+        turn = (done // 2 + np.arange(len(rows))) % len(free)
+        step[rows, free[turn]] = lengths
         done += count
         middle, step = chords.snapped(space, middle, step, precision=precision)
         moves = (step != 0).any(axis=1)
@@ -360,24 +352,3 @@ def _batches(
             middle, step, moves = middle[repeats], step[repeats], moves[repeats]
             moves[count:] = False
         yield np.where(moves[:, None], middle, np.nan), step
-
-
-def _drawn(
-    space: chords.Space, rng: Any, free: np.ndarray, count: int, first: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw middles near the start, and steps at scales from 1e-3 to 1e3."""
-    shape = (count, len(space.start))
-    spread = 10.0 ** rng.uniform(-3.0, 1.5, size=(count, 1))
-    away = spread * rng.normal(size=shape)
-    middle = space.start + away
-    box = np.isfinite(space.low) & np.isfinite(space.high)
-    width = np.where(box, space.high - space.low, 0.0)
-    inside = np.where(box, space.low, 0.0) + width * rng.uniform(size=shape)
-    middle = np.where(box & (rng.integers(2, size=(count, 1)) > 0), inside, middle)
-    step = rng.normal(size=shape)
-    step /= np.linalg.norm(step, axis=1, keepdims=True)
-    # Every other chord runs along a coordinate, each in turn.
-    rows = np.arange(1, count, 2)
-    step[rows] = 0.0
-    step[rows, free[(first + np.arange(len(rows))) % len(free)]] = 1.0
-    return middle, step * 10.0 ** rng.uniform(-3.0, 3.0, size=(count, 1))

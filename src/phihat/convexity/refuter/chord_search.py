@@ -5,7 +5,6 @@ eigenvalues of the Hessian, and by variation of the most concave ones. What seem
 is a witness only if `witnesses` proves it.
 """
 
-import contextlib
 import itertools
 import math
 import time
@@ -191,7 +190,7 @@ class ChordSearch:
         """Try rounds of chords on one data set until one is confirmed."""
         if self.is_over or not self.problem.size:
             return None
-        with _flags():
+        with chords.in_float64():
             if self.values_fn is None:
                 self.compile(data)
             if self.values_fn is None:
@@ -342,12 +341,3 @@ def _unit(problem: Problem) -> float:
     """Return the rounding of the widest float that the loss is computed in."""
     kinds = [d for d in problem.program.dtypes if dtypes.is_float(d)]
     return max((float(jnp.finfo(d).eps) for d in kinds), default=_UNIT)
-
-
-def _flags() -> Any:
-    """Compute in float64, and let the user's loss promote as it does by default."""
-    stack = contextlib.ExitStack()
-    stack.enter_context(jax.enable_x64(True))
-    stack.enter_context(jax.numpy_dtype_promotion("standard"))
-    stack.enter_context(jax.numpy_rank_promotion("allow"))
-    return stack

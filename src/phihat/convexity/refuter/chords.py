@@ -5,14 +5,26 @@ m + s and their mean m are floats without any rounding. Chords keep to the domai
 leaves that are held do not move.
 """
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from phihat.convexity.program.problem import Problem
 
-__all__ = ["Space", "evolved", "first", "random", "snapped", "space_of"]
+__all__ = [
+    "Space",
+    "dense",
+    "evolved",
+    "first",
+    "in_float64",
+    "random",
+    "snapped",
+    "space_of",
+]
 
 
 class Space(NamedTuple):
@@ -54,6 +66,17 @@ def space_of(problem: Problem) -> Space:
 
 _BITS = 10
 """A step is a whole number of at most about 2^10 grid points."""
+
+
+@contextlib.contextmanager
+def in_float64() -> Iterator[None]:
+    """Compute in float64, and let the user's loss promote as it does by default."""
+    with (
+        jax.enable_x64(True),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        yield
 
 
 def snapped(
@@ -109,6 +132,14 @@ def random(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw chords: middles near and far, steps in all kinds of directions."""
     return _middles(space, rng, count), _steps(space, rng, count)
+
+
+def dense(
+    space: Space, rng: np.random.Generator, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw chords: middles near and far, steps along all coordinates at once."""
+    step = rng.normal(size=(count, len(space.start))) * (space.low < space.high)
+    return _middles(space, rng, count), _at_many_scales(step, rng)
 
 
 def evolved(
@@ -174,8 +205,13 @@ def _steps(space: Space, rng: np.random.Generator, count: int) -> np.ndarray:
         else:
             chosen = free
         step[row, chosen] = dense[row, chosen]
-    step /= np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-300)
-    return step * 10.0 ** rng.uniform(-3.0, 3.0, size=(count, 1))
+    return _at_many_scales(step, rng)
+
+
+def _at_many_scales(step: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Give steps lengths from 1e-3 to 1e3."""
+    step = step / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-300)
+    return step * 10.0 ** rng.uniform(-3.0, 3.0, size=(len(step), 1))
 
 
 def _exponent(x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ of the best. The winner is a witness only if intervals prove that it breaks the 
 floats, and derivatives most of all, only say where to look. Nothing found is no proof.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +21,7 @@ from phihat.convexity.refuter.derivative_lints import lints
 from phihat.convexity.refuter.witnesses import data_sets
 from phihat.convexity.report import ConvexityReport, Verdict, Witness
 
-__all__ = ["lints", "refute", "refute_convexity"]
+__all__ = ["lints", "refute_convexity", "search"]
 
 
 @_calls.public
@@ -79,13 +78,6 @@ def refute_convexity(
     )
 
 
-def refute(
-    problem: Problem, deadline: float, jumps: Sequence[tuple[int, float]] = ()
-) -> Witness | None:
-    """Return a witness, or None if none was found before `time.monotonic()` says so."""
-    return search(problem, deadline, jumps)[0]
-
-
 def search(
     problem: Problem, deadline: float, jumps: Sequence[tuple[int, float]] = ()
 ) -> tuple[Witness | None, str]:
@@ -97,7 +89,8 @@ def search(
     for name, data in data_sets(problem):
         found = hunt.run(data)
         if found is not None:
-            return found, _sentence(found, name)
+            at = f", for the data at the {name} of their range" if name else ""
+            return found, f"{found.reason}{at}."
     if not problem.size:
         return None, "nothing varies."
     if hunt.values_fn is None and hunt.failure:
@@ -110,13 +103,3 @@ def search(
         f"none of {hunt.num_chords} chords was broken beyond rounding; that proves "
         "nothing."
     )
-
-
-def _sentence(witness: Witness, name: str) -> str:
-    at = f", for the data at the {name} of their range" if name else ""
-    if math.isinf(witness.gap):
-        return (
-            "the loss has finite values at two points and none between them, so that "
-            f"its domain is not convex{at}."
-        )
-    return f"it rises above a chord by {witness.gap:.3g}{at}."

@@ -107,7 +107,7 @@ def proved(
         except Undefined as error:
             if not error.certain:
                 return None
-            values_of = (at_left, math.inf, at_right)
+            values_of = (at_left, error.value, at_right)
             return Witness(a, b, 0.5, math.inf, True, values_of)
     except Undefined:
         return None

@@ -102,16 +102,18 @@ def tan_is_defined(x: Any) -> np.ndarray:
 def atan2(y: Any, x: Any) -> Interval:
     """Take the angle of (x, y): extremal at a corner, as its level sets are rays.
 
-    A box across the cut, the negative x axis, is given [-pi, pi].
+    A box that touches the cut, the negative x axis, is given [-pi, pi]: there floats
+    go by the sign of a zero y, which the real number does not have.
     """
     y, x = as_interval(y), as_interval(x)
     corners = [_angle_at(b, a) for a in x for b in y]
     low = functools.reduce(np.minimum, (corner[0] for corner in corners))
     high = functools.reduce(np.maximum, (corner[1] for corner in corners))
-    is_cut = (y.low < 0) & (y.high >= 0) & (x.low < 0)
+    is_cut = (y.low <= 0) & (y.high >= 0) & (x.low < 0)
     low = np.where(is_cut, -PI.high, np.maximum(low, -PI.high))
     high = np.where(is_cut, PI.high, np.minimum(high, PI.high))
-    return Interval(np.where(y.low >= 0, np.maximum(low, 0.0), low), high)
+    is_above = (y.low >= 0) & ~is_cut
+    return Interval(np.where(is_above, np.maximum(low, 0.0), low), high)
 
 
 def atan2_is_defined(y: Any, x: Any) -> np.ndarray:
@@ -121,7 +123,7 @@ def atan2_is_defined(y: Any, x: Any) -> np.ndarray:
 
 
 def _angle_at(y: Any, x: Any) -> tuple[Any, Any]:
-    """Bound the angle; adding 0 lifts a negative zero, below the cut, onto it."""
+    """Bound the angle; adding 0 lifts a negative zero."""
     low, high = trusted.enclose("arctan2", y + 0.0, x + 0.0)
     is_zero = (y == 0) & (x >= 0)
     return np.where(is_zero, 0.0, low), np.where(is_zero, 0.0, high)

@@ -246,7 +246,9 @@ class Array:
         ).pruned()
 
     def pruned(self) -> "Array":
-        """Drop the classes that no element has."""
+        """Drop the classes that no element has; an array without elements is zero."""
+        if self._places is not None and not self._places.size:
+            self._classes, self._places = (constant(0.0),), None
         if self._places is not None:
             used = np.flatnonzero(
                 np.bincount(self._places.reshape(-1), minlength=len(self._classes))

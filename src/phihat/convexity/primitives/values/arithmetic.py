@@ -57,9 +57,14 @@ def multiply(equation: Equation, inputs: list[Interval]) -> list[Interval]:
 
 def divide(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Divide; integers are truncated towards zero."""
-    if not is_integer(equation.dtype):
-        return _DIV(equation, inputs)
     x, y = inputs
+    if not is_integer(equation.dtype):
+        (ratio,) = _DIV(equation, inputs)
+        if not isinstance(ratio, Extended):
+            return [ratio]
+        # An infinity by a zero is an infinity, of a sign that is not known.
+        is_open = is_value(y, 0.0) & (ratio.kind == NOT_A_NUMBER)
+        return [extended(ratio, np.where(is_open, NOT_FINITE, ratio.kind))]
     if holds_zero(y).any():
         shape = np.broadcast_shapes(x.shape, y.shape)
         return [anything(shape, equation.dtype)]

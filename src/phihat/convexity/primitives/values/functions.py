@@ -15,19 +15,23 @@ from phihat.convexity.numbers.extended import (
     NOT_A_NUMBER,
     NOT_FINITE,
     PLUS_INFINITY,
+    Extended,
     extended,
     kind_of,
 )
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.values.rule_builders import (
     holds_zero,
+    is_known,
     is_value,
     kinds,
 )
+from phihat.convexity.program.form import Equation
 
 __all__ = [
     "entr",
     "erf_inv",
+    "interpolation",
     "kl_div",
     "poles",
     "rel_entr",
@@ -161,3 +165,42 @@ def kl_div(x: Interval, y: Interval) -> Interval:
     # rounded outward, so that cutting at zero leaves the truth inside
     value = iv.maximum(iv.add(iv.sub(inner, x), y), 0.0)
     return extended(value, kind_of(entropy))
+
+
+def interpolation(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+    """Interpolate between known knots in order: the hull over the pieces that x meets.
+
+    On each, x is cut to the piece; the first and last go on beyond the knots where the
+    interpolation extrapolates, else x is cut to the knots.
+    """
+    x, knots, heights = inputs
+    marked = any(isinstance(array, Extended) for array in inputs)
+    if marked or not is_known(knots) or len(knots.low) < 2:
+        return None
+    marks = knots.low
+    if not (np.diff(marks) > _NARROW * (1.0 + np.abs(marks).max())).all():
+        return None
+    beyond = np.inf if equation.primitive == "interp_extrapolated" else 0.0
+    last = len(marks) - 2
+    first, final = (
+        np.clip(np.searchsorted(marks, end, "right") - 1, 0, last) for end in x
+    )
+    low, high = np.full(x.shape, np.inf), np.full(x.shape, -np.inf)
+    for k in range(int((final - first).max(initial=0)) + 1):
+        piece = np.minimum(first + k, final)
+        left = marks[piece] - np.where(piece == 0, beyond, 0.0)
+        right = marks[piece + 1] + np.where(piece == last, beyond, 0.0)
+        within = Interval(np.clip(x.low, left, right), np.clip(x.high, left, right))
+        below, above = (
+            iv.rearrange(lambda end, at=at: end[at], heights)
+            for at in (piece, piece + 1)
+        )
+        width = iv.sub(marks[piece + 1], marks[piece])
+        share = iv.div(iv.sub(within, marks[piece]), width)
+        found = iv.add(below, iv.mul(share, iv.sub(above, below)))
+        low, high = np.minimum(low, found.low), np.maximum(high, found.high)
+    return [Interval(low, high)]
+
+
+_NARROW = 1e-9
+"""Of two knots closer than this, to the largest, jax may make one."""

@@ -118,14 +118,20 @@ def comparison(
 
 
 def total_order(compare: Callable[..., Any], ieee: Callable[..., Any]) -> Rule:
-    """Make the rule of a comparison that tells -0 from 0, which intervals do not."""
+    """Make the rule of a comparison that tells -0 from 0, which intervals do not.
+
+    It also finds a place for NaN, which is not known here.
+    """
 
     def apart(x: Interval, y: Interval) -> tuple[np.ndarray, np.ndarray]:
         holds, fails = compare(x, y)
         may_be_zeros = holds_zero(x) & holds_zero(y)
         return holds & ~may_be_zeros, fails & ~may_be_zeros
 
-    return comparison(apart, ieee, ieee(0.0, 0.0))
+    def in_floats(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.where(np.isnan(x) | np.isnan(y), np.nan, ieee(x, y))
+
+    return comparison(apart, in_floats, ieee(0.0, 0.0))
 
 
 def is_finite(equation: Equation, inputs: list[Interval]) -> list[Interval]:

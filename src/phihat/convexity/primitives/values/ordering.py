@@ -55,8 +55,13 @@ def sort(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
     return [ordered, *(_permuted(x, order, axis) for x in inputs[1:])]
 
 
-def _order(key: Interval, axis: int, is_stable: bool) -> np.ndarray | None:
-    """Return the order of the elements if there is only one that they can have."""
+def _order(
+    key: Interval, axis: int, is_stable: bool, *, tells_zeros: bool = False
+) -> np.ndarray | None:
+    """Return the order of the elements if there is only one that they can have.
+
+    Where `tells_zeros`, 0 comes after -0, wherever the two stand.
+    """
     order = np.argsort(key.low, axis=axis, kind="stable")
     low, high = (
         np.moveaxis(np.take_along_axis(end, order, axis), axis, -1) for end in key
@@ -65,6 +70,8 @@ def _order(key: Interval, axis: int, is_stable: bool) -> np.ndarray | None:
     follows = high[..., :-1] < low[..., 1:]
     if is_stable:
         in_place = places[..., :-1] < places[..., 1:]
+        if tells_zeros:
+            in_place &= high[..., :-1] != 0
         follows |= (high[..., :-1] <= low[..., 1:]) & in_place
     return order if follows.all() else None
 
@@ -90,7 +97,7 @@ def top_k(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
     if isinstance(x, Extended):
         return None
     falling = iv.neg(x)
-    order = _order(falling, axis, True)
+    order = _order(falling, axis, True, tells_zeros=True)
     places = np.broadcast_to(
         np.indices(x.shape, sparse=True)[axis].astype(np.float64), x.shape
     )
