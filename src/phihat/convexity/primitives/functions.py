@@ -145,6 +145,7 @@ PAGE = {
         64,
         lost=_BENDS.format("the sigmoid"),
     ),
+    "polygamma": Primitive(value=values.polygamma),
     "rel_entr": Primitive(
         facts.relative_entropy, function(values.rel_entr), jets.rel_entr
     ),

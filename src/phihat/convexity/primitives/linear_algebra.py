@@ -13,7 +13,9 @@ PAGE = {
     "cholesky": Primitive(
         value=values.cholesky, facts_of_arrays=matrices.cholesky_factor
     ),
-    "conv_general_dilated": Primitive(facts_of_arrays=products.convolution),
+    "conv_general_dilated": Primitive(
+        value=sums.convolution, facts_of_arrays=products.convolution
+    ),
     "dot_general": Primitive(
         None,
         sums.dot_general,

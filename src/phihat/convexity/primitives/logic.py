@@ -63,6 +63,9 @@ PAGE = {
         facts_of_arrays=reductions.select_n,
         lost="a choice that depends on the params may jump or bend the wrong way",
     ),
+    "shift_left": Primitive(value=values.shift),
+    "shift_right_arithmetic": Primitive(value=values.shift),
+    "shift_right_logical": Primitive(value=values.shift),
     **_steps("sign", function(iv.sign, np.sign), exact.sign),
     **_steps("xor", values.logic("xor")),
 }

@@ -92,8 +92,15 @@ PAGE = {
         facts_of_arrays=facts.reduce_sum,
         lost="the sum of terms of different curvature",
     ),
-    "reduce_window_max": Primitive(facts_of_arrays=facts.extreme_of_windows),
-    "reduce_window_min": Primitive(facts_of_arrays=facts.extreme_of_windows),
+    "reduce_window_max": Primitive(
+        value=values.window(np.max, -np.inf),
+        facts_of_arrays=facts.extreme_of_windows,
+    ),
+    "reduce_window_min": Primitive(
+        value=values.window(np.min, np.inf),
+        facts_of_arrays=facts.extreme_of_windows,
+    ),
+    "reduce_window_sum": Primitive(value=values.window(iv.reduce_sum, 0.0)),
     "scan": Primitive(facts_of_arrays=loops.scan),
     "sort": Primitive(value=ordering.sort, rounding=0, facts_of_arrays=facts.sort),
     "top_k": Primitive(value=ordering.top_k, facts_of_arrays=facts.sort),

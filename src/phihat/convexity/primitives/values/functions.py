@@ -18,6 +18,7 @@ from phihat.convexity.numbers.extended import (
     Extended,
     extended,
     kind_of,
+    unknown,
 )
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.values.rule_builders import (
@@ -25,6 +26,7 @@ from phihat.convexity.primitives.values.rule_builders import (
     is_known,
     is_value,
     kinds,
+    spread,
 )
 from phihat.convexity.program.form import Equation
 
@@ -34,6 +36,7 @@ __all__ = [
     "interpolation",
     "kl_div",
     "poles",
+    "polygamma",
     "rel_entr",
     "where_defined",
     "within",
@@ -100,6 +103,20 @@ def _erf_inv_bound(value: np.ndarray, side: float) -> np.ndarray:
         proved = erf.low >= value if side > 0 else erf.high <= value
         bound = np.where(open_ & proved, near, bound)
     return bound
+
+
+def polygamma(equation: Equation, inputs: list[Interval]) -> list[Interval]:
+    """Take the nth derivative of digamma, for one known n and x > 0."""
+    del equation
+    order, x = inputs
+    shape = np.broadcast_shapes(order.shape, x.shape)
+    if not is_known(order) or isinstance(x, Extended) or not order.size:
+        return [unknown(shape)]
+    n = float(order.low.flat[0])
+    if n < 0 or n != int(n) or not (order.low == n).all():
+        return [unknown(shape)]
+    marks = kinds(defined=np.asarray(x.low > 0))
+    return [spread(extended(iv.polygamma(int(n), x), marks), shape)]
 
 
 def xlogy(x: Interval, y: Interval) -> Interval:

@@ -1,8 +1,10 @@
 r"""Rules of the primitives that sum, multiply or take extremes over many elements."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from phihat.convexity.numbers import intervals as iv
@@ -25,12 +27,14 @@ from phihat.convexity.primitives.values.rule_builders import Rule, anything, is_
 from phihat.convexity.program.form import Equation
 
 __all__ = [
+    "convolution",
     "cumulative",
     "dot_general",
     "extremum",
     "logic",
     "product",
     "reduction",
+    "window",
 ]
 
 
@@ -142,6 +146,86 @@ def dot_general(equation: Equation, inputs: list[Interval]) -> list[Interval]:
             unknown(iv.dot_general(np.zeros(x.shape), np.zeros(y.shape), numbers).shape)
         ]
     return [iv.dot_general(x, y, numbers)]
+
+
+def convolution(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+    """Read the patches by their positions, and multiply them with the kernel."""
+    x, kernel = inputs
+    params = equation.params
+    if any(isinstance(z, Extended) for z in inputs) or params["batch_group_count"] != 1:
+        return None
+    numbers = params["dimension_numbers"]
+    out_features, in_features, *window = (
+        kernel.shape[axis] for axis in numbers.rhs_spec
+    )
+    if (in_features * math.prod(window)) ** 2 > _MAX_PATCH:
+        return None
+    with jax.enable_x64(True):
+        # Each patch entry is a position times 1, plus zeros: exact.
+        read = jax.lax.conv_general_dilated_patches(
+            jax.numpy.arange(1.0, 1.0 + x.size).reshape(x.shape),
+            tuple(window),
+            params["window_strides"],
+            params["padding"],
+            params["lhs_dilation"],
+            params["rhs_dilation"],
+            dimension_numbers=numbers,
+            precision=jax.lax.Precision.HIGHEST,
+        )
+    spec = numbers.out_spec
+    places = np.rint(np.asarray(read).transpose(spec)).astype(np.int64)
+    batch, _, *spatial = places.shape
+    groups = params["feature_group_count"]
+    padded = iv.rearrange(lambda end: np.concatenate([np.zeros(1), end.reshape(-1)]), x)
+    places = places.reshape(
+        (batch, groups, in_features * math.prod(window), math.prod(spatial))
+    )
+    weights = kernel.transpose(numbers.rhs_spec).reshape(
+        (groups, out_features // groups, in_features * math.prod(window))
+    )
+    # [groups, batch * spatial, window] @ [groups, window, features]
+    patches = padded[places].transpose((1, 0, 3, 2))
+    patches = patches.reshape((groups, batch * math.prod(spatial), -1))
+    product = iv.matmul(patches, weights.transpose((0, 2, 1)))
+    product = product.reshape((groups, batch, math.prod(spatial), -1))
+    product = product.transpose((1, 0, 3, 2)).reshape((batch, out_features, *spatial))
+    return [product.transpose(tuple(np.argsort(spec)))]
+
+
+_MAX_PATCH = 1 << 24
+"""The patches are read by an identity matrix; a larger one is not made."""
+
+
+def window(reduce: Callable[..., Any], start: float) -> Rule:
+    """Make the rule of a sum, maximum or minimum over sliding windows."""
+
+    def rule(equation: Equation, inputs: list[Interval]) -> list[Interval] | None:
+        (x,) = inputs
+        params = equation.params
+        if isinstance(x, Extended) or any(d != 1 for d in params["base_dilation"]):
+            return None
+        dilation = params["window_dilation"]
+        span = [
+            (size - 1) * step + 1
+            for size, step in zip(params["window_dimensions"], dilation, strict=True)
+        ]
+
+        def windows(end: np.ndarray, filler: float) -> np.ndarray:
+            padded = np.pad(end, params["padding"], constant_values=filler)
+            views = np.lib.stride_tricks.sliding_window_view(padded, span)
+            places = tuple(slice(None, None, s) for s in params["window_strides"])
+            inner = tuple(slice(None, None, step) for step in dilation)
+            views = views[places + inner]
+            return views.reshape((*views.shape[: end.ndim], -1))
+
+        if start == 0.0:
+            return [reduce(iv.rearrange(lambda end: windows(end, 0.0), x), -1)]
+        # A maximum starts at -inf, which no element has; a finite one stands for it.
+        if not windows(np.ones(x.shape), 0.0).any(axis=-1).all():
+            return None
+        return [iv.rearrange(lambda end: reduce(windows(end, start), axis=-1), x)]
+
+    return rule
 
 
 def logic(of_booleans: Rule, of_bits: np.ufunc) -> Rule:
