@@ -161,18 +161,6 @@ def _cosh(ask: Ask, x: Known) -> Known:
     )
 
 
-def _gamma(name: str) -> Callable[[Ask, Known], Known]:
-    """Make the theorem of lgamma or digamma, which have poles below."""
-    smooth = _smooth(name)
-
-    def rule(ask: Ask, x: Known) -> Known:
-        if x.sign <= 0:
-            raise Refused(f"the argument of {name} is not known to be positive")
-        return smooth(ask, x)
-
-    return rule
-
-
 def _xlogy(ask: Ask, x: Known, y: Known) -> Known:
     """C log y for y > 0, or for a constant c that is not 0; 0 log y is 0."""
     if x.is_point and x.low == 0.0 and y.total:
@@ -208,7 +196,7 @@ FUNCTIONS: dict[str, Callable[..., Known]] = {
     "atan": _smooth("atan"),
     "cos": _smooth("cos"),
     "cosh": _cosh,
-    "digamma": _gamma("digamma"),
+    "digamma": _smooth("digamma"),
     "entr": lambda ask, x: negative(ask, z_log_z(ask, x)),
     "erf": _smooth("erf", odd=True),
     "erfc": _erfc,
@@ -216,7 +204,7 @@ FUNCTIONS: dict[str, Callable[..., Known]] = {
     "exp2": lambda ask, x: _exp(ask, times(ask, _LOG_2, x)),
     "expm1": _expm1,
     "kl_div": lambda ask, x, y: normal(x_log_x_over_y(ask, x, y)._replace(low=0.0)),
-    "lgamma": _gamma("lgamma"),
+    "lgamma": _smooth("lgamma"),
     "log": _log,
     "log1p": _log1p,
     "log_ndtr": lambda ask, x: normal(_smooth("log_ndtr")(ask, x)._replace(sign=-1)),
