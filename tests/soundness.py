@@ -115,7 +115,7 @@ def _is_broken(values: Any) -> bool:
 
 def _contradiction(problem: Any, facts: Any, broken: bool, counts: Counts) -> Any:
     """Ask the other parts; return what they contradict."""
-    witness = refuter.refute(problem, time.monotonic() + 3.0)
+    witness, _ = refuter.search(problem, time.monotonic() + 3.0)
     counts["given to all parts"] += 1
     counts["of these refuted"] += witness is not None
     certified = False

@@ -402,7 +402,7 @@ def test_a_box_in_the_place_of_a_point_is_told():
             ask(lambda w: w**2, _BOX)
         with pytest.raises(TypeError, match="pass the box in which params vary as"):
             ask(lambda w: w**2, 0.5, _BOX)
-        with pytest.raises(TypeError, match="pass `loss_fn` first, then `params`"):
+        with pytest.raises(TypeError, match="`loss_fn` and `params` are exchanged"):
             ask(0.5, lambda w: w**2)
 
 

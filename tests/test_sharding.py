@@ -255,7 +255,7 @@ CALLS = {
     "code in the params": (
         lambda: sharding.replicate({"model": models.linear}, mesh()),
         TypeError,
-        "replicate: `tree['model']` must be an array, got <function linear",
+        "replicate: `tree['model']` must be an array, got the function `linear`",
     ),
     "no entries": (
         lambda: sharding.param_shardings(ROWS, mesh(), min_entries=0),

@@ -17,6 +17,7 @@ import pytest
 import phihat
 from benchmarks.pairs import count_compilations
 from phihat import Checkpoints, Status, training
+from tests.as_user import run_as_user
 from tests.cases import gabor_problem
 
 LOSS, DATA = gabor_problem()
@@ -66,6 +67,30 @@ FITS = {
     "nothing on record": {"num_steps": 9, "record": ()},
     "steps alone": {"num_steps": 9, "record": ("step",), "record_every": 2},
 }
+
+
+_IN_FLOAT32 = """
+import jax
+import phihat
+
+line = phihat.losses.least_squares(phihat.models.linear)
+data = phihat.datasets.linear_regression()
+start = {"weight": 0.0, "bias": 0.0}
+batches = {"batch_size": 4, "key": jax.random.key(0)}
+for make in (phihat.momentum, phihat.nesterov, phihat.adam):
+    for settings in (batches, {}):
+        once, parts = (
+            call(line, start, make(0.01), data, num_steps=10, **settings).params
+            for call in (phihat.fit, phihat.train)
+        )
+        assert once == parts, (make, settings, once, parts)
+"""
+
+
+def test_train_is_fit_to_the_bit_for_users_without_x64(tmp_path):
+    script = tmp_path / "float32.py"
+    script.write_text(_IN_FLOAT32)
+    run_as_user(script, XLA_FLAGS="")
 
 
 @pytest.mark.bits

@@ -91,9 +91,9 @@ def run_loop(
         attempt_fn = _traced_once(attempt_fn, source)
     context = Context(attempt_fn, source, state, recorders, plan, evaluate_fn, {}, 1)
     row, last = {}, None
-    if recorders or plan.measures_end:  # else nobody needs the shapes of a step
+    if recorders or plan.keeps_last:  # else nobody needs the shapes of a step
         row, last = jax.eval_shape(functools.partial(try_first, context), carry)
-    if plan.measures_end:
+    if plan.keeps_last:
         carry = carry._replace(last=blank(last))
     num_leaves = len(jax.tree.leaves((state.params, state.opt_state)))
     is_flat = num_leaves > _MANY_LEAVES and (plan.stops_early or not plan.selects)

@@ -40,6 +40,9 @@ class LoopPlan(NamedTuple):
         differentiation.
       num_measurements: 1 where an optimizer that measures itself must do so before the
         first step, else 0; may be traced.
+      keeps_last: carry the last loss and gradient. Parts of a fit do so too, though
+        nobody asks them: a gradient that is not kept is rounded otherwise on the CPU,
+        where a product and a sum become one operation.
       measures_end: try one step more than are taken, and keep what it measures: the
         last loss and gradient, by the same code.
       is_single: one step, without a loop round it.
@@ -53,6 +56,7 @@ class LoopPlan(NamedTuple):
     selects: bool
     stops_early: bool
     num_measurements: Any
+    keeps_last: bool
     measures_end: bool
     is_single: bool
     remat: bool

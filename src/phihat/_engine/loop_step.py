@@ -71,7 +71,7 @@ def take_step(
     recorder_states, page = _record(
         context, source, block, steps, info, alive, ok, is_counted
     )
-    last = Measured(info.loss, info.grad) if plan.measures_end else None
+    last = Measured(info.loss, info.grad) if plan.keeps_last else None
     sound = None
     if context.evaluate_fn is not None:
         sound = context.evaluate_fn(before.opt_state, before.params)

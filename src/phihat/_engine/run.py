@@ -98,6 +98,7 @@ def run_spec(
     is_wrapped = not stops and holds_status(state.opt_state)
     is_ended = stops or is_wrapped
     can_stop = is_ended or is_part or spec.tolerance is not None
+    measures = isinstance(spec.step, Step) and not is_ended
     plan = LoopPlan(
         begin=begin,
         end=end,
@@ -106,7 +107,8 @@ def run_spec(
         selects=True,
         stops_early=can_stop and not is_single,
         num_measurements=_num_measurements(state.opt_state, is_part),
-        measures_end=isinstance(spec.step, Step) and not (is_ended or is_part),
+        keeps_last=measures,
+        measures_end=measures and not is_part,
         is_single=is_single,
         remat=spec.remat,
     )
