@@ -275,17 +275,18 @@ def test_an_error_of_ones_own_is_left_alone():
 
 def test_large_integers_that_a_loss_multiplies_are_told_of():
     big = np.array([50_000, 60_000, 70_000], np.int32)
+    y = Y.astype(np.float32)
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         with pytest.warns(UserWarning, match=r"`data\[0\]` holds int32 up to 70,000"):
-            fit(lambda params, batch: own(params, (batch[0] ** 2, batch[1])), (big, Y))
+            fit(lambda params, batch: own(params, (batch[0] ** 2, batch[1])), (big, y))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            fit(own, (big.astype(np.float32), Y))
-            fit(lambda p, b: own(p, (1e-5 * b[0], b[1])), (big, Y))  # as floats
-            fit(lambda p, b: own(p, (b[0] // 2, b[1])), (big // 7, Y))
+            fit(own, (big.astype(np.float32), y))
+            fit(lambda p, b: own(p, (1e-5 * b[0], b[1])), (big, y))  # as floats
+            fit(lambda p, b: own(p, (b[0] // 2, b[1])), (big // 7, y))
             # Indices into a table are large, and nobody multiplies them.
             table = jnp.ones(100_000)
-            fit(lambda p, b: own(p, (table[b[0]], b[1])), (big, Y))
+            fit(lambda p, b: own(p, (table[b[0]], b[1])), (big, y))
 
 
 def test_columns_of_a_frame_are_data_everywhere():

@@ -15,6 +15,7 @@ from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
+from phihat._core.programs import Mode
 from phihat._core.types import Batch, LossFn, Params
 from phihat.curvature import _core
 
@@ -168,12 +169,12 @@ def default_tolerance(call: str, tolerance: Any, dtype: Any) -> Any:
 def _classify(
     loss_fn: LossFn,
     options: tuple[Any, ...],
-    is_eager: bool,
+    mode: Mode,
     params: Params,
     data: Batch,
     tolerance: Any,
 ) -> CriticalPoint:
-    del options, is_eager
+    del options, mode
     scalar_fn = products.bind(loss_fn, params, data, call="classify_critical_point")
     flat, unflatten = products.flatten(params)
     return classify_flat(scalar_fn, flat, unflatten, tolerance)

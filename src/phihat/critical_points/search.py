@@ -15,6 +15,7 @@ from phihat._core import checks as _checks
 from phihat._core import jaxprs as _jaxprs
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
+from phihat._core.programs import Mode
 from phihat._core.types import Batch, Box, LossFn, RandomKey
 from phihat.critical_points import winding
 from phihat.critical_points.classification import (
@@ -158,10 +159,10 @@ def _unit_fn(
 
 
 def _descend(
-    loss_fn: LossFn, num_iterations: int, is_eager: bool, box: Box, data: Batch, starts
+    loss_fn: LossFn, num_iterations: int, mode: Mode, box: Box, data: Batch, starts
 ) -> tuple[Array, Array]:
     """Run every start to where the gradient's norm no longer falls."""
-    del is_eager
+    del mode
     value_fn, _, _ = _unit_fn(loss_fn, box, data)
     gradient_fn = jax.grad(value_fn)
     eps = float(jnp.finfo(starts.dtype).eps)
@@ -212,13 +213,13 @@ def _descend(
 def _classify_all(
     loss_fn: LossFn,
     options: Any,
-    is_eager: bool,
+    mode: Mode,
     box: Box,
     data: Batch,
     units,
     tolerance,
 ) -> CriticalPoint:
-    del options, is_eager
+    del options, mode
     _, place, (scalar_fn, unflatten) = _unit_fn(loss_fn, box, data)
 
     def classify(unit: Array) -> CriticalPoint:
@@ -230,9 +231,9 @@ def _classify_all(
 
 
 def _gradients(
-    loss_fn: LossFn, options: Any, is_eager: bool, box: Box, data: Batch, units: Any
+    loss_fn: LossFn, options: Any, mode: Mode, box: Box, data: Batch, units: Any
 ) -> Array:
-    del options, is_eager
+    del options, mode
     value_fn, _, _ = _unit_fn(loss_fn, box, data)
     return jax.vmap(jax.grad(value_fn))(units)
 

@@ -13,6 +13,7 @@ from phihat._core import checks as _checks
 from phihat._core import data_checks as _data_checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
+from phihat._core.programs import Mode
 from phihat._core.types import Batch, LossFn, Params, RandomKey
 
 __all__ = [
@@ -46,7 +47,7 @@ def run(
 ) -> Any:
     """Run a body as a compiled program of its own, remembered for this loss.
 
-    It is called as `body(loss_fn, (call, *options), is_eager, params, data, numbers)`.
+    It is called as `body(loss_fn, (call, *options), mode, params, data, numbers)`.
     """
     code = _tree.as_partial(loss_fn, call, "loss_fn")
     data = _data_checks.columns_as_arrays(data)
@@ -84,13 +85,13 @@ def flat_product(
 def hessian(
     loss_fn: LossFn,
     options: tuple[Any, ...],
-    is_eager: bool,
+    mode: Mode,
     params: Params,
     data: Batch,
     numbers: Any,
 ) -> Float[Array, "P P"]:
     """Form the dense Hessian; a body for `run`."""
-    del is_eager, numbers
+    del mode, numbers
     scalar_fn = products.bind(loss_fn, params, data, call=options[0])
     flat, unflatten = products.flatten(params)
     return dense(jax.grad(lambda vector: scalar_fn(unflatten(vector))), flat)

@@ -18,6 +18,7 @@ from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
+from phihat._core.programs import Mode
 from phihat._core.types import Batch, Box, LossFn
 from phihat.curvature.boxes import flat_box
 
@@ -140,11 +141,11 @@ def convexity_map(
 def _map(
     loss_fn: LossFn,
     shape: tuple[int, int],
-    is_eager: bool,
+    mode: Mode,
     box: Box,
     data: Any,
 ) -> ConvexityMap:
-    del is_eager
+    del mode
     low, high, unflatten = flat_box("convexity_map", box)
     scalar_fn = products.bind(loss_fn, unflatten(low), data, call="convexity_map")
     hessian_fn = jax.hessian(lambda flat: scalar_fn(unflatten(flat)))

@@ -10,6 +10,7 @@ from phihat import products
 from phihat._core import calls as _calls
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
+from phihat._core.programs import Mode
 from phihat._core.types import Batch, LossFn, Params, RandomKey
 from phihat.curvature import _core, _lanczos
 from phihat.curvature._core import DENSE_SIZE
@@ -135,7 +136,7 @@ def extreme_eigenvalues(
 def _extreme_eigenvalues(
     loss_fn: LossFn,
     options: tuple[Any, ...],
-    is_eager: bool,
+    mode: Mode,
     params: Params,
     data: Batch,
     key: RandomKey,
@@ -149,7 +150,7 @@ def _extreme_eigenvalues(
         (loss_fn, params),
     )
     if is_dense:
-        matrix = _core.hessian(fixed_fn, options, is_eager, point, data, ())
+        matrix = _core.hessian(fixed_fn, options, mode, point, data, ())
         vectors = _core.eigh(matrix)[1].T[jnp.array([0, -1])]
     else:
         product_fn = _core.flat_product(fixed_fn, point, data, call)

@@ -13,6 +13,7 @@ from phihat._core import checks as _checks
 from phihat._core import pictures as _pictures
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
+from phihat._core.programs import Mode
 from phihat._core.types import Batch, LossFn, Params, RandomKey
 from phihat.curvature import _core, _lanczos
 from phihat.curvature._core import DENSE_SIZE
@@ -215,7 +216,7 @@ def _trace_options(
 def _trace(
     loss_fn: LossFn,
     options: tuple[Any, ...],
-    is_eager: bool,
+    mode: Mode,
     params: Params,
     data: Batch,
     key: RandomKey,
@@ -223,7 +224,7 @@ def _trace(
     call, num_probes, is_dense = options
     flat, _ = products.flatten(params)
     if is_dense:
-        matrix = _core.hessian(loss_fn, options, is_eager, params, data, ())
+        matrix = _core.hessian(loss_fn, options, mode, params, data, ())
         return TraceEstimate(
             trace=jnp.trace(matrix), standard_error=jnp.zeros((), flat.dtype)
         )
@@ -245,7 +246,7 @@ def _trace(
 def _density(
     loss_fn: LossFn,
     options: tuple[Any, ...],
-    is_eager: bool,
+    mode: Mode,
     params: Params,
     data: Batch,
     numbers: tuple[RandomKey, Any],
@@ -254,7 +255,7 @@ def _density(
     key, width = numbers
     flat, _ = products.flatten(params)
     if is_dense:
-        matrix = _core.hessian(loss_fn, options, is_eager, params, data, ())
+        matrix = _core.hessian(loss_fn, options, mode, params, data, ())
         nodes = _core.eigh(matrix)[0][None]
         weights = jnp.full(nodes.shape, 1 / flat.size, nodes.dtype)
     else:

@@ -20,6 +20,7 @@ from jaxtyping import Array
 from phihat import fitting
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
+from phihat._core.programs import Mode
 from phihat._core.types import Box, Status
 from phihat.curves import robust
 from phihat.curves.many_problems import ManyProblems
@@ -103,21 +104,21 @@ def round_length(num_steps: int) -> int:
 # ------------------------------------------------------------------- what is compiled
 
 
-def _begin(code: Any, options: Any, is_eager: bool, free: Array) -> FitState:
-    del options, is_eager
+def _begin(code: Any, options: Any, mode: Mode, free: Array) -> FitState:
+    del options, mode
     return fitting.init(free, code)
 
 
 def _advance(
     code: Any,
     options: Any,
-    is_eager: bool,
+    mode: Mode,
     state: FitState,
     leaves: list[Array],
     box: Box | None,
 ) -> tuple[Any, ...]:
     """Run some steps of every lane, and tell where each is."""
-    del is_eager
+    del mode
     loss_fn, measure, optimizer, tolerance = code
     structure, is_own, own_box, num_steps, chunk, mesh, _ = options
 

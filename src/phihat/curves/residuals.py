@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from phihat import losses
 from phihat._core import tree as _tree
+from phihat._core.programs import Mode
 from phihat._core.types import LossFn, Params
 from phihat.curves import robust
 from phihat.curves.param_names import Layout
@@ -171,13 +172,13 @@ def whitened(
 def predictions(
     code: tuple[Partial, _tree.Static],
     options: Any,
-    is_eager: bool,
+    mode: Mode,
     free: Float[Array, " F"],
     fixed: Float[Array, " P"],
     x: PyTree,
 ) -> Prediction:
     """Return the model's values at x and their derivatives, as one program."""
-    del options, is_eager
+    del options, mode
     model, layout = code
     predict: Callable[[Array], PyTree] = lambda vector: model(  # noqa: E731
         layout.value.merge(vector, fixed), x

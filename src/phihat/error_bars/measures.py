@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from phihat import losses, products
 from phihat._core import tree as _tree
+from phihat._core.programs import Mode
 from phihat._core.types import Batch, Box, LossFn, Params
 from phihat._linalg import pseudo_inverse
 from phihat._linalg.dense_hessian import dense_hessian, dense_jacobian
@@ -42,7 +43,7 @@ class Places(NamedTuple):
 def measure(
     loss_fn: LossFn,
     options: tuple[Setting, Any],
-    is_eager: bool,
+    mode: Mode,
     params: Params,
     data: Batch,
     quantile: Float[Array, ""],
@@ -50,7 +51,7 @@ def measure(
     status: Array,
 ) -> tuple[Any, ...]:
     """Return the fields of `ConfidenceIntervals` that are arrays."""
-    del is_eager
+    del mode
     setting, _ = options
     places = Places(setting.free)
     whole, unflatten = products.flatten(params)

@@ -13,6 +13,7 @@ from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
+from phihat._core.programs import Mode
 from phihat._core.types import Batch, Box, LossFn, Params
 from phihat.curvature.boxes import flat_box
 from phihat.curvature.dense import labels
@@ -149,13 +150,13 @@ def symbols(params: Params) -> tuple[str, ...]:
 def _grid(
     loss_fn: LossFn,
     options: tuple[str, int],
-    is_eager: bool,
+    mode: Mode,
     example: Params,
     plane: Float[Array, "3 P"],
     points: Float[Array, "N 2"],
     data: Batch,
 ) -> Float[Array, " N"]:
-    del is_eager
+    del mode
     call, batch_size = options
     scalar_fn = products.bind(loss_fn, example, data, call=call)
     flat, unflatten = products.flatten(example)
