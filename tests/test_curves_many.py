@@ -288,3 +288,25 @@ def test_errors_and_bands_cover_as_often_as_they_say():
     assert bands.prediction_high[0] - bands.value[0] == pytest.approx(
         reach * wide[5], rel=1e-6
     )
+
+
+def test_rows_of_a_start_are_paired_by_their_labels():
+    x = np.linspace(0.0, 10.0, 41)
+    centres = {"a": 3.0, "b": 5.0, "c": 7.0}
+    y = {name: np.exp(-((x - centre) ** 2)) for name, centre in centres.items()}
+
+    def peak(params, x):
+        return params["height"] * jnp.exp(-((x - params["centre"]) ** 2))
+
+    turned = pandas.Series(centres)[["c", "a", "b"]] + 0.1
+    table = pandas.DataFrame({"height": 0.9, "centre": turned})
+    for start in ({"height": 0.9, "centre": turned}, table):
+        fits = fit_curves(peak, x, y, start)
+        found = fits.to_pandas()["centre"]
+        np.testing.assert_allclose(found, list(centres.values()), rtol=1e-6)
+    other = turned.rename({"c": "d"})
+    with pytest.raises(ValueError, match="with the labels of `y`, but"):
+        fit_curves(peak, x, y, {"height": 0.9, "centre": other})
+    shuffled, one = pandas.Series(y["a"])[::-1], {"height": 0.9, "centre": 2.9}
+    with pytest.warns(UserWarning, match="the rows of `x` and `y` have different"):
+        fit_curve(peak, pandas.Series(x), shuffled, one)

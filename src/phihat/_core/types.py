@@ -156,9 +156,11 @@ class Box:
             if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
                 continue
             if not np.all(np.asarray(low) <= np.asarray(high)):
+                is_nan = np.isnan(low).any() or np.isnan(high).any()
+                cure = "an open side is -inf or inf" if is_nan else "swap them"
                 raise ValueError(
-                    f"Box: `low` must not lie above `high`{where}, got low={low} "
-                    f"and high={high}; swap them."
+                    f"Box: `low` must not {'be NaN' if is_nan else 'lie above `high`'}"
+                    f"{where}, got low={low} and high={high}; {cure}."
                 )
 
     def __repr__(self) -> str:

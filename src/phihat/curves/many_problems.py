@@ -17,6 +17,7 @@ from phihat.curves.options import Options
 from phihat.curves.param_names import Layout, describe
 from phihat.curves.problem import Problem
 from phihat.curves.residuals import Inputs, Target
+from phihat.curves.row_labels import start_by_label
 from phihat.curves.weights import check_sigma, check_squares
 
 __all__ = ["ManyProblems", "prepare_many"]
@@ -128,7 +129,7 @@ def prepare_many(
         raise TypeError(f"{call}: `sigma` must be numbers, got {sigma}.")
     x, y, mask, sigma, labels = _align(call, x, y, mask, sigma)
     num_curves = len(y)
-    start = _one_start(call, start, num_curves)
+    start = _one_start(call, start_by_label(call, start, labels), num_curves)
     layout, values = describe(call, start, num_lanes=num_curves)
     box = as_bounds(call, layout, bounds, num_curves)
     layout = as_free(call, layout, fixed, box)
@@ -208,9 +209,7 @@ def _as_inputs(
 
 
 def _one_start(call: str, start: Any, num_curves: int) -> Any:
-    """Return a start for each curve, given as a list or a table, as one tree."""
-    if hasattr(start, "columns") and hasattr(start, "to_numpy"):
-        start = {name: start[name].to_numpy() for name in start.columns}
+    """Return a start for each curve, given as a list, as one tree."""
     is_list = isinstance(start, list) and all(isinstance(s, Mapping) for s in start)
     if not is_list or not start:
         return start

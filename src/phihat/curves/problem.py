@@ -14,6 +14,7 @@ from phihat.curves.limits import Bounds, as_bounds, as_free, check_start
 from phihat.curves.options import Options
 from phihat.curves.param_names import Layout, describe
 from phihat.curves.residuals import Inputs, Target, each_model
+from phihat.curves.row_labels import warn_of_other_rows
 from phihat.curves.weights import as_weights, check_squares
 
 __all__ = ["Problem", "prepare", "with_model"]
@@ -79,6 +80,7 @@ def prepare(
         model_checks.check_signature(call, model)
     refuse_traces(call, "start", start)
     layout, values = describe(call, start)
+    warn_of_other_rows(call, x=x, y=y, sigma=sigma)
     x, y = as_tree(call, "x", x), as_tree(call, "y", y, allows_complex=True)
     model = _as_model(call, model, x, y)
     box = as_bounds(call, layout, bounds)

@@ -191,6 +191,14 @@ def _without_rooms(described: Any) -> Any:
     return re.sub(r"phihat\.(?:\w+\.)*_?(\w+)", r"phihat.\1", described)
 
 
+def _is_same_number(one: Any, other: Any) -> bool:
+    """Tell 600 from 600.0 as little as a fit does: schedules turn ints to floats."""
+    try:
+        return float(one) == float(other)
+    except (TypeError, ValueError):
+        return False
+
+
 def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, str]]:
     """Yield the part of the call, and a sentence, for every difference."""
     part = name.split()[0]
@@ -198,7 +206,7 @@ def _differences(name: str, old: Any, new: Any) -> Iterator[tuple[str, str]]:
         yield part, f"{name}: {old} before, {new} now."
         return
     for key in sorted({*old, *new}):
-        if old.get(key) == new.get(key):
+        if old.get(key) == new.get(key) or _is_same_number(old.get(key), new.get(key)):
             continue
         if name == "data content":
             yield part, f"data: the content of {key} has changed."

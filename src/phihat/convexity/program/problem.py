@@ -362,10 +362,14 @@ def _domain(
     labels = _tree.leaf_paths(params)
     for label, leaf, low, high in zip(labels, start, lows, highs, strict=True):
         at = f" at leaf {label}" if label else ""
-        if not np.all((low <= leaf) & (leaf <= high)):
+        outside = ~((low <= leaf) & (leaf <= high))
+        if outside.any():
+            place = tuple(map(int, np.argwhere(outside)[0]))
+            ends = [np.broadcast_to(end, leaf.shape)[place] for end in (low, high)]
+            at += f"[{', '.join(map(str, place))}]" if place else ""
             raise ValueError(
-                f"{call}: `params` must lie within `domain`, got "
-                f"{_checks.brief(leaf)}{at}."
+                f"{call}: `params` must lie within `domain`, got {leaf[place]:g}{at}, "
+                f"outside {ends[0]:g} to {ends[1]:g}."
             )
         ranges.append(Interval(low, high))
     return ranges
