@@ -304,6 +304,10 @@ def test_rows_of_a_start_are_paired_by_their_labels():
         fits = fit_curves(peak, x, y, start)
         found = fits.to_pandas()["centre"]
         np.testing.assert_allclose(found, list(centres.values()), rtol=1e-6)
+    # A frame with its rows numbered has no labels that a start could have.
+    numbered = pandas.DataFrame(list(y.values()))
+    fits = fit_curves(peak, x, numbered, {"height": 0.9, "centre": turned.sort_index()})
+    np.testing.assert_allclose(fits.to_pandas()["centre"], list(centres.values()))
     other = turned.rename({"c": "d"})
     with pytest.raises(ValueError, match="with the labels of `y`, but"):
         fit_curves(peak, x, y, {"height": 0.9, "centre": other})

@@ -18,16 +18,17 @@ __all__ = ["by_label", "start_by_label", "warn_of_other_rows"]
 def by_label(call: str, name: str, rows: Any, labels: list[Any] | None) -> Any:
     """Return a Series or a DataFrame in the order of the curves' labels, as arrays.
 
-    Rows without labels of their own, numbered from 0, are taken in their order.
+    Rows without labels of their own, as those of polars or numbered from 0, are taken
+    in their order, and so are all rows where the curves have no other labels.
 
     Raises:
       ValueError: its labels are not those of the curves.
     """
-    own = list(rows.index)
+    own = list(rows.index) if _has_labels(rows) else list(range(len(rows)))
     if labels is not None and own != labels:
         if set(own) == set(labels) and len(own) == len(labels):
-            rows = rows.loc[labels]
-        elif own != list(range(len(own))):
+            rows = rows.loc[labels] if _has_labels(rows) else rows
+        elif not (_is_count(own) or _is_count(labels)):
             odd = next(iter(set(own).symmetric_difference(labels)), own[0])
             raise ValueError(
                 f"{call}: `{name}` must have a row for each curve, with the labels of "
@@ -39,14 +40,14 @@ def by_label(call: str, name: str, rows: Any, labels: list[Any] | None) -> Any:
 
 
 def start_by_label(call: str, start: Any, labels: list[Any] | None) -> Any:
-    """Return a start with arrays in the place of what has rows with labels."""
-    if _has_rows(start) and hasattr(start, "columns"):
+    """Return a start with arrays in the place of columns and tables."""
+    if hasattr(start, "columns") and hasattr(start, "to_numpy"):
         return by_label(call, "start", start, labels)
     if not isinstance(start, dict):
         return start
     return {
         name: by_label(call, f"start[{name!r}]", entry, labels)
-        if _has_rows(entry)
+        if _has_labels(entry)
         else entry
         for name, entry in start.items()
     }
@@ -54,7 +55,7 @@ def start_by_label(call: str, start: Any, labels: list[Any] | None) -> Any:
 
 def warn_of_other_rows(call: str, **columns: Any) -> None:
     """Warn where two columns of pandas with different row labels are paired."""
-    rows = {name: each for name, each in columns.items() if _has_rows(each)}
+    rows = {name: each for name, each in columns.items() if _has_labels(each)}
     if len(rows) < 2:
         return
     (first, one), *others = rows.items()
@@ -68,5 +69,9 @@ def warn_of_other_rows(call: str, **columns: Any) -> None:
             return
 
 
-def _has_rows(value: Any) -> bool:
+def _has_labels(value: Any) -> bool:
     return hasattr(value, "to_numpy") and hasattr(value, "index")
+
+
+def _is_count(labels: list[Any]) -> bool:
+    return labels == list(range(len(labels)))
