@@ -154,7 +154,7 @@ def test_known_errors_are_those_of_iminuit():
         name: (minuit.values[name] + m.lower, minuit.values[name] + m.upper)
         for name, m in minuit.merrors.items()
     }
-    found = fit.intervals(level=0.6826894921370859)
+    found = fit.intervals(0.6826894921370859)
     for name, ends in wanted.items():
         np.testing.assert_allclose(found[name], ends, rtol=1e-6)
 
@@ -586,11 +586,13 @@ def test_bands_at_new_points_and_sigmas():
     assert fit.predict(level=0.9).prediction_low.shape == T.shape
 
 
-def test_the_picture_has_its_parts():
+def test_the_picture_has_its_parts(tmp_path):
     pytest.importorskip("matplotlib")
     fit = fit_curve(decay, T, np.r_[np.nan, Y[1:]], START, nan_policy="omit")
-    upper, lower = fit.plot()
-    assert upper.figure is lower.figure
+    panels = upper, lower = fit.plot()
+    assert upper.figure is lower.figure is panels.figure
+    panels.savefig(tmp_path / "fit.png")
+    assert (tmp_path / "fit.png").read_bytes()[:4] == b"\x89PNG"
     labels = upper.get_legend_handles_labels()[1]
     assert {"data", "fit"} < set(labels)
     assert len(labels) == 4

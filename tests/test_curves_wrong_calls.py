@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from phihat import Box, fit_curve, fit_curves
@@ -152,7 +153,7 @@ BOTH = {
     ),
     "fixed at a value": (
         lambda fit: fit(fixed={"offset": 1.5}),
-        ["`fixed` must be names", "the one in `start`"],
+        ["`fixed` must be names, such as ['offset']", "the one in `start`"],
     ),
     "sigma negative": (lambda fit: fit(sigma=-0.1), ["`sigma` must be positive"]),
     "sigma zero in a row": (
@@ -338,6 +339,10 @@ MANY_ONLY = {
         ["slope = 1 in curve 2", "(2, inf)"],
     ),
     "several curves at once": (lambda: many()[:2], ["one curve at a time", "fits[0]"]),
+    "a curve that is not there": (
+        lambda: many(y=pd.DataFrame(MANY, index=["a", "b", "c"]))["d"],
+        ["no curve 'd'", "there are 3", "labelled 'a', 'b', 'c'"],
+    ),
     "a map over curves": (
         lambda: jax.vmap(lambda y: many(y=y).values)(jnp.stack([MANY, MANY])),
         ["outside of jit"],

@@ -280,9 +280,10 @@ class CurveFits(copying.Copied):
                 "CurveFits: one curve at a time, as `fits[0]`; for many take rows of "
                 "`fits.values` or of `fits.to_pandas()`."
             )
+        shown = ", ".join(map(repr, labels[:_SHOWN])) + ", ..." * (len(labels) > _SHOWN)
         raise IndexError(
             f"CurveFits: there is no curve {curve!r}; there are {len(self)}, numbered "
-            "from 0."
+            f"from 0{f', and labelled {shown}' if labels else ''}."
         )
 
 

@@ -24,9 +24,18 @@ class Panels(NamedTuple):
     curve: Any
     residuals: Any
 
+    @property
+    def figure(self) -> Any:
+        """The figure of both."""
+        return self.curve.figure
+
+    def savefig(self, path: Any, **options: Any) -> None:
+        """Write the figure to a file, as matplotlib's `Figure.savefig` does."""
+        self.figure.savefig(path, **options)
+
     def _repr_png_(self) -> bytes | None:
         # pyplot shows its own figures.
-        show = getattr(self.curve.figure, "_repr_png_", None)
+        show = getattr(self.figure, "_repr_png_", None)
         return None if show is None else show()
 
 

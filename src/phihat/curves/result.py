@@ -130,7 +130,7 @@ class CurveFit(copying.Copied):
         """The reasons to doubt the errors, each with a sentence."""
         return {} if self._find_doubts is None else self._find_doubts()
 
-    def intervals(self, *, level: float = 0.95, method: str = "profile") -> Any:
+    def intervals(self, level: float = 0.95, *, method: str = "profile") -> Any:
         """Return confidence intervals of the fitted params.
 
         Args:
@@ -199,7 +199,7 @@ class CurveFit(copying.Copied):
           level: of the bands.
 
         Returns:
-          The pair of axes; `axes[0].figure` is the figure.
+          The pair of axes, with `.figure` and `.savefig(path)`.
 
         Raises:
           ImportError: matplotlib is missing.
