@@ -181,7 +181,7 @@ def _fixed_places(call: str, layout: Layout, fixed: Any) -> np.ndarray:
     if not all(np.asarray(flag).dtype.kind == "b" for flag in leaves):
         raise TypeError(
             f"{call}: `fixed` must be names, such as {[layout.names[-1]]}, or a "
-            f"tree of bools like `start`, got {_checks.brief(fixed)}; the value that a param is "
-            "fixed at is the one in `start`."
+            f"tree of bools like `start`, got {_checks.brief(fixed)}; the value that a "
+            "param is fixed at is the one in `start`."
         )
     return np.array(one_tree(call, "fixed", layout, fixed), bool)
