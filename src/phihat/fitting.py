@@ -154,8 +154,9 @@ def fit_as(
         model_state=model_state,
         **others,
     )
-    params = _tree.as_arrays(params)
-    arrays = (params, data, key, state, model_state)
+    if params is None and state is not None:  # how to compile is told by the params
+        params = state.params
+    arrays = (_tree.as_arrays(params), data, key, state, model_state)
     result = _programs.call(_fit, spec, (), *arrays, runs_briefly=runs_briefly)
     return remember_data(result, SeenData(data))
 
