@@ -159,7 +159,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _a("polynomials", "if pivot < 0 or (", "if ("),
     _a("pieces", "and all(j >= 0 for j in jumps)", ""),
     _a("pieces", "convex = all(b[0] for b in bends) and", "convex ="),
-    _a("pieces", "if any(_at(line, at) != value for line in sides):", "if False:"),
+    _a("pieces", "if any(side != value for _, (value, *sides) in function.limits() for side in sides):", "if False:"),
     _a("smooth", "bends = [bends[0] and bool(up[done].all()),", "bends = [bends[0],"),
     _a("one_value", "up = z.affine or (z.convex and rises) or (z.concave and falls)", "up = True"),
     _a("claims", "(k.convex or not claim.convex)", "True"),

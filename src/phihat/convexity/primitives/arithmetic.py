@@ -3,7 +3,7 @@
 import numpy as np
 
 from phihat.convexity.numbers import intervals as iv
-from phihat.convexity.primitives import exact, rounding
+from phihat.convexity.primitives import rounding
 from phihat.convexity.primitives.facts import arithmetic as facts
 from phihat.convexity.primitives.facts import powers
 from phihat.convexity.primitives.jets import elementwise as jets
@@ -19,7 +19,6 @@ _ADD = Primitive(
     values.ADD,
     jets.add,
     1,
-    exact.add,
     lost="the sum of {what} is neither convex nor concave in general",
 )
 
@@ -29,7 +28,6 @@ PAGE = {
         function(iv.absolute, np.abs),
         jets.absolute,
         0,
-        exact.absolute,
     ),
     "add": _ADD,
     "add_any": _ADD,
@@ -38,23 +36,20 @@ PAGE = {
         logic.clamp,
         jets.clamp,
         0,
-        exact.clamp,
         lost="the clip of {what} is neither convex nor concave",
     ),
-    "div": Primitive(powers.divide, values.divide, jets.divide, 4, exact.divide),
+    "div": Primitive(powers.divide, values.divide, jets.divide, 4),
     "integer_pow": Primitive(
         powers.integer_power,
         values.integer_power,
         jets.integer_power,
         rounding.whole_power,
-        exact.power,
     ),
     "max": Primitive(
         facts.maximum,
         function(iv.maximum, np.maximum),
         jets.maximum,
         0,
-        exact.maximum,
         lost="the larger of {what} and another: a maximum, or a clip from below, keeps "
         "convex functions alone",
     ),
@@ -63,7 +58,6 @@ PAGE = {
         function(iv.minimum, np.minimum),
         jets.minimum,
         0,
-        exact.minimum,
         lost="the smaller of {what} and another: a minimum, or a clip from above, "
         "keeps concave functions alone",
     ),
@@ -72,7 +66,6 @@ PAGE = {
         values.multiply,
         jets.multiply,
         1,
-        exact.multiply,
         lost="the product of {what}: factors that both vary make no convex function in "
         "general",
     ),
@@ -81,14 +74,12 @@ PAGE = {
         function(iv.neg, np.negative),
         jets.negative,
         0,
-        exact.negative,
     ),
     "pow": Primitive(
         powers.general_power,
         values.power,
         jets.power,
         rounding.general_power,
-        exact.general_power,
     ),
     "rem": Primitive(value=values.remainder),
     "square": Primitive(
@@ -96,14 +87,12 @@ PAGE = {
         function(iv.square, np.square),
         jets.smooth("square"),
         rounding.whole_power,
-        exact.power,
     ),
     "sub": Primitive(
         facts.subtract,
         values.subtract,
         jets.subtract,
         1,
-        exact.subtract,
         lost="the difference of {what} is neither convex nor concave in general",
     ),
 }
