@@ -199,8 +199,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("primitives.facts.data_movement", "weighted_sum([(operand.facts, 1), (updates.facts, 1)])", "weighted_sum([(operand.facts, 1)])"),
     Mutant("primitives.facts.data_movement", "if len(origins) == 1 else None", "if origins else None", argument="Numbers are unique over all arrays, so that equal ones are one element whatever the origin."),
     Mutant("program.structure", "if len(np.unique(places)) < len(places):", "if False:"),
-    Mutant("program.structure", "return np.flip(array, equation.params[\"dimensions\"])", "return array", ("reductions",)),
-    Mutant("program.structure", "return array.transpose(equation.params[\"permutation\"])", "return array.transpose(equation.params[\"permutation\"]) if len(set(array.shape)) > 1 else array"),
+    Mutant("program.structure", "np.flip(x, p[\"dimensions\"])", "x", ("reductions",)),
+    Mutant("program.structure", "x.transpose(p[\"permutation\"])", "x.transpose(p[\"permutation\"]) if len(set(x.shape)) > 1 else x"),
     # --------------------------------------------------------------------- products
     Mutant("primitives.facts.products", "if all(f.affine for f in facts):", "if all(f.curved for f in facts):", ("reductions",)),
     Mutant("primitives.facts.products", "return square(call, a) if is_same else multiply(call, a, b)", "return square(call, a)", ("reductions",)),

@@ -134,7 +134,7 @@ def scattered(
     if known is None:
         return _scattered_anywhere(operand, indices, updates, shape)
     targets = group_of_updates(
-        equation, operand.shape, known.astype(np.int64), updates.shape
+        equation.params, operand.shape, known.astype(np.int64), updates.shape
     )
     groups = np.concatenate([np.arange(operand.size), targets.reshape(-1)])
     (both,) = assembled(

@@ -155,7 +155,7 @@ def scatter(
         if not is_known(indices) or any(isinstance(x, Extended) for x in inputs):
             return None
         targets = group_of_updates(
-            equation, operand.shape, indices.low.astype(np.int64), updates.shape
+            equation.params, operand.shape, indices.low.astype(np.int64), updates.shape
         ).reshape(-1)
         kept = np.nonzero(targets >= 0)[0]
         order = kept[np.argsort(targets[kept], kind="stable")]
