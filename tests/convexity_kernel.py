@@ -190,7 +190,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _a("matrices", "if any(entries[i, j] != entries[j, i] for j in range(size)):", "if False:"),
     _a("matrices", "if not is_semidefinite(rows):", "if False:"),
     _a("expressions", "if sorted(read.of(m, \"max\")) == sorted(pair) and both:", "if both:"),
-    _a("linear_systems", "rest.append(_minus(b, factor, right))", "rest.append(b)"),
+    _a("linear_systems", "rest.append(plus(b, right, -factor))", "rest.append(b)"),
     _a("linear_systems", "if params[\"transpose_a\"] else rows", "if False else rows"),
     _a("linear_systems", "named != (factors, step, named[2], i)", "named[:2] != (factors, step)"),
     _a("matrices", "if not all(k.affine and k.total for k in knowns):\n        raise Refused(\"a transform", "if False:\n        raise Refused(\"a transform"),

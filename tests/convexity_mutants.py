@@ -273,7 +273,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("prover.polynomials", "if any(len(monomial) % 2 for monomial in x if len(monomial) > 1):", "if False:", ("polynomials",)),
     Mutant("prover.polynomials", "or not is_semidefinite(_matrix(quadratic, variables)):", "or False:", ("polynomials",)),
     Mutant("prover.polynomials", "gram[row][column] += coefficient / 4", "gram[row][column] += abs(coefficient) / 4", ("polynomials",)),
-    Mutant("prover.polynomials", "lambda x, y: add(x, scaled(Fraction(-1), y))", "add", ("polynomials", "reductions")),
+    Mutant("prover.polynomials", "lambda z, w: plus(z, w, -1)", "plus", ("polynomials", "reductions")),
     Mutant("prover.polynomials", "if array.is_constant or not all(f.affine for f in array.classes):", "if not all(f.affine for f in array.classes):", argument="A range of data as one more variable: convex in params and data together is convex in params."),
     Mutant("prover.polynomials", "return move(equation, arrays)[equation.outputs.index(number)]", "return move(equation, arrays)[0]", argument="Only `split` and `unstack` have several outputs; programs that use them on polynomials are proved by the plain rules." ),
     # -------------------------------------------------------------------- piecewise
@@ -375,7 +375,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("primitives.facts.matrices", "np.all(smallest_eigenvalue(ranges) > 0)", "np.all(smallest_eigenvalue(ranges) > -np.inf)"),
     Mutant("prover.means", "if sorted(low.inputs) == sorted(high.inputs):", "if True:"),
     Mutant("prover.linear_systems", "following = equation.inputs[1 + int(point.flat[0])]", "following = equation.inputs[1]", argument="Places of pivots are >= 0, so jax's choice is always the first."),
-    Mutant("prover.linear_systems", "total = self.add(total, term)", "pass", ("form",)),
+    Mutant("prover.linear_systems", "total = plus(total, result[j, column], -rows[k][j])", "pass", ("form",)),
     Mutant("prover.linear_systems", "rows, is_lower = list(map(list, zip(*rows, strict=True))), not is_lower", "is_lower = not is_lower", ("form",)),
     Mutant("prover.linear_systems", "rows[j] = [a - factor * b for a, b in zip(row, rows[k], strict=True)]", "pass", ("form",)),
     Mutant("prover.not_a_number", 'name == "integer_pow" and equation.params["y"] != 0', 'name == "integer_pow"', ("NaN to the power 0",)),

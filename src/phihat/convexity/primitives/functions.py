@@ -35,7 +35,7 @@ def _smooth(
     """
 
     def record(name: str) -> Primitive:
-        more = {"lost": lost} if lost else {}
+        more: dict[str, Any] = {"lost": lost} if lost else {}
         rule = facts.smooth(name) if known is facts.smooth else known
         value = function(enclose, ieee, marks)
         return Primitive(rule, value, jets.smooth(name), ulps, **more)

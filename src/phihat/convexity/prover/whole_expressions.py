@@ -23,6 +23,7 @@ from phihat.convexity.numbers.piecewise import (
     Shape,
     Unsupported,
 )
+from phihat.convexity.numbers.polynomials import Polynomial, plus
 from phihat.convexity.primitives.facts.arithmetic import weighted_sum
 from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.combining import elementwise, meet_arrays
@@ -152,13 +153,12 @@ class WholeExpressions:
         terms = list(summands(self.interpreter, number))
         if len(terms) < 3:
             return None
-        total: polynomials.Polynomial = {}
+        total: Polynomial = {}
         rest: list[tuple[Facts, int]] = []
         for coefficient, term in terms:
             expanded = self.expander.expand(term)
             if expanded is not None:
-                entry = polynomials.scaled(coefficient, expanded.reshape(-1)[0])
-                total = polynomials.add(total, entry)
+                total = plus(total, expanded.reshape(-1)[0], coefficient)
                 continue
             facts = self.interpreter.values[term].facts
             rest.append((_scaled_facts(coefficient, facts), 1))
@@ -303,8 +303,8 @@ def _composed(shape: Shape, z: Facts) -> Facts:
     return closed(Facts(low, math.inf, convex, concave, total=z.total))
 
 
-def _facts_of_polynomial(entry: polynomials.Polynomial) -> Facts:
-    negated = polynomials.scaled(Fraction(-1), entry)
+def _facts_of_polynomial(entry: Polynomial) -> Facts:
+    negated = plus({}, entry, -1)
     square = polynomials.is_sum_of_squares(entry)
     return closed(
         Facts(
