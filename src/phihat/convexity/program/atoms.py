@@ -43,17 +43,8 @@ _CALLED = {"_interp": ("interp", "interp_extrapolated"), "slogdet_sign": ()}
 """Atoms whose calls bear another name: of one function with several settings."""
 
 _NOT_VALUE = {
-    "bwd",
-    "fwd",
-    "fwd_jaxpr_thunk",
-    "jvp",
-    "jvp_jaxpr_fun",
-    "name",
-    "out_trees",
-    "symbolic_zeros",
-    "ctx_mesh",
-    "compiler_options_kvs",
-    "debug_info",
+    *("bwd", "fwd", "fwd_jaxpr_thunk", "jvp", "jvp_jaxpr_fun", "name", "out_trees"),
+    *("symbolic_zeros", "ctx_mesh", "compiler_options_kvs", "debug_info"),
 }
 """Parameters of calls that say nothing about the value."""
 
