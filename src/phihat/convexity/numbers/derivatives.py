@@ -146,9 +146,7 @@ SMOOTH: dict[str, Callable[[Interval], Derivatives]] = {
     "cos": _of(iv.cos, lambda x, _: -iv.sin(x), lambda _, f, __: -f),
     "cosh": _of(iv.cosh, lambda x, _: iv.sinh(x), lambda _, f, __: f),
     "digamma": _of(
-        iv.digamma,
-        lambda x, _: iv.polygamma(1, x),
-        lambda x, _, __: iv.polygamma(2, x),
+        iv.digamma, lambda x, _: iv.polygamma(1, x), lambda x, _, __: iv.polygamma(2, x)
     ),
     "entr": _of(
         lambda x: -(x * iv.log(x)),

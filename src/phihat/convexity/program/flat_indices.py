@@ -14,12 +14,7 @@ from phihat.convexity.numbers.sizes import check_size
 from phihat.convexity.program.form import Equation
 from phihat.convexity.program.structure import INDEXED, Unknown, move
 
-__all__ = [
-    "moved_places",
-    "paired_places",
-    "places_along",
-    "spread_places",
-]
+__all__ = ["moved_places", "paired_places", "places_along", "spread_places"]
 
 
 def spread_places(given: Sequence[int], shape: Sequence[int]) -> np.ndarray:

@@ -165,11 +165,7 @@ def _matmul_by_signs(x: Interval, y: Interval) -> Interval:
     """
     x_plus, x_minus, y_plus, y_minus = (_part(z) for z in (x, neg(x), y, neg(y)))
     zero = np.zeros(
-        (
-            *np.broadcast_shapes(x.shape[:-2], y.shape[:-2]),
-            x.shape[-2],
-            y.shape[-1],
-        )
+        (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
     )
     total = Interval(zero, zero)
     for sign, a, b in (

@@ -25,13 +25,7 @@ from phihat.convexity.numbers.extended import (
     rearranged,
 )
 from phihat.convexity.numbers.intervals import Interval
-from phihat.convexity.primitives.facts.facts import (
-    TOP,
-    Facts,
-    constant,
-    infinite,
-    join,
-)
+from phihat.convexity.primitives.facts.facts import TOP, Facts, constant, infinite, join
 
 __all__ = ["Array", "Order", "Shift"]
 

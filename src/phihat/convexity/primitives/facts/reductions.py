@@ -76,9 +76,7 @@ def _chosen(which: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
 # ---------------------------------------------------------------------- reductions
 
 
-def by_axes(
-    function: Callable[[list[tuple[Facts, int]]], Facts],
-) -> ArrayRule:
+def by_axes(function: Callable[[list[tuple[Facts, int]]], Facts]) -> ArrayRule:
     """Make a rule that reduces over axes from one on classes and their counts."""
 
     def reduce(
@@ -213,10 +211,7 @@ _MAX_SORTED = 1 << 14
 
 
 def sum_of_sorted(
-    array: Array,
-    groups: np.ndarray,
-    num_groups: int,
-    weights: np.ndarray | None = None,
+    array: Array, groups: np.ndarray, num_groups: int, weights: np.ndarray | None = None
 ) -> Facts | None:
     """The sum of the k largest is the largest sum of k: convex, and nondecreasing.
 

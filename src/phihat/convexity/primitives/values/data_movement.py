@@ -17,12 +17,7 @@ from phihat.convexity.numbers.extended import (
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.values.rule_builders import is_known
 from phihat.convexity.program.form import Equation
-from phihat.convexity.program.structure import (
-    INDEXED,
-    Unknown,
-    group_of_updates,
-    move,
-)
+from phihat.convexity.program.structure import INDEXED, Unknown, group_of_updates, move
 
 __all__ = ["iota", "reads_within", "scatter", "scatter_sub", "select_n", "structural"]
 
