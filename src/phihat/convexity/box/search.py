@@ -128,12 +128,9 @@ class Curvature:
         return _joined([self._bounds(*ends) for ends in self._batches(low, high)])
 
     def extremes(self, points: np.ndarray) -> _Pair:
-        r"""Bound the least eigenvalue from above, and the greatest from below.
+        r"""Bound the least eigenvalue from above, the greatest from below, at points.
 
         By the quotient $v'Hv / v'v$ in the direction of an eigenvector, in intervals.
-
-        Args:
-          points: `[C, n]`.
         """
         found = []
         for low, high in self._batches(points, points):
@@ -206,14 +203,7 @@ class Curvature:
 def cover(
     curvature: Curvature, low: np.ndarray, high: np.ndarray, deadline: float
 ) -> CertificationResult:
-    """Prove that no eigenvalue is negative on a box, or give up with a reason.
-
-    Args:
-      curvature: of the loss.
-      low: the lower ends `[n]`.
-      high: the upper ends `[n]`.
-      deadline: when to give up, by `time.monotonic`.
-    """
+    """Prove that no eigenvalue is negative on a box `[n]`, or give up with a reason."""
     whole, before = high - low, curvature.num_boxes
     curvature.blame = None
     shown: list[Cells] = []
@@ -298,14 +288,8 @@ def refine(
 ) -> Refined:
     """Bound the extreme eigenvalues over a box, until known to a relative tolerance.
 
-    Args:
-      curvature: of the loss.
-      low: the lower ends `[n]`.
-      high: the upper ends `[n]`.
-      deadline: when to stop, by `time.monotonic`.
-      sides: "low" to refine mu alone, or "both".
-      tolerance: where to stop: the distance between a bound and what was found at
-        points, in units of the latter.
+    That is the distance between a bound and what was found at points, in units of the
+    latter. With `sides` "low" only mu is refined.
     """
     before = curvature.num_boxes
     cells = Cells(low[None], high[None], *curvature.bounds(low[None], high[None]))

@@ -143,12 +143,7 @@ def pair(
 
 
 def lift(x: Ridge | Jet, slopes: Interval) -> Jet:
-    """Write ridges as jets.
-
-    Args:
-      x: the elements.
-      slopes: the slopes of all scalars `[M + 1, n]`; the last is 0, for constants.
-    """
+    """Write ridges as jets; the slopes are those of all scalars, the last 0."""
     if isinstance(x, Jet):
         return x
     if x.rows is None:
@@ -209,13 +204,7 @@ def concatenate(items: Sequence[Ridge | Jet], slopes: Interval) -> Ridge | Jet:
 def select(
     which: np.ndarray, items: Sequence[Ridge | Jet], slopes: Interval
 ) -> Ridge | Jet:
-    """Choose for each box and element one of several values.
-
-    Args:
-      which: the position among `items` `[C or 1, N]`.
-      items: the values.
-      slopes: the slopes of all scalars.
-    """
+    """Choose for each box and element `[C or 1, N]` one of several values."""
     if which.shape[0] == 1:
         count = which.shape[1]
         return concatenate(items, slopes).take(which[0] * count + np.arange(count))
@@ -309,10 +298,6 @@ def _gram(slopes: Interval, weights: np.ndarray) -> Interval:
     With $s = c + e$, $|e| \le r$ and $b = |c| + r$: in place of the sum of $w c c'$ it
     errs by $\sum |w| (b r' + r b')$, and the computation by $\gamma \sum |w| b b'$ and
     what underflows (Higham, section 3.1).
-
-    Args:
-      slopes: `[G, E, n]`.
-      weights: `[C, G, E]`.
     """
     count = weights.shape[-1]
     is_bounded = np.asarray(np.isfinite(weights).all(-1))[..., None, None]

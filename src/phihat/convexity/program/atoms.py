@@ -50,15 +50,7 @@ _NOT_VALUE = {
 
 
 def recognise(eqn: Any, body: Any) -> str | None:
-    """Return the name of the atom that a call's body is, or None.
-
-    Args:
-      eqn: an equation that calls `body`.
-      body: its closed jaxpr.
-
-    Returns:
-      A key of `ATOMS`, or None.
-    """
+    """Return the name of the atom that is called, whose jaxpr is `body`, or None."""
     called = _name(eqn, body)
     names = _CALLED.get(called, (called,) if called in ATOMS else ())
     if not names:

@@ -65,16 +65,7 @@ _COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 
 
 def folded(name: str, eqn: Any, values: Sequence[Any]) -> list[Any] | None:
-    """Compute an equation on constants, where that is exact.
-
-    Args:
-      name: by which rules know its primitive.
-      eqn: the equation of the jaxpr.
-      values: its inputs: NumPy arrays, and typed keys.
-
-    Returns:
-      The outputs, likewise; None where nothing exact can be told.
-    """
+    """Compute an equation on constants (arrays, typed keys); None where not exact."""
     avals = [variable.aval for variable in eqn.outvars]
     size = sum(math.prod(aval.shape) for aval in avals)
     if size > (_MAX_DRAWN if name in _DRAWS else _MAX_FOLDED):

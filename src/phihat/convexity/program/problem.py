@@ -134,22 +134,9 @@ def pose(
 ) -> Problem:
     """Check the arguments, trace the loss and lay out the ranges.
 
-    Args:
-      call: the public function that asks, for messages.
-      loss_fn: `loss_fn(params, data)`, or `loss_fn(params)` where data is None.
-      params: a pytree of floating-point arrays or numbers.
-      data: a pytree of arrays, or a `Box` of two such trees.
-      domain: None for the whole space, or a `Box` like params.
-      wrt: None for all leaves; else the tree path of a leaf or a group of leaves as
-        `"['layer1']"` or its plain key `"layer1"`, or several of them.
-      like: what to trace with in place of params, where those are float64 only because
-        they were computed here: a pytree of `jax.ShapeDtypeStruct`s.
-
-    Raises:
-      TypeError: params have leaves that are no floating-point numbers; `domain` is no
-        Box; the loss is not a real number.
-      ValueError: trees or shapes do not match; the loss is not a scalar; `wrt` names
-        nothing; params hold NaN or infinity; the start lies outside of the domain.
+    `call` is the public function that asks, for messages; the next are its arguments.
+    `like` is what to trace with in place of params, where those are float64 only
+    because they were computed here: a pytree of `jax.ShapeDtypeStruct`s.
     """
     if not callable(loss_fn):
         cure = "; pass `loss_fn` first, then `params`" if callable(params) else ""

@@ -30,18 +30,10 @@ INDEXED: dict[str, Callable[[int], range]] = {
 
 
 def move(equation: Equation, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Apply a structural primitive to arrays of anything.
+    """Apply a structural primitive to arrays of anything, integers where `INDEXED`.
 
-    Args:
-      equation: its primitive is a key of `STRUCTURAL`.
-      arrays: one array for each input; those named by `INDEXED` hold integers.
-
-    Returns:
-      One array for each output; views wherever possible.
-
-    Raises:
-      Unknown: an index lies out of range, two updates meet in one place, or the old
-        elements are not replaced but changed.
+    `Unknown`: an index lies out of range, two updates meet in one place, or the old
+    elements are not replaced but changed.
     """
     result = STRUCTURAL[equation.primitive](equation.params, *arrays)
     return list(result) if isinstance(result, (list, tuple)) else [result]
@@ -50,14 +42,7 @@ def move(equation: Equation, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 def group_of_updates(
     params: Any, shape: tuple[int, ...], indices: Any, updates: Any
 ) -> np.ndarray:
-    """Return where `scatter-add` adds each update: flat positions, -1 if dropped.
-
-    Args:
-      params: those of a scatter.
-      shape: the shape of what is scattered into.
-      indices: the indices.
-      updates: the shape of the updates.
-    """
+    """Return where a scatter of these params puts each update: flat, -1 if dropped."""
     # A scatter is linear in the updates, and its transpose reads, for each update, the
     # place where it goes: so hand the transpose the numbers of the places.
     places = np.arange(1.0, 1.0 + np.prod(shape, dtype=int)).reshape(shape)

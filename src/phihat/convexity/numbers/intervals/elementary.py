@@ -195,15 +195,12 @@ def from_ends(
     range: tuple[float, float] = _LINE,
     is_increasing: bool = True,
 ) -> Interval:
-    """Lift an enclosure at points to intervals, for a function monotone in each.
+    """Lift an enclosure at finite points to intervals, for a function monotone in each.
 
-    Args:
-      enclose: takes points, all finite, and encloses the function there.
-      xs: the arguments.
-      range: the closed hull of the values, to which bounds are clipped. A bound that
-        would be taken at infinite ends is that of the range; for several arguments a
-        low bound needs all of them infinite and a high bound any, as in `logaddexp`.
-      is_increasing: in each argument; else it falls in each, and there is but one.
+    Bounds are clipped to `range`, the closed hull of the values; one that would be
+    taken at infinite ends is that of the range: for several arguments a low bound needs
+    all of them infinite and a high bound any, as in `logaddexp`. A function that falls
+    has one argument.
     """
     xs = tuple(as_interval(x) for x in xs)
     low_open = functools.reduce(np.logical_and, (np.isinf(x.low) for x in xs))
