@@ -95,7 +95,7 @@ def overlaps(x: Any, y: Any) -> np.ndarray:
 
 
 def intersect(x: Any, y: Any) -> Interval:
-    """Return what two enclosures of the same numbers have in common, which is something."""
+    """Return what two enclosures of the same numbers have in common."""
     x, y = as_interval(x), as_interval(y)
     if not overlaps(x, y).all():
         raise ValueError("intersect: `x` and `y` have nothing in common.")
