@@ -1,5 +1,9 @@
 # ruff: noqa: ARG001 - rules of one table share a signature
-"""The kernel's theorems on whole arrays: sums, extremes, products, sorts, polygons."""
+"""The kernel's theorems on whole arrays: sums, extremes, products, sorts, polygons.
+
+Each takes the checker, what it may ask for, the equation, the values that it reads and
+the shapes that it writes; so do those of `matrices`.
+"""
 
 import functools
 import itertools
@@ -37,9 +41,7 @@ __all__ = ["ARRAY_RULES"]
 
 
 def _reduce(rule: Callable[..., Known]) -> Callable[..., list[Value]]:
-    def reduce(
-        checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-    ) -> list[Value]:
+    def reduce(checker, ask, equation, inputs, shapes) -> list[Value]:
         axes = equation.params["axes"]
         extreme = _extreme_of_sorted(equation, inputs[0]) if shapes[0] == () else None
         if extreme is not None:
@@ -85,9 +87,7 @@ def _product(ask: Ask, terms: list[tuple[Known, int]]) -> Known:
     return _fold("mul", ONE, 64)(ask, terms)
 
 
-def _sum(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _sum(checker, ask, equation, inputs, shapes) -> list[Value]:
     (x,) = inputs
     axes, shape = tuple(equation.params["axes"]), shapes[0]
     if checker.program.dtypes[equation.inputs[0]] == np.bool_:
@@ -144,9 +144,7 @@ def _sum_of_sorted(x: Value, weights: np.ndarray) -> Known | None:
     return Known(convex=convex, concave=concave, total=known.total)
 
 
-def _sort(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _sort(checker, ask, equation, inputs, shapes) -> list[Value]:
     """A sorted value has the range of what is sorted; its sums are remembered."""
     x, params = inputs[0], equation.params
     top = equation.primitive == "top_k"
@@ -166,18 +164,14 @@ def _sort(
     return outputs
 
 
-def _position(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _position(checker, ask, equation, inputs, shapes) -> list[Value]:
     """A position jumps."""
     if not inputs[0].known.total:
         raise Refused("what is not defined everywhere is compared")
     return [Value(shapes[0], (Known(0.0, float(max(inputs[0].shape, default=1))),))]
 
 
-def _cumulative(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _cumulative(checker, ask, equation, inputs, shapes) -> list[Value]:
     """Prefixes: each is a sum, a maximum, a log-sum-exp of some of the row."""
     (x,), name, axis = inputs, equation.primitive, equation.params["axis"]
     reach = Interval(1.0, float(max(x.shape[axis], 1)))
@@ -205,9 +199,7 @@ def _cumulative(
     return [Value(x.shape, reduced.knowns, spread)]
 
 
-def _dot(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _dot(checker, ask, equation, inputs, shapes) -> list[Value]:
     """Sums of products."""
     shape, dims = tuple(shapes[0]), equation.params["dimension_numbers"]
     x, y = inputs
@@ -287,9 +279,7 @@ def _aligned(x: Value, y: Value, dims: Any) -> tuple[Value, Value, tuple[int, ..
     return aligned[0], aligned[1], terms
 
 
-def _convolution(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _convolution(checker, ask, equation, inputs, shapes) -> list[Value]:
     """Affine, where one side is constant and the other affine."""
     knowns = [v.known for v in inputs]
     affine = any(k.constant for k in knowns) and all(k.affine for k in knowns)
@@ -301,9 +291,7 @@ def _convolution(
     ]
 
 
-def _interp(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _interp(checker, ask, equation, inputs, shapes) -> list[Value]:
     """A polygon is convex where each knot lies below the chord of its neighbours.
 
     A clamped one has level ends, so that each end is a knot, too, if x may go beyond.
@@ -346,9 +334,7 @@ def _interp(
     return [each(rule, [x], shapes[0])]
 
 
-def _scatter_add(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _scatter_add(checker, ask, equation, inputs, shapes) -> list[Value]:
     """Each place holds its old element and the updates that go there."""
     operand, indices, updates = inputs
     body = equation.params.get("update_jaxpr")
