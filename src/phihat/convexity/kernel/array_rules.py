@@ -35,6 +35,7 @@ from phihat.convexity.kernel.table import TABLE
 from phihat.convexity.kernel.values import Value, along, each, grouped
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.intervals import Interval
+from phihat.convexity.program.flat_indices import contraction
 from phihat.convexity.program.form import Equation
 
 __all__ = ["ARRAY_RULES"]
@@ -217,7 +218,11 @@ def _dot(checker, ask, equation, inputs, shapes) -> list[Value]:
             known = _sum_of_sorted(z, c.point)
             if known is not None:
                 return [Value((), (known,))]
-    left, right, terms = _aligned(x, y, dims)
+    terms, spreads = contraction(x.shape, y.shape, dims)
+    left, right = (
+        taken([v], lambda parts, spread=spread: spread(parts[0]), terms)
+        for v, spread in zip((x, y), spreads, strict=True)
+    )
     multiply = functools.partial(TABLE["mul"], ask)
     if math.prod(terms) > MAX_EXPANDED:
         known = multiply(x.known, y.known)
@@ -252,31 +257,6 @@ def _ranged(template: Known, r: Interval, shape: tuple[int, ...]) -> Value:
             return Value(shape, knowns or (ZERO,), places)
     knowns = [normal(template._replace(low=k.low, high=k.high)) for k in known.knowns]
     return Value(shape, knowns, known.places)
-
-
-def _aligned(x: Value, y: Value, dims: Any) -> tuple[Value, Value, tuple[int, ...]]:
-    """Lay both sides out as `[batch..., left..., right..., contracted]`."""
-    contracts, batches = dims
-    free = [
-        [k for k in range(len(v.shape)) if k not in (*c, *b)]
-        for v, c, b in zip((x, y), contracts, batches, strict=True)
-    ]
-    batch = [x.shape[k] for k in batches[0]]
-    sides = [[v.shape[k] for k in f] for v, f in zip((x, y), free, strict=True)]
-    depth = math.prod(x.shape[k] for k in contracts[0])
-    terms = (*batch, *sides[0], *sides[1], depth)
-    aligned = []
-    for k, v in enumerate((x, y)):
-        ones = [1] * len(sides[1 - k])
-        sizes = [*sides[k], *ones] if k == 0 else [*ones, *sides[k]]
-        axes = [*batches[k], *free[k], *contracts[k]]
-
-        def spread(parts: Any, axes: Any = axes, sizes: Any = sizes) -> np.ndarray:
-            flat = parts[0].transpose(axes).reshape([*batch, *sizes, depth])
-            return np.broadcast_to(flat, terms)
-
-        aligned.append(taken([v], spread, terms))
-    return aligned[0], aligned[1], terms
 
 
 def _convolution(checker, ask, equation, inputs, shapes) -> list[Value]:

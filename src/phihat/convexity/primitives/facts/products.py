@@ -26,6 +26,7 @@ from phihat.convexity.primitives.facts.reductions import (
     smallest,
     sum_of_sorted,
 )
+from phihat.convexity.program.flat_indices import contraction
 from phihat.convexity.program.form import Equation
 
 __all__ = ["convolution", "dot_general", "scatter_add", "scatter_fold"]
@@ -60,10 +61,11 @@ def dot_general(
         (rest,) = dot_general(interpreter, equation._replace(inputs=()), inputs)
         call = interpreter.call(equation)
         return [elementwise(lambda f: multiply(call, factor, f), [rest], shape)]
-    terms = _shape_of_terms(equation, inputs)
+    numbers = equation.params["dimension_numbers"]
+    terms, spreads = contraction(inputs[0].shape, inputs[1].shape, numbers)
     if math.prod(terms) > _MAX_EXPANDED:
         return [Array.of(_by_hulls(inputs), shape)]
-    x, y = _aligned(equation, inputs, terms)
+    x, y = (z.moved(move, terms) for z, move in zip(inputs, spreads, strict=True))
     call = interpreter.call(equation)
     same = same_elements(x, y, terms)
 
@@ -104,46 +106,6 @@ def _without_multiples(
                     break
         bare.append(array)
     return factor, bare if factor is not None else list(inputs)
-
-
-def _shape_of_terms(equation: Equation, inputs: Sequence[Array]) -> tuple[int, ...]:
-    """Return `[batch..., left..., right..., contracted]`."""
-    (contract_x, contract_y), (batch_x, batch_y) = equation.params["dimension_numbers"]
-    x, y = inputs
-    return (
-        *(x.shape[k] for k in batch_x),
-        *(n for k, n in enumerate(x.shape) if k not in (*contract_x, *batch_x)),
-        *(n for k, n in enumerate(y.shape) if k not in (*contract_y, *batch_y)),
-        math.prod(x.shape[k] for k in contract_x),
-    )
-
-
-def _aligned(
-    equation: Equation, inputs: Sequence[Array], terms: tuple[int, ...]
-) -> tuple[Array, Array]:
-    """Lay out both sides so that they multiply element by element."""
-    contracts, batches = equation.params["dimension_numbers"]
-    num_batch = len(batches[0])
-    aligned = []
-    for side, array in enumerate(inputs):
-        contract, batch = tuple(contracts[side]), tuple(batches[side])
-        rank = len(array.shape)
-        free = [k for k in range(rank) if k not in (*contract, *batch)]
-        others = len(terms) - 1 - num_batch - len(free)
-        sizes = [array.shape[k] for k in batch]
-        frees = [array.shape[k] for k in free]
-        ones = [1] * others
-        sizes += [*frees, *ones] if side == 0 else [*ones, *frees]
-        axes = [*batch, *free, *contract]
-
-        def spread(
-            part: np.ndarray, axes: Any = axes, sizes: Any = sizes
-        ) -> np.ndarray:
-            flat = part.transpose(axes).reshape([*sizes, terms[-1]])
-            return np.broadcast_to(flat, terms)
-
-        aligned.append(array.moved(spread, terms))
-    return aligned[0], aligned[1]
 
 
 def _by_hulls(inputs: Sequence[Array]) -> Facts:
