@@ -288,12 +288,12 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("primitives.exact", '"lt": operator.lt', '"lt": operator.gt', ("pieces", "total")),
     Mutant("numbers.piecewise", "far = point if len(x) % 2 == 0 else math.inf", "far = math.inf", ("pieces",)),
     # ------------------------------------------------------------------------ tails
-    Mutant("prover.univariate", "if len(signs) > 1:\n                return None", "pass", ("total: ", "partial: ")),
+    Mutant("prover.univariate", "convex = convex and bool(up[settled].all())", "convex = True", ("total: ", "partial: ")),
     Mutant("numbers.jet_arithmetic", "second = add(mul(slope, x.second), mul(bend, iv.square(x.first)))", "second = mul(bend, iv.square(x.first))", ("total: ", "partial: ")),
     Mutant("numbers.jet_arithmetic", "second = add(second, mul(mul(2.0, f.first), g.first))", "second = add(second, mul(f.first, g.first))", ("total: ", "partial: ")),
     Mutant("prover.univariate", "if not holds.all():", "if False:", ("partial: ",), argument="The rule of each primitive asks for its domain before a rescue looks at it; the guard is a second line."),
     Mutant("primitives.jets.elementwise", "inside = (x.value.low > 0) | (x.value.high < 0)", "pass", ("partial: ",), argument="The rules of powers and quotients ask for a sign, and end the proof, before a rescue looks; the guard is a second line."),
-    Mutant("prover.univariate", "rising=slopes <= {1, 2},", "rising=True,", ("total: ", "partial: ")),
+    Mutant("prover.univariate", "rising = rising and bool(", "rising = True or bool(", ("total: ", "partial: ")),
     Mutant("numbers.jet_arithmetic", "return x.map(neg, lambda rows: rows)", "return Ridge(x.rows, neg(x.value), x.first, x.second)", ("total: ", "partial: ")),
     # -------------------------------------------------------------- trace and atoms
     Mutant("program.atoms", "if fingerprint in _reference_bodies(name, avals, _configuration()):", "if True:"),
