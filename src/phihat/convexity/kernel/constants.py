@@ -19,14 +19,12 @@ from phihat.convexity.program.form import Equation
 
 __all__ = ["constant"]
 
-
 _EXACT = {
     *("abs", "argmax", "argmin", "bitcast_convert_type", "ceil", "clamp", "eq"),
     *("floor", "ge", "gt", "is_finite", "le", "lt", "max", "min", "ne", "neg"),
     *("iota", "reduce_max", "reduce_min", "round", "select_n", "sign", "sort"),
 }
 """Exact on floats, too: no rounding."""
-
 
 _ENCLOSED: dict[str, Callable[..., Any]] = {
     **{
@@ -39,7 +37,6 @@ _ENCLOSED: dict[str, Callable[..., Any]] = {
     "max": iv.maximum,
     "min": iv.minimum,
 }
-
 
 _ON_INTEGERS = {
     *("abs", "add", "max", "min", "mul", "neg", "square", "sub", "integer_pow", "sort"),
@@ -55,7 +52,6 @@ _RUNNING: dict[str, Callable[..., Any]] = {
     "cumprod": iv.mul,
     "cumsum": iv.add,
 }
-
 
 _AXES = {
     "reduce_prod": iv.reduce_prod,

@@ -17,7 +17,6 @@ from phihat.convexity.program.structure import INDEXED, VIEWS, group_of_updates
 
 __all__ = ["MOVES", "moved", "places_of_updates", "taken"]
 
-
 MOVES = {*VIEWS, *INDEXED, "pad"}
 """The primitives that only move elements about."""
 

@@ -76,7 +76,6 @@ _COMPARED: dict[str, Callable[[int], bool]] = {
     "ne": lambda s: s != 0,
 }
 
-
 PIECES: dict[str, Callable[..., Coefficients]] = {
     "abs": lambda q, p, x: _bigger(q, x, add((), x, -1)),
     "add": lambda q, p, x, y: add(x, y),

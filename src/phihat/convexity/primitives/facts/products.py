@@ -9,7 +9,7 @@ import numpy as np
 from phihat.convexity.numbers.extended import Extended
 from phihat.convexity.primitives.evaluation import computed
 from phihat.convexity.primitives.facts.arithmetic import multiply, weighted_sum
-from phihat.convexity.primitives.facts.arrays import Array
+from phihat.convexity.primitives.facts.arrays import Array, Arrays
 from phihat.convexity.primitives.facts.call import Call
 from phihat.convexity.primitives.facts.combining import (
     elementwise,
@@ -35,9 +35,7 @@ _MAX_EXPANDED = 2_000_000
 """Products of matrices with more terms than this are judged by their signs alone."""
 
 
-def dot_general(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def dot_general(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """Sums of products: affine where one side is constant and the other affine."""
     shape = interpreter.shape(equation)
     for constant, varying in (inputs, inputs[::-1]):
@@ -88,7 +86,7 @@ def _is_finite(array: Array) -> bool:
 
 
 def _without_multiples(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+    interpreter: Any, equation: Equation, inputs: Arrays
 ) -> tuple[Facts | None, list[Array]]:
     """Take a constant factor out of each side: (c x) @ x = c (x @ x)."""
     factor, bare = None, []
@@ -127,9 +125,7 @@ def _dot_with_sorted(constant: Array, varying: Array) -> Facts | None:
     return sum_of_sorted(varying, groups, 1, weights.astype(np.float64))
 
 
-def convolution(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def convolution(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """A sum of products: affine where one side is constant and the other affine."""
     sides = [array.facts for array in inputs]
     affine = any(f.constant for f in sides) and all(f.affine for f in sides)
@@ -137,16 +133,12 @@ def convolution(
     return [Array.of(facts, interpreter.shape(equation))]
 
 
-def scatter_add(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def scatter_add(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """See `scattered`."""
     return [scattered(equation, inputs, interpreter.shape(equation))]
 
 
-def scatter_fold(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def scatter_fold(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """Each place holds the extreme, or the product, of all that meets there."""
     function = {
         "scatter-max": largest,
