@@ -146,6 +146,7 @@ MUTANTS: tuple[Mutant, ...] = (
     _a("array_rules", "convex = bool((steps <= 0).all()) and known.convex", "convex = known.convex"),
     _a("array_rules", "if all(k.affine for k in z.knowns):", "if all(k.convex for k in z.knowns):"),
     _a("array_rules", "square(ask, a, b) if s else multiply(a, b)", "square(ask, a, b)"),
+    _a("array_rules", "factor = TABLE[\"mul\"](ask, factor, c)", "pass"),
     _a("elementwise", "mask = np.broadcast_to(x.ids == y.ids, tuple(shape))", "mask = np.broadcast_to(np.True_, tuple(shape))"),
     _a("shifts", "if not (np.expand_dims(first, axes) == spread).all():", "if False:"),
     _a("shifts", "if terms:\n", "if False:\n"),

@@ -219,10 +219,6 @@ def _dot(checker, ask, equation, inputs, shapes) -> list[Value]:
             if known is not None:
                 return [Value((), (known,))]
     terms, spreads = contraction(x.shape, y.shape, dims)
-    left, right = (
-        taken([v], lambda parts, spread=spread: spread(parts[0]), terms)
-        for v, spread in zip((x, y), spreads, strict=True)
-    )
     multiply = functools.partial(TABLE["mul"], ask)
     if math.prod(terms) > MAX_EXPANDED:
         known = multiply(x.known, y.known)
@@ -230,6 +226,15 @@ def _dot(checker, ask, equation, inputs, shapes) -> list[Value]:
         high = 0.0 if known.high <= 0.0 else math.inf
         hull = Known(low, high, known.convex, known.concave, total=known.total)
         return [Value(shape, (normal(hull),))]
+    factor, bare = ONE, []
+    for n, value in zip(equation.inputs, inputs, strict=True):
+        c, z = _multiple(checker, n, value)
+        factor = TABLE["mul"](ask, factor, c)
+        bare.append(z)
+    left, right = (
+        taken([v], lambda parts, spread=spread: spread(parts[0]), terms)
+        for v, spread in zip(bare, spreads, strict=True)
+    )
     same = same_elements([left, right], terms)
     if same is None:
         summands = each(multiply, [left, right], terms)
@@ -241,7 +246,21 @@ def _dot(checker, ask, equation, inputs, shapes) -> list[Value]:
             terms,
             same,
         )
-    return [along(add_up, summands, (len(terms) - 1,), shape)]
+    total = along(add_up, summands, (len(terms) - 1,), shape)
+    if factor == ONE:
+        return [total]
+    return [each(functools.partial(TABLE["mul"], ask, factor), [total], shape)]
+
+
+def _multiple(checker: Any, n: int, value: Value) -> tuple[Known, Value]:
+    """Read a value as one constant times another: (c x) @ x = c (x @ x)."""
+    writer = checker.writers.get(n)
+    if writer is not None and writer.primitive == "mul" and checker.values[n] is value:
+        sides = [checker.values[k] for k in writer.inputs]
+        for c, z in (sides, sides[::-1]):
+            if c.constant and c.shape == () and z.shape == value.shape:
+                return c.known, z
+    return ONE, value
 
 
 def _ranged(template: Known, r: Interval, shape: tuple[int, ...]) -> Value:
