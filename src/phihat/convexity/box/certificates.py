@@ -161,12 +161,10 @@ def _covered(
     """Cover the domain in a span of time, or in the first half of it."""
     begin, deadline = span
     if deadline <= begin:
-        return CertificationResult(
-            False, -np.inf, np.inf, 0, "the budget leaves no time"
-        )
+        return CertificationResult(False, -np.inf, np.inf, "the budget leaves no time")
     limit = begin + (deadline - begin) / 2 if is_half else deadline
     try:
         return cover(Curvature(problem, convex_values), *ends(problem), limit)
     except UNREADABLE as error:
         blame = getattr(error, "blame", None)
-        return CertificationResult(False, -np.inf, np.inf, 0, str(error), blame)
+        return CertificationResult(False, -np.inf, np.inf, str(error), blame)
