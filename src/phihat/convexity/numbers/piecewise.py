@@ -13,6 +13,7 @@ which it must be a polynomial, and what asks for a sign that changes there raise
 
 import itertools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -68,9 +69,9 @@ class Piece(NamedTuple):
     def inside(self) -> Fraction:
         """A point of it."""
         low, high = self
-        if math.isinf(low):
-            return Fraction(0) if math.isinf(high) else Fraction(high) - 1
-        return Fraction(low) + (1 if math.isinf(high) else (Fraction(high) - low) / 2)
+        if _is_far(low):
+            return Fraction(0) if _is_far(high) else high - 1
+        return low + 1 if _is_far(high) else (low + high) / 2
 
     def sign(self, x: Coefficients) -> int:
         """Return the sign of a polynomial, which must be the same on the piece."""
@@ -131,18 +132,22 @@ def read(
     on: Callable[[Piece], Coefficients], low: float = -math.inf, high: float = math.inf
 ) -> Piecewise:
     """Read a function on an interval, of which `on` tells the polynomial on a piece."""
-    ends = [end if math.isinf(end) else Fraction(end) for end in (low, high)]
+    ends = (end if math.isinf(end) else Fraction(end) for end in (low, high))
+    first, last = ends
     breaks: set[Fraction] = set()
+    known: dict[Piece, Coefficients] = {}
     while len(breaks) <= _MAX_PIECES:
-        marks = (ends[0], *sorted(breaks), ends[1])
+        marks = (first, *sorted(breaks), last)
+        pieces = [Piece(*pair) for pair in itertools.pairwise(marks)]
         try:
-            pieces = tuple(on(Piece(*pair)) for pair in itertools.pairwise(marks))
-            values = (
-                None if math.isinf(m) else limit(on(Piece(m, m)), m) for m in marks
-            )
-            return Piecewise(marks, pieces, tuple(values))
+            for piece in pieces:
+                if piece not in known:
+                    known[piece] = on(piece)
         except Breaks as more:
             breaks.update(more.points)
+            continue
+        values = (None if _is_far(m) else limit(on(Piece(m, m)), m) for m in marks)
+        return Piecewise(marks, tuple(known[p] for p in pieces), tuple(values))
     raise Unsupported
 
 
@@ -159,7 +164,7 @@ def trimmed(x: Sequence[Fraction]) -> Coefficients:
 
 def limit(x: Coefficients, point: Any) -> Any:
     """Return the value at a point, or at infinity what it tends to."""
-    if math.isinf(point):
+    if _is_far(point):
         far = point if len(x) % 2 == 0 else math.inf
         return (far if x[-1] > 0 else -far) if len(x) > 1 else sum(x, Fraction(0))
     total = Fraction(0)
@@ -168,10 +173,17 @@ def limit(x: Coefficients, point: Any) -> Any:
     return total
 
 
+def _is_far(point: Any) -> bool:
+    """Tell whether an end is infinite; all others are fractions."""
+    return isinstance(point, float)
+
+
 def add(x: Coefficients, y: Coefficients, c: Fraction | int = 1) -> Coefficients:
     """Return x + c y."""
-    pairs = itertools.zip_longest(x, y, fillvalue=Fraction(0))
-    return trimmed([a + c * b for a, b in pairs])
+    if c != 1:
+        y = tuple(-b if c == -1 else c * b for b in y)
+    size = min(len(x), len(y))
+    return trimmed([*map(operator.add, x, y), *x[size:], *y[size:]])
 
 
 def scaled(c: Fraction | int, x: Coefficients) -> Coefficients:

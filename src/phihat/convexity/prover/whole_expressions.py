@@ -352,8 +352,10 @@ def _piecewise(
     z: Facts,
 ) -> Piecewise:
     """Read an expression of one value as a piecewise polynomial on its range."""
-    if not all(map(math.isfinite, constants.values())):
+    rules = [record(equation.primitive).exact for equation in inside]
+    if None in rules or not all(map(math.isfinite, constants.values())):
         raise Unsupported
+    steps: Any = list(zip(inside, rules, strict=True))
     known = {n: piecewise.trimmed([Fraction(c)]) for n, c in constants.items()}
     variable = (Fraction(0), Fraction(1))
 
@@ -361,10 +363,7 @@ def _piecewise(
         is_point = piece.low == piece.high
         at_root = piecewise.trimmed([piece.low]) if is_point else variable
         values = {**known, root: at_root}
-        for equation in inside:
-            rule = record(equation.primitive).exact
-            if rule is None:
-                raise Unsupported
+        for equation, rule in steps:
             inputs = (values[n] for n in equation.inputs)
             values[equation.outputs[0]] = rule(equation, piece, *inputs)
         return values[number]
