@@ -5,6 +5,7 @@ So no second reading of gather or pad can be wrong. Views are moved by NumPy.
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,8 +26,8 @@ def moved(
     equation: Equation, inputs: Sequence[Value], shapes: Sequence[Sequence[int]]
 ) -> list[Value]:
     """Follow the elements of a primitive that moves them."""
-    name, params = equation.primitive, equation.params
-    body = params.get("update_jaxpr")
+    name = equation.primitive
+    body = equation.params.get("update_jaxpr")
     body = getattr(body, "jaxpr", body)
     if body is not None and (body.eqns or body.outvars[0] is not body.invars[-1]):
         raise Refused(f"`{name}` carries a program of its own")
@@ -40,16 +41,7 @@ def moved(
     def go(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         given = iter(arrays)
         full = [v.exact if k in indices else next(given) for k, v in enumerate(inputs)]
-        if name in VIEWS:
-            results = VIEWS[name](params, *full)
-        elif name == "gather":  # what lies out of range is to show as a number < 0
-            results = equation.bind(
-                *map(jnp.asarray, full), **{**params, "fill_value": -1}
-            )  # type: ignore
-        else:
-            results = equation.bind(*map(jnp.asarray, full), **params)  # type: ignore
-        results = results if isinstance(results, (list, tuple)) else [results]
-        return [np.asarray(result) for result in results]
+        return _applied(equation, full)
 
     if name == "scatter":
         _check_unique(equation, inputs)
@@ -78,6 +70,18 @@ def moved(
         taken(operands, functools.partial(relocate, k), shape)
         for k, shape in enumerate(shapes)
     ]
+
+
+def _applied(equation: Equation, arrays: Sequence[Any]) -> list[np.ndarray]:
+    """Apply the primitive to arrays; a gather shows what is out of range as < 0."""
+    name, params = equation.primitive, equation.params
+    if name in VIEWS:
+        results = VIEWS[name](params, *arrays)
+    else:
+        params = {**params, "fill_value": -1} if name == "gather" else params
+        results = equation.bind(*map(jnp.asarray, arrays), **params)  # type: ignore
+    results = results if isinstance(results, (list, tuple)) else [results]
+    return [np.asarray(result) for result in results]
 
 
 def _read_anywhere(
