@@ -323,7 +323,9 @@ def _sorted(equation: Equation, *inputs: np.ndarray) -> list[np.ndarray]:
 def _scattered(
     equation: Equation, x: np.ndarray, indices: np.ndarray, updates: np.ndarray
 ) -> np.ndarray:
-    places = group_of_updates(equation, x.shape, indices, updates.shape).reshape(-1)
+    places = group_of_updates(equation.params, x.shape, indices, updates.shape).reshape(
+        -1
+    )
     total = np.array(x).reshape(-1)
     for place, update in zip(places, updates.reshape(-1), strict=True):
         if place >= 0:

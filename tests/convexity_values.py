@@ -272,7 +272,9 @@ def _scattered(
     if len(indices) != 1:
         return _bound(equation, [x, indices, updates])[0]
     rows = max(len(x), len(updates))
-    places = group_of_updates(equation, x.shape[1:], indices[0], updates.shape[1:])
+    places = group_of_updates(
+        equation.params, x.shape[1:], indices[0], updates.shape[1:]
+    )
     places = places.reshape(-1)
     total = np.array(np.broadcast_to(x, (rows, *x.shape[1:]))).reshape(rows, -1)
     flat = np.broadcast_to(updates, (rows, *updates.shape[1:])).reshape(rows, -1)

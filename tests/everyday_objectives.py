@@ -64,6 +64,7 @@ _SIGNS = 2.0 * _LABELS - 1.0
 _COUNTS = _RNG.poisson(2.0, 12)
 _MATRIX = _X.T @ _X / 12 + np.eye(3)
 _FACTOR = np.linalg.cholesky(_MATRIX)
+_WIDE = np.random.default_rng(1).normal(size=(80, 100)).astype(np.float32)
 _W = np.array([0.3, -0.2, 0.1])
 _ABOVE = np.array([0.5, 1.0, 2.0])
 _POSITIVE = Box(0.1, 5.0)
@@ -93,6 +94,11 @@ def _huber_of_products(delta: float) -> Callable[[Any], Any]:
     return loss
 
 
+def _half_of_squares(w: Any) -> Any:
+    r = _WIDE @ w - 1.0
+    return 0.5 * r @ r / len(_WIDE) + 0.5 * w @ w
+
+
 def _ordinal(p: Any) -> Any:
     """Cumulative logit with cut points padded by minus and plus infinity."""
     cuts = jnp.concatenate([jnp.array([-jnp.inf]), p["cuts"], jnp.array([jnp.inf])])
@@ -120,6 +126,10 @@ OBJECTIVES: dict[str, Objective] = {
     # linear algebra with a constant matrix
     "inverse times residuals": Objective(
         lambda w: jnp.sum((jnp.linalg.inv(_MATRIX) @ w - 1.0) ** 2), _W
+    ),
+    "half the squares, of 100 params": Objective(_half_of_squares, np.zeros(100)),
+    "less half the squares, of 100 params": Objective(
+        lambda w: -_half_of_squares(w), np.zeros(100), truth="concave"
     ),
     "quadratic form of an inverse": Objective(
         lambda w: w @ jnp.linalg.inv(_MATRIX) @ w, _W

@@ -314,10 +314,7 @@ def _verdict(problem: Problem, proof: Proof) -> tuple[Verdict, str]:
     if facts.affine:
         return Verdict.PROVED_AFFINE, "every step follows a rule that keeps it affine"
     if facts.convex:
-        return (
-            Verdict.PROVED_CONVEX,
-            "every step follows a rule that keeps convexity",
-        )
+        return (Verdict.PROVED_CONVEX, "every step follows a rule that keeps convexity")
     return Verdict.PROVED_CONCAVE, "every step follows a rule that keeps concavity"
 
 
@@ -349,10 +346,7 @@ def _searched(
     witness, _ = refutation.search(problem, search_until, proof.jumps)
     if witness is not None:
         return dataclasses.replace(
-            report,
-            verdict=Verdict.REFUTED,
-            reason=witness.reason,
-            witness=witness,
+            report, verdict=Verdict.REFUTED, reason=witness.reason, witness=witness
         )
     if bounded:
         enclosed = certificates.certify(

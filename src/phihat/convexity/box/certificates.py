@@ -80,17 +80,11 @@ def certify_convexity(
 def certify(
     problem: Problem, deadline: float, *, convex_values: frozenset[int] = frozenset()
 ) -> ConvexityReport:
-    """Certify a problem that is already posed, on its own domain.
+    """Certify a problem that is already posed, on its own bounded domain.
 
-    Args:
-      problem: the question; its domain is bounded.
-      deadline: when to give up, by `time.monotonic`.
-      convex_values: numbers of values that are proved convex on the domain and enter
-        the loss as summands with a coefficient >= 0, and nowhere else. They are bounded
-        like all others for half of the time, as their curvature helps; then left out.
-
-    Returns:
-      As `certify_convexity`.
+    `convex_values` are numbers of values that are proved convex on the domain and enter
+    the loss as summands with a coefficient >= 0, and nowhere else. They are bounded
+    like all others for half of the time, as their curvature helps; then left out.
     """
     begin = time.monotonic()
     outcome = _covered(problem, frozenset(), (begin, deadline), bool(convex_values))
@@ -126,15 +120,9 @@ def is_certificate(
 ) -> bool:
     """Check a certificate: do its boxes cover the domain, and do the bounds hold there?
 
-    Args:
-      report: with the verdict CERTIFIED_ON_BOX.
-      problem: the question, posed anew.
-      convex_values: as in `certify`, proved anew.
-
-    Returns:
-      Whether bounds that are computed anew on each box are nonnegative and lie within
-      the ones on record, to 1e-9 of them: sums of many boxes at once are rounded
-      otherwise than those of few.
+    Bounds that are computed anew on each box must be nonnegative and lie within those
+    on record, to 1e-9 of them: sums of many boxes at once are rounded otherwise than
+    those of few.
     """
     if not report.cells or report.statement != problem.digest() or report.mu is None:
         return False
@@ -173,12 +161,10 @@ def _covered(
     """Cover the domain in a span of time, or in the first half of it."""
     begin, deadline = span
     if deadline <= begin:
-        return CertificationResult(
-            False, -np.inf, np.inf, 0, "the budget leaves no time"
-        )
+        return CertificationResult(False, -np.inf, np.inf, "the budget leaves no time")
     limit = begin + (deadline - begin) / 2 if is_half else deadline
     try:
         return cover(Curvature(problem, convex_values), *ends(problem), limit)
     except UNREADABLE as error:
         blame = getattr(error, "blame", None)
-        return CertificationResult(False, -np.inf, np.inf, 0, str(error), blame)
+        return CertificationResult(False, -np.inf, np.inf, str(error), blame)

@@ -48,16 +48,10 @@ class Bounds:
 
 
 def second_derivatives(outline: Outline, low: np.ndarray, high: np.ndarray) -> Bounds:
-    """Bound the second derivative on boxes.
+    """Bound the second derivative on boxes between `low` and `high` `[C, n]`.
 
-    Args:
-      outline: the program, read once.
-      low: lower ends of the boxes `[C, n]`.
-      high: upper ends `[C, n]`; equal to `low` for points.
-
-    Raises:
-      Blocked: an equation has no rule.
-      TooLarge: some value's Hessians do not fit in memory.
+    Raises `Blocked` where an equation has no rule, `TooLarge` where some value's
+    Hessians do not fit in memory.
     """
     run = Pass(outline, Interval(low, high))
     for equation in outline.equations:

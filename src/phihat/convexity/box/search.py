@@ -8,7 +8,7 @@ bounds hold on a neighbourhood of each (`jets`), so they hold on the whole.
 
 import math
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 _Pair = tuple[np.ndarray, np.ndarray]
+
+_TOLERANCE = 0.005
+"""Where to stop: between a bound and what was found at points, of the latter."""
 
 _SMALLEST = 2.0**-20
 """A box this small in every direction, against the first, is not cut further."""
@@ -64,7 +67,6 @@ class CertificationResult(NamedTuple):
       is_certified: whether no eigenvalue is negative anywhere in the box.
       mu: a lower bound of all eigenvalues, where certified.
       L: an upper bound, where certified.
-      num_boxes: how many boxes were bounded.
       reason: a sentence.
       blame: the equation that stood in the way, if one did.
       cells: the boxes on which it was shown, where certified.
@@ -75,7 +77,6 @@ class CertificationResult(NamedTuple):
     is_certified: bool
     mu: float
     L: float
-    num_boxes: int
     reason: str
     blame: Blame | None = None
     cells: Cells | None = None
@@ -90,14 +91,12 @@ class Refined(NamedTuple):
       L: none lies above.
       least: somewhere one lies at or below this.
       most: somewhere one lies at or above this.
-      num_boxes: how many boxes were bounded.
     """
 
     mu: float
     L: float
     least: float
     most: float
-    num_boxes: int
 
 
 class Curvature:
@@ -128,12 +127,9 @@ class Curvature:
         return _joined([self._bounds(*ends) for ends in self._batches(low, high)])
 
     def extremes(self, points: np.ndarray) -> _Pair:
-        r"""Bound the least eigenvalue from above, and the greatest from below.
+        r"""Bound the least eigenvalue from above, the greatest from below, at points.
 
         By the quotient $v'Hv / v'v$ in the direction of an eigenvector, in intervals.
-
-        Args:
-          points: `[C, n]`.
         """
         found = []
         for low, high in self._batches(points, points):
@@ -206,66 +202,65 @@ class Curvature:
 def cover(
     curvature: Curvature, low: np.ndarray, high: np.ndarray, deadline: float
 ) -> CertificationResult:
-    """Prove that no eigenvalue is negative on a box, or give up with a reason.
-
-    Args:
-      curvature: of the loss.
-      low: the lower ends `[n]`.
-      high: the upper ends `[n]`.
-      deadline: when to give up, by `time.monotonic`.
-    """
+    """Prove that no eigenvalue is negative on a box `[n]`, or give up with a reason."""
     whole, before = high - low, curvature.num_boxes
     curvature.blame = None
     shown: list[Cells] = []
     todo_low, todo_high = low[None], high[None]
-
-    def give_up(
-        reason: str, suspect: tuple[np.ndarray, np.ndarray | None] | None = None
-    ) -> CertificationResult:
-        count, blame = curvature.num_boxes - before, curvature.blame
-        return CertificationResult(
-            False, -math.inf, math.inf, count, reason, blame, suspect=suspect
-        )
-
+    given_up: tuple[str, Any] | None = None
     while len(todo_low):
         if time.monotonic() >= deadline:
             left = f"{len(todo_low)} of the boxes that cover it were left"
-            return give_up(f"the budget was used up; {left}")
+            given_up = f"the budget was used up; {left}", None
+            break
         take = slice(max(len(todo_low) - curvature.batch, 0), None)
         part = todo_low[take], todo_high[take]
         cells = Cells(*part, *curvature.bounds(*part))
         fails = ~(cells.mu >= 0)  # NaN fails
         shown.append(cells.take(~fails))
         todo_low, todo_high = todo_low[: take.start], todo_high[: take.start]
-        failed = cells.take(fails)
-        if not len(failed.low):
+        if not fails.any():
             continue
-        centres = failed.low / 2 + failed.high / 2
-        worst = np.argsort(failed.mu)[:_LOOK_AT]
-        least, _ = curvature.extremes(centres[worst])
-        if least.min() < 0:
-            at = centres[worst[least.argmin()]]
-            return give_up(
-                f"an eigenvalue of the Hessian is at most {least.min():.3g} at "
-                f"{_shown(at)}",
-                (at, curvature.lowest_direction(at)),
-            )
-        is_small = (failed.high - failed.low <= _SMALLEST * whole).all(1)
-        if is_small.any():
-            at = centres[is_small.argmax()]
-            reason = f"no bound was found near {_shown(at)}, however small the box"
-            return give_up(reason, (at, None))
-        if curvature.num_boxes - before > _MOST_BOXES:
-            return give_up(f"{_MOST_BOXES} boxes were not enough")
+        failed = cells.take(fails)
+        given_up = _obstacle(curvature, failed, whole)
+        if given_up is None and curvature.num_boxes - before > _MOST_BOXES:
+            given_up = f"{_MOST_BOXES} boxes were not enough", None
+        if given_up is not None:
+            break
         halves = curvature.cut(failed, whole)
         todo_low = np.concatenate([todo_low, halves[0]])
         todo_high = np.concatenate([todo_high, halves[1]])
+    if given_up is not None:
+        reason, suspect = given_up
+        blame = curvature.blame
+        return CertificationResult(
+            False, -math.inf, math.inf, reason, blame, suspect=suspect
+        )
     count = curvature.num_boxes - before
     boxes = "the box" if count == 1 else f"any of the {count} boxes that cover it"
     reason = f"no eigenvalue of the Hessian is negative on {boxes}"
     cells = Cells(*(np.concatenate(parts) for parts in zip(*shown, strict=True)))
     mu, ceiling = float(cells.mu.min()), float(cells.L.max())
-    return CertificationResult(True, mu, ceiling, count, reason, cells=cells)
+    return CertificationResult(True, mu, ceiling, reason, cells=cells)
+
+
+def _obstacle(
+    curvature: Curvature, failed: Cells, whole: np.ndarray
+) -> tuple[str, Any] | None:
+    """Say what no cut of the boxes that failed can cure, and where."""
+    centres = failed.low / 2 + failed.high / 2
+    worst = np.argsort(failed.mu)[:_LOOK_AT]
+    least, _ = curvature.extremes(centres[worst])
+    if least.min() < 0:
+        at = centres[worst[least.argmin()]]
+        reason = f"an eigenvalue of the Hessian is at most {least.min():.3g} at "
+        return reason + _shown(at), (at, curvature.lowest_direction(at))
+    is_small = (failed.high - failed.low <= _SMALLEST * whole).all(1)
+    if is_small.any():
+        at = centres[is_small.argmax()]
+        reason = f"no bound was found near {_shown(at)}, however small the box"
+        return reason, (at, None)
+    return None
 
 
 def is_cover(cells: Cells, low: np.ndarray, high: np.ndarray) -> bool:
@@ -294,20 +289,11 @@ def refine(
     deadline: float,
     *,
     sides: str = "both",
-    tolerance: float = 0.005,
 ) -> Refined:
-    """Bound the extreme eigenvalues over a box, until known to a relative tolerance.
+    """Bound the extreme eigenvalues over a box, until known to `_TOLERANCE`.
 
-    Args:
-      curvature: of the loss.
-      low: the lower ends `[n]`.
-      high: the upper ends `[n]`.
-      deadline: when to stop, by `time.monotonic`.
-      sides: "low" to refine mu alone, or "both".
-      tolerance: where to stop: the distance between a bound and what was found at
-        points, in units of the latter.
+    With `sides` "low" only mu is refined.
     """
-    before = curvature.num_boxes
     cells = Cells(low[None], high[None], *curvature.bounds(low[None], high[None]))
     least, most = curvature.extremes(_points(low, high))
     found = [float(least.min()), float(-most.max())]
@@ -315,15 +301,7 @@ def refine(
         start = time.monotonic()
         limit = deadline if side or sides == "low" else start + (deadline - start) / 2
         while time.monotonic() < limit:
-            score = -cells.L if side else cells.mu
-            goal = found[side] - tolerance * abs(found[side]) - _negligible(found)
-            worst = np.argsort(score)[: curvature.batch]
-            worst = worst[~(score[worst] >= goal)]
-            is_unbounded = ~np.isfinite(score[worst])
-            if is_unbounded.any():
-                # Deepest first: an unbounded box of no size decides the matter.
-                size = (cells.high - cells.low)[worst].max(1)
-                worst = worst[np.argsort(np.where(is_unbounded, size, np.inf))][:4]
+            worst = _to_cut(cells, side, found, curvature.batch)
             chosen = cells.take(worst)
             is_small = (chosen.high - chosen.low <= _SMALLEST * (high - low)).all(1)
             if not len(worst) or is_small.any() or len(cells.mu) > _MOST_BOXES:
@@ -332,21 +310,27 @@ def refine(
             kept = np.ones(len(cells.mu), bool)
             kept[worst] = False
             new = Cells(*halves, *curvature.bounds(*halves))
-            old = cells.take(kept)
-            cells = Cells(
-                *(np.concatenate(parts) for parts in zip(old, new, strict=True))
-            )
+            pairs = zip(cells.take(kept), new, strict=True)
+            cells = Cells(*map(np.concatenate, pairs))
             chosen = chosen.take(slice(_LOOK_AT))
             least, most = curvature.extremes(chosen.low / 2 + chosen.high / 2)
             ends = (float(least.min()), float(-most.max()))
             found = [min(pair) for pair in zip(found, ends, strict=True)]
-    return Refined(
-        float(cells.mu.min()),
-        float(cells.L.max()),
-        found[0],
-        -found[1],
-        curvature.num_boxes - before,
-    )
+    return Refined(float(cells.mu.min()), float(cells.L.max()), found[0], -found[1])
+
+
+def _to_cut(cells: Cells, side: int, found: list[float], most: int) -> np.ndarray:
+    """Return the boxes whose bounds are not yet near what was found at points."""
+    score = -cells.L if side else cells.mu
+    goal = found[side] - _TOLERANCE * abs(found[side]) - _negligible(found)
+    worst = np.argsort(score)[:most]
+    worst = worst[~(score[worst] >= goal)]
+    is_unbounded = ~np.isfinite(score[worst])
+    if is_unbounded.any():
+        # Deepest first: an unbounded box of no size decides the matter.
+        size = (cells.high - cells.low)[worst].max(1)
+        worst = worst[np.argsort(np.where(is_unbounded, size, np.inf))][:4]
+    return worst
 
 
 # ------------------------------------------------------------------------ helpers

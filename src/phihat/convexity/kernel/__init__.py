@@ -1,7 +1,8 @@
 """The independent checker of certificates: what `replay` is.
 
-It imports nothing of the prover. It trusts the trace, the interval arithmetic and the
-recogniser of atoms; everything else it does again, in its own way:
+It imports nothing of the prover. It trusts the trace, the recogniser of atoms, the
+arithmetic of intervals and of polynomials over fractions, and where reshapes, slices,
+contractions and scatters put their elements; all else it does again, in its own way:
 
 - the leaves that are free it finds from the paths of params;
 - the equations must bind jax's own primitives, and the program must be the one that jax

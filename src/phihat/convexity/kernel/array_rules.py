@@ -1,5 +1,9 @@
 # ruff: noqa: ARG001 - rules of one table share a signature
-"""The kernel's theorems on whole arrays: sums, extremes, products, sorts, polygons."""
+"""The kernel's theorems on whole arrays: sums, extremes, products, sorts, polygons.
+
+Each takes the checker, what it may ask for, the equation, the values that it reads and
+the shapes that it writes; so do those of `matrices`.
+"""
 
 import functools
 import itertools
@@ -31,15 +35,14 @@ from phihat.convexity.kernel.table import TABLE
 from phihat.convexity.kernel.values import Value, along, each, grouped
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.intervals import Interval
+from phihat.convexity.program.flat_indices import contraction
 from phihat.convexity.program.form import Equation
 
 __all__ = ["ARRAY_RULES"]
 
 
 def _reduce(rule: Callable[..., Known]) -> Callable[..., list[Value]]:
-    def reduce(
-        checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-    ) -> list[Value]:
+    def reduce(checker, ask, equation, inputs, shapes) -> list[Value]:
         axes = equation.params["axes"]
         extreme = _extreme_of_sorted(equation, inputs[0]) if shapes[0] == () else None
         if extreme is not None:
@@ -85,9 +88,7 @@ def _product(ask: Ask, terms: list[tuple[Known, int]]) -> Known:
     return _fold("mul", ONE, 64)(ask, terms)
 
 
-def _sum(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _sum(checker, ask, equation, inputs, shapes) -> list[Value]:
     (x,) = inputs
     axes, shape = tuple(equation.params["axes"]), shapes[0]
     if checker.program.dtypes[equation.inputs[0]] == np.bool_:
@@ -144,9 +145,7 @@ def _sum_of_sorted(x: Value, weights: np.ndarray) -> Known | None:
     return Known(convex=convex, concave=concave, total=known.total)
 
 
-def _sort(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _sort(checker, ask, equation, inputs, shapes) -> list[Value]:
     """A sorted value has the range of what is sorted; its sums are remembered."""
     x, params = inputs[0], equation.params
     top = equation.primitive == "top_k"
@@ -166,18 +165,14 @@ def _sort(
     return outputs
 
 
-def _position(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _position(checker, ask, equation, inputs, shapes) -> list[Value]:
     """A position jumps."""
     if not inputs[0].known.total:
         raise Refused("what is not defined everywhere is compared")
     return [Value(shapes[0], (Known(0.0, float(max(inputs[0].shape, default=1))),))]
 
 
-def _cumulative(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _cumulative(checker, ask, equation, inputs, shapes) -> list[Value]:
     """Prefixes: each is a sum, a maximum, a log-sum-exp of some of the row."""
     (x,), name, axis = inputs, equation.primitive, equation.params["axis"]
     reach = Interval(1.0, float(max(x.shape[axis], 1)))
@@ -205,9 +200,7 @@ def _cumulative(
     return [Value(x.shape, reduced.knowns, spread)]
 
 
-def _dot(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _dot(checker, ask, equation, inputs, shapes) -> list[Value]:
     """Sums of products."""
     shape, dims = tuple(shapes[0]), equation.params["dimension_numbers"]
     x, y = inputs
@@ -225,7 +218,7 @@ def _dot(
             known = _sum_of_sorted(z, c.point)
             if known is not None:
                 return [Value((), (known,))]
-    left, right, terms = _aligned(x, y, dims)
+    terms, spreads = contraction(x.shape, y.shape, dims)
     multiply = functools.partial(TABLE["mul"], ask)
     if math.prod(terms) > MAX_EXPANDED:
         known = multiply(x.known, y.known)
@@ -233,6 +226,15 @@ def _dot(
         high = 0.0 if known.high <= 0.0 else math.inf
         hull = Known(low, high, known.convex, known.concave, total=known.total)
         return [Value(shape, (normal(hull),))]
+    factor, bare = ONE, []
+    for n, value in zip(equation.inputs, inputs, strict=True):
+        c, z = _multiple(checker, n, value)
+        factor = TABLE["mul"](ask, factor, c)
+        bare.append(z)
+    left, right = (
+        taken([v], lambda parts, spread=spread: spread(parts[0]), terms)
+        for v, spread in zip(bare, spreads, strict=True)
+    )
     same = same_elements([left, right], terms)
     if same is None:
         summands = each(multiply, [left, right], terms)
@@ -244,7 +246,21 @@ def _dot(
             terms,
             same,
         )
-    return [along(add_up, summands, (len(terms) - 1,), shape)]
+    total = along(add_up, summands, (len(terms) - 1,), shape)
+    if factor == ONE:
+        return [total]
+    return [each(functools.partial(TABLE["mul"], ask, factor), [total], shape)]
+
+
+def _multiple(checker: Any, n: int, value: Value) -> tuple[Known, Value]:
+    """Read a value as one constant times another: (c x) @ x = c (x @ x)."""
+    writer = checker.writers.get(n)
+    if writer is not None and writer.primitive == "mul" and checker.values[n] is value:
+        sides = [checker.values[k] for k in writer.inputs]
+        for c, z in (sides, sides[::-1]):
+            if c.constant and c.shape == () and z.shape == value.shape:
+                return c.known, z
+    return ONE, value
 
 
 def _ranged(template: Known, r: Interval, shape: tuple[int, ...]) -> Value:
@@ -262,34 +278,7 @@ def _ranged(template: Known, r: Interval, shape: tuple[int, ...]) -> Value:
     return Value(shape, knowns, known.places)
 
 
-def _aligned(x: Value, y: Value, dims: Any) -> tuple[Value, Value, tuple[int, ...]]:
-    """Lay both sides out as `[batch..., left..., right..., contracted]`."""
-    contracts, batches = dims
-    free = [
-        [k for k in range(len(v.shape)) if k not in (*c, *b)]
-        for v, c, b in zip((x, y), contracts, batches, strict=True)
-    ]
-    batch = [x.shape[k] for k in batches[0]]
-    sides = [[v.shape[k] for k in f] for v, f in zip((x, y), free, strict=True)]
-    depth = math.prod(x.shape[k] for k in contracts[0])
-    terms = (*batch, *sides[0], *sides[1], depth)
-    aligned = []
-    for k, v in enumerate((x, y)):
-        ones = [1] * len(sides[1 - k])
-        sizes = [*sides[k], *ones] if k == 0 else [*ones, *sides[k]]
-        axes = [*batches[k], *free[k], *contracts[k]]
-
-        def spread(parts: Any, axes: Any = axes, sizes: Any = sizes) -> np.ndarray:
-            flat = parts[0].transpose(axes).reshape([*batch, *sizes, depth])
-            return np.broadcast_to(flat, terms)
-
-        aligned.append(taken([v], spread, terms))
-    return aligned[0], aligned[1], terms
-
-
-def _convolution(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _convolution(checker, ask, equation, inputs, shapes) -> list[Value]:
     """Affine, where one side is constant and the other affine."""
     knowns = [v.known for v in inputs]
     affine = any(k.constant for k in knowns) and all(k.affine for k in knowns)
@@ -301,9 +290,7 @@ def _convolution(
     ]
 
 
-def _interp(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _interp(checker, ask, equation, inputs, shapes) -> list[Value]:
     """A polygon is convex where each knot lies below the chord of its neighbours.
 
     A clamped one has level ends, so that each end is a knot, too, if x may go beyond.
@@ -346,9 +333,7 @@ def _interp(
     return [each(rule, [x], shapes[0])]
 
 
-def _scatter_add(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _scatter_add(checker, ask, equation, inputs, shapes) -> list[Value]:
     """Each place holds its old element and the updates that go there."""
     operand, indices, updates = inputs
     body = equation.params.get("update_jaxpr")

@@ -24,16 +24,7 @@ def accepts(
 ) -> bool:
     """Check a certificate of a proof, line by line, and its conclusion.
 
-    Args:
-      report: a report with one of the three verdicts of the prover.
-      problem: the question, traced anew.
-      loss_fn: the user's function.
-      data: as the user gave it.
-      domain: as the user gave it.
-      wrt: as the user gave it.
-
-    Returns:
-      Whether each line follows, and the verdict from the last.
+    The problem is traced anew; data, domain and `wrt` are as the user gave them.
     """
     if not is_the_question(problem, loss_fn, data, domain, wrt):
         return False

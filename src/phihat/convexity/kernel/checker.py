@@ -44,7 +44,6 @@ from phihat.convexity.report import Line
 
 __all__ = ["Checker", "integers_fit"]
 
-
 _ATOMS = {
     *("logaddexp", "log_ndtr", "xlogy", "xlog1py", "entr", "rel_entr", "kl_div"),
     *("interp", "interp_extrapolated", "slogdet", "slogdet_sign"),

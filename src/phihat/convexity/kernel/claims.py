@@ -10,7 +10,6 @@ from phihat.convexity.kernel.values import Value
 
 __all__ = ["claimed", "follows", "implies", "parsed"]
 
-
 _CLAIM = re.compile(
     r"(?P<kind>affine|convex|concave|uncurved|constant)"
     r"(?: \[(?P<low>\S+), (?P<high>\S+)\]| (?P<point>[-+\d.einfa]+))?"

@@ -19,14 +19,12 @@ from phihat.convexity.program.form import Equation
 
 __all__ = ["constant"]
 
-
 _EXACT = {
     *("abs", "argmax", "argmin", "bitcast_convert_type", "ceil", "clamp", "eq"),
     *("floor", "ge", "gt", "is_finite", "le", "lt", "max", "min", "ne", "neg"),
     *("iota", "reduce_max", "reduce_min", "round", "select_n", "sign", "sort"),
 }
 """Exact on floats, too: no rounding."""
-
 
 _ENCLOSED: dict[str, Callable[..., Any]] = {
     **{
@@ -39,7 +37,6 @@ _ENCLOSED: dict[str, Callable[..., Any]] = {
     "max": iv.maximum,
     "min": iv.minimum,
 }
-
 
 _ON_INTEGERS = {
     *("abs", "add", "max", "min", "mul", "neg", "square", "sub", "integer_pow", "sort"),
@@ -56,7 +53,6 @@ _RUNNING: dict[str, Callable[..., Any]] = {
     "cumsum": iv.add,
 }
 
-
 _AXES = {
     "reduce_prod": iv.reduce_prod,
     "reduce_sum": iv.reduce_sum,
@@ -71,27 +67,10 @@ def constant(
     """Compute an equation on constants: exactly, or in intervals; None if neither."""
     if not all(v.is_known for v in inputs):
         return None
+    found = _exact(equation, inputs) if bind else None
+    if found is not None:
+        return found
     name, params, dtypes = equation.primitive, equation.params, equation.dtypes
-    exact = [None] * len(inputs)
-    if bind:
-        exact = list(map(_exactly, inputs, equation.input_dtypes))
-    discrete = all(map(is_discrete, dtypes)) and all(
-        e is not None and is_discrete(e.dtype) for e in exact
-    )
-    if (
-        equation.bind is not None
-        and (discrete or name in _EXACT)
-        and all(e is not None for e in exact)
-    ):
-        results = equation.bind(*map(jnp.asarray, _alike(exact)), **params)
-        results = results if isinstance(results, (list, tuple)) else [results]
-        return [Value(r.shape, exact=np.asarray(r)) for r in results]
-    if name == "convert_element_type" and exact[0] is not None:
-        old, new = exact[0].dtype, np.dtype(params["new_dtype"])
-        if not is_discrete(new) and (
-            np.can_cast(old, new, "safe") or _is_exact(exact[0], new)
-        ):
-            return [Value(exact[0].shape, exact=exact[0].astype(new))]
     ranges: list[Any] = [v.interval for v in inputs]
     if any(r is None for r in ranges):
         return None
@@ -124,6 +103,24 @@ def constant(
     if name == "dot_general":
         return [_enclosed(iv.dot_general(*ranges, params["dimension_numbers"]))]  # type: ignore
     return None
+
+
+def _exact(equation: Equation, inputs: Sequence[Value]) -> list[Value] | None:
+    """Bind the equation, where its inputs are known exactly and nothing is rounded."""
+    exact: list[Any] = list(map(_exactly, inputs, equation.input_dtypes))
+    if equation.primitive == "convert_element_type" and exact[0] is not None:
+        old, new = exact[0].dtype, np.dtype(equation.params["new_dtype"])
+        is_safe = np.can_cast(old, new, "safe") or _is_exact(exact[0], new)
+        if not is_discrete(new) and is_safe:
+            return [Value(exact[0].shape, exact=exact[0].astype(new))]
+    if equation.bind is None or any(e is None for e in exact):
+        return None
+    dtypes = [*equation.dtypes, *(e.dtype for e in exact)]
+    if equation.primitive not in _EXACT and not all(map(is_discrete, dtypes)):
+        return None
+    results = equation.bind(*map(jnp.asarray, _alike(exact)), **equation.params)
+    results = results if isinstance(results, (list, tuple)) else [results]
+    return [Value(r.shape, exact=np.asarray(r)) for r in results]
 
 
 def _alike(arrays: Sequence[Any]) -> list[Any]:

@@ -21,7 +21,6 @@ __all__ = [
     "same_elements",
 ]
 
-
 MAX_EXPANDED = 1 << 22
 
 

@@ -29,9 +29,7 @@ __all__ = [
     "of_range",
 ]
 
-
 INF = math.inf
-
 
 Q0, Q1 = Fraction(0), Fraction(1)
 

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from phihat.convexity.kernel.facts import Refused
+from phihat.convexity.numbers.polynomials import Polynomial, plus
 from phihat.convexity.program.form import Equation
 
 __all__ = ["Pivots", "solution", "triangle"]
 
-Poly = dict[tuple[int, ...], Fraction]
 _MOST = 24
 
 
-def solution(matrix: list[list[Fraction]], given: list[Poly]) -> list[Poly]:
+def solution(matrix: list[list[Fraction]], given: list[Polynomial]) -> list[Polynomial]:
     """Solve by eliminating one unknown after the other; a zero column is refused."""
     if not matrix:
         return []
@@ -33,18 +33,11 @@ def solution(matrix: list[list[Fraction]], given: list[Poly]) -> list[Poly]:
     for row, b in others:
         factor = row[0] / pivot[0]
         rows.append([c - factor * d for c, d in zip(row[1:], pivot[1:], strict=True)])
-        rest.append(_minus(b, factor, right))
+        rest.append(plus(b, right, -factor))
     known = solution(rows, rest)
     for c, x in zip(pivot[1:], known, strict=True):
-        right = _minus(right, c, x)
-    return [{m: c / pivot[0] for m, c in right.items()}, *known]
-
-
-def _minus(x: Poly, factor: Fraction, y: Poly) -> Poly:
-    total = dict(x)
-    for m, c in y.items():
-        total[m] = total.get(m, Fraction(0)) - factor * c
-    return {m: c for m, c in total.items() if c}
+        right = plus(right, x, -c)
+    return [plus({}, right, 1 / pivot[0]), *known]
 
 
 def triangle(point: Any, params: Any) -> list[list[Fraction]]:
@@ -68,9 +61,9 @@ class Pivots:
         """Start without any."""
         self.checker = checker
         self.meaning: dict[int, tuple[int, str, int, int]] = {}
-        self.sides: list[list[Poly]] = []
+        self.sides: list[list[Polynomial]] = []
 
-    def _new_symbol(self, *meaning: Any) -> Poly:
+    def _new_symbol(self, *meaning: Any) -> Polynomial:
         n = -1 - len(self.meaning)
         self.meaning[n] = meaning
         return {(n,): Fraction(1)}
@@ -162,7 +155,9 @@ class Pivots:
                 result[:, j] = solution(rows, self.sides[side])
         return result
 
-    def _right_hand_side(self, factors: int, step: str, column: list[Poly]) -> int:
+    def _right_hand_side(
+        self, factors: int, step: str, column: list[Polynomial]
+    ) -> int:
         """Return which right-hand side a column is, complete and in its order."""
         found = set()
         for i, entry in enumerate(column):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity.kernel.facts import ONE, Ask, Known, Refused, normal
+from phihat.convexity.kernel.facts import ONE, Known, Refused, normal
 from phihat.convexity.kernel.moves import moved, places_of_updates, taken
 from phihat.convexity.kernel.objects import jax_primitive
 from phihat.convexity.kernel.polynomials import entries_of, is_semidefinite
@@ -24,9 +24,7 @@ from phihat.convexity.report import MAX_FACTORED
 __all__ = ["MATRIX_RULES"]
 
 
-def _eigenvalues(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _eigenvalues(checker, ask, equation, inputs, shapes) -> list[Value]:
     """The k largest eigenvalues of a symmetric matrix have a convex sum (Ky Fan).
 
     It is the largest of the linear functions trace(V' X V); of the smallest, concave.
@@ -40,9 +38,7 @@ def _eigenvalues(
     return [Value(shapes[0], (Known(),)), values]
 
 
-def _singular_values(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _singular_values(checker, ask, equation, inputs, shapes) -> list[Value]:
     """The sum of the k largest singular values is a norm (Ky Fan)."""
     params = equation.params
     if params["compute_uv"] or params["subset_by_index"]:
@@ -52,9 +48,7 @@ def _singular_values(
     return [_in_order(source, shapes[0], largest_first=True, whole=False)]
 
 
-def _cholesky(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _cholesky(checker, ask, equation, inputs, shapes) -> list[Value]:
     """L_ii^2 is min v'Xv over v_i = 1, v_j = 0 for j > i: concave in X, so q = 2.
 
     Where the matrix of the triangle that is read is not positive definite there is no
@@ -70,9 +64,7 @@ def _cholesky(
     return [Value(shape, (Known(total=False), root), places)]
 
 
-def _log_determinant(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _log_determinant(checker, ask, equation, inputs, shapes) -> list[Value]:
     """Concave on positive definite matrices: (log det)'' = -tr(X^-1 D X^-1 D) <= 0.
 
     Symmetric is an affine matrix whose entries are the same polynomials across the
@@ -112,9 +104,7 @@ def _log_determinant(
     return [Value(shapes[0], (normal(Known(concave=True)),))]
 
 
-def _fft(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _fft(checker, ask, equation, inputs, shapes) -> list[Value]:
     """Each part of a discrete Fourier transform is linear in the parts it is made of.
 
     Its coefficients, cos and sin of 2 pi j k / n, are bounded, and not told.
@@ -127,9 +117,7 @@ def _fft(
     return [Value(shape, (part,)) for shape in shapes]
 
 
-def _lu(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _lu(checker, ask, equation, inputs, shapes) -> list[Value]:
     """A nonsingular matrix has factors, and places of pivots; not which is told."""
     (x,) = inputs
     size = shapes[1][0] if shapes[1] else 0
@@ -186,9 +174,7 @@ def _in_order(source: Known, shape: Any, *, largest_first: bool, whole: bool) ->
     return value
 
 
-def _triangular_solve(
-    checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-) -> list[Value]:
+def _triangular_solve(checker, ask, equation, inputs, shapes) -> list[Value]:
     """Linear in the right-hand side, for a constant matrix without a zero pivot."""
     matrix, given = inputs
     writer = checker.writers.get(equation.inputs[0])
@@ -207,9 +193,7 @@ def _triangular_solve(
 
 
 def _scatter(name: str, most: int) -> Callable[..., list[Value]]:
-    def rule(
-        checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-    ) -> list[Value]:
+    def rule(checker, ask, equation, inputs, shapes) -> list[Value]:
         """Each place holds the extreme, or the product, of what meets there.
 
         More than `most` elements with the same facts tell no more, or are refused.
@@ -242,9 +226,7 @@ def _scatter(name: str, most: int) -> Callable[..., list[Value]]:
 
 
 def _window(largest: bool) -> Callable[..., list[Value]]:
-    def rule(
-        checker: Any, ask: Ask, equation: Equation, inputs: Any, shapes: Any
-    ) -> list[Value]:
+    def rule(checker, ask, equation, inputs, shapes) -> list[Value]:
         """The extreme of a window has what all elements have; it must hold one."""
         (x,), params = inputs, equation.params
         sizes = zip(params["padding"], params["window_dimensions"], strict=True)

@@ -1,14 +1,12 @@
-# ruff: noqa: ARG005 - rules of one table share a signature
 """Where elements go: the kernel binds the equation itself to their numbers.
 
-So no second reading of gather, pad or scatter can be wrong. Views are moved by NumPy.
+So no second reading of gather or pad can be wrong. Views are moved by NumPy.
 """
 
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,68 +14,24 @@ from phihat.convexity.kernel.facts import Known, Refused, number
 from phihat.convexity.kernel.values import Value, View
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.program.form import Equation
+from phihat.convexity.program.structure import INDEXED, VIEWS, group_of_updates
 
 __all__ = ["MOVES", "moved", "places_of_updates", "taken"]
 
-
-_INDICES: dict[str, Callable[[int], range]] = {
-    "gather": lambda _: range(1, 2),
-    "scatter": lambda _: range(1, 2),
-    "dynamic_slice": lambda n: range(1, n),
-    "dynamic_update_slice": lambda n: range(2, n),
-}
-
-
-_OWN: dict[str, Callable[..., np.ndarray]] = {
-    "row": lambda p, x: x[p["row"]],
-    "stack": lambda p, *xs: np.stack(xs, p["axis"]),
-}
-"""Written by the trace when it unrolls a loop."""
-
-
-_VIEWS: dict[str, Callable[..., np.ndarray]] = {
-    "broadcast_in_dim": lambda p, x: _broadcast(x, p),
-    "concatenate": lambda p, *xs: np.concatenate(xs, p["dimension"]),
-    "copy": lambda p, x: x,
-    "reshape": lambda p, x: x.reshape(p["new_sizes"]),
-    "rev": lambda p, x: np.flip(x, p["dimensions"]),
-    "slice": lambda p, x: x[
-        tuple(
-            slice(*triple)
-            for triple in zip(
-                p["start_indices"],
-                p["limit_indices"],
-                p["strides"] or [1] * x.ndim,
-                strict=True,
-            )
-        )
-    ],
-    "squeeze": lambda p, x: np.squeeze(x, tuple(p["dimensions"])),
-    "transpose": lambda p, x: x.transpose(p["permutation"]),
-}
-
-
-MOVES = {*_OWN, *_VIEWS, *_INDICES, "pad", "split", "tile", "unstack"}
+MOVES = {*VIEWS, *INDEXED, "pad"}
 """The primitives that only move elements about."""
-
-
-def _broadcast(x: np.ndarray, p: Any) -> np.ndarray:
-    sizes = [1] * len(p["shape"])
-    for axis, size in zip(p["broadcast_dimensions"], x.shape, strict=True):
-        sizes[axis] = size
-    return np.broadcast_to(x.reshape(sizes), p["shape"])
 
 
 def moved(
     equation: Equation, inputs: Sequence[Value], shapes: Sequence[Sequence[int]]
 ) -> list[Value]:
     """Follow the elements of a primitive that moves them."""
-    name, params = equation.primitive, equation.params
-    body = params.get("update_jaxpr")
+    name = equation.primitive
+    body = equation.params.get("update_jaxpr")
     body = getattr(body, "jaxpr", body)
     if body is not None and (body.eqns or body.outvars[0] is not body.invars[-1]):
         raise Refused(f"`{name}` carries a program of its own")
-    indices = set(_INDICES.get(name, lambda _: range(0))(len(inputs)))
+    indices = set(INDEXED.get(name, lambda _: range(0))(len(inputs)))
     if any(inputs[k].exact is None for k in indices):
         if name == "gather" and inputs[1].constant:
             return [_read_anywhere(equation, inputs, shapes[0])]
@@ -87,16 +41,7 @@ def moved(
     def go(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         given = iter(arrays)
         full = [v.exact if k in indices else next(given) for k, v in enumerate(inputs)]
-        if name in _OWN or name in _VIEWS:
-            return [(_OWN | _VIEWS)[name](params, *full)]
-        if name == "gather":  # what lies out of range is to show as a number < 0
-            results = equation.bind(
-                *map(jnp.asarray, full), **{**params, "fill_value": -1}
-            )  # type: ignore
-        else:
-            results = equation.bind(*map(jnp.asarray, full), **params)  # type: ignore
-        results = results if isinstance(results, (list, tuple)) else [results]
-        return [np.asarray(result) for result in results]
+        return _applied(equation, full)
 
     if name == "scatter":
         _check_unique(equation, inputs)
@@ -114,7 +59,7 @@ def moved(
         return found
 
     def relocate(k: int, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        if name in _OWN or name in _VIEWS:
+        if name in VIEWS:
             return go(arrays)[k]
         flat = [np.asarray(a).reshape(-1) for a in arrays]
         return (flat[0] if len(flat) == 1 else np.concatenate(flat))[destinations()[k]]
@@ -125,6 +70,18 @@ def moved(
         taken(operands, functools.partial(relocate, k), shape)
         for k, shape in enumerate(shapes)
     ]
+
+
+def _applied(equation: Equation, arrays: Sequence[Any]) -> list[np.ndarray]:
+    """Apply the primitive to arrays; a gather shows what is out of range as < 0."""
+    name, params = equation.primitive, equation.params
+    if name in VIEWS:
+        results = VIEWS[name](params, *arrays)
+    else:
+        params = {**params, "fill_value": -1} if name == "gather" else params
+        results = equation.bind(*map(jnp.asarray, arrays), **params)  # type: ignore
+    results = results if isinstance(results, (list, tuple)) else [results]
+    return [np.asarray(result) for result in results]
 
 
 def _read_anywhere(
@@ -188,28 +145,13 @@ def taken(operands: Sequence[Value], relocate: Relocate, shape: Sequence[int]) -
 
 
 def places_of_updates(equation: Equation, inputs: Sequence[Value]) -> np.ndarray:
-    """Return where a scatter puts each update: its place, flat, or -1 if dropped.
-
-    A scatter-add is linear in the updates; its transpose reads their places.
-    """
+    """Return where a scatter puts each update: its place, flat, or -1 if dropped."""
     operand, indices, updates = inputs
-    if indices.exact is None or operand.size >= 1 << 24:
+    if indices.exact is None:
         raise Refused("the indices of a scatter are not known")
-    params = equation.params
-
-    def scatter(values: Any) -> Any:
-        return jax.lax.scatter_add(
-            jnp.zeros(operand.shape, jnp.float32),
-            jnp.asarray(indices.exact),
-            values,
-            params["dimension_numbers"],
-            mode=params["mode"],
-        )
-
-    shape = jax.ShapeDtypeStruct(updates.shape, jnp.float32)
-    numbers = jnp.arange(1.0, operand.size + 1.0, dtype=jnp.float32)
-    (places,) = jax.linear_transpose(scatter, shape)(numbers.reshape(operand.shape))
-    return np.asarray(places).astype(int) - 1
+    return group_of_updates(
+        equation.params, operand.shape, indices.exact, updates.shape
+    )
 
 
 def _check_unique(equation: Equation, inputs: Sequence[Value]) -> None:

@@ -8,7 +8,6 @@ import jax.extend.core.primitives
 
 __all__ = ["jax_primitive"]
 
-
 _ATTRIBUTES = {"add_any": "add_jaxvals_p"}
 """Where the attribute is not the name of the primitive."""
 

@@ -1,13 +1,12 @@
 # ruff: noqa: ARG005 - rules of one table share a signature
 """The kernel on expressions of one value that are polynomials between knots.
 
-The knots are where a comparison changes, found exactly; each choice is held against
-both sides, and against the value at the knot itself.
+Each choice is held against both sides, and against the value at the knot itself.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -15,135 +14,51 @@ import jax.numpy as jnp
 import numpy as np
 
 from phihat.convexity.kernel.facts import Known, Refused
+from phihat.convexity.numbers.piecewise import (
+    Coefficients,
+    Piece,
+    Unsupported,
+    add,
+    derivative,
+    limit,
+    multiply,
+    power,
+    read,
+    roots,
+    trimmed,
+)
 
 __all__ = ["PIECES", "Expression", "shape_of_pieces"]
 
-
-Line = tuple[Fraction, ...]
-"""A polynomial of one variable, by rising powers, without zeros at the end."""
+_ONE = (Fraction(1),)
 
 
-class _Knot(Exception):
-    """A comparison changes at these points; start again with them as knots."""
-
-    def __init__(self, points: Sequence[Fraction]) -> None:
-        super().__init__()
-        self.points = points
+def _truth(value: bool) -> Coefficients:
+    return _ONE if value else ()
 
 
-def _trim(x: Sequence[Fraction]) -> Line:
-    n = len(x)
-    while n and not x[n - 1]:
-        n -= 1
-    return tuple(x[:n])
+def _bigger(piece: Piece, x: Coefficients, y: Coefficients) -> Coefficients:
+    return x if piece.sign(add(x, y, -1)) >= 0 else y
 
 
-def _at(x: Line, t: Fraction) -> Fraction:
-    total = Fraction(0)
-    for c in reversed(x):
-        total = total * t + c
-    return total
+def _case(piece: Piece, which: Coefficients, *cases: Coefficients) -> Coefficients:
+    k = int(limit(which, piece.inside))
+    return cases[min(max(k, 0), len(cases) - 1)]
 
 
-def _add(x: Line, y: Line, sign: int = 1) -> Line:
-    pairs = itertools.zip_longest(x, y, fillvalue=Fraction(0))
-    return _trim([a + sign * b for a, b in pairs])
-
-
-def _mul(x: Line, y: Line) -> Line:
-    if len(x) + len(y) > 12:
-        raise Refused("a polynomial of too high a degree")
-    total = [Fraction(0)] * max(len(x) + len(y) - 1, 0)
-    for (i, a), (j, b) in itertools.product(enumerate(x), enumerate(y)):
-        total[i + j] += a * b
-    return _trim(total)
-
-
-def _slope(x: Line) -> Line:
-    return _trim([k * c for k, c in enumerate(x)][1:])
-
-
-def _root(c: Fraction) -> Fraction:
-    top, below = math.isqrt(c.numerator), math.isqrt(c.denominator)
-    if top * top != c.numerator or below * below != c.denominator:
-        raise Refused("a knot that is not a fraction")
-    return Fraction(top, below)
-
-
-def _roots(x: Line) -> list[Fraction]:
-    if len(x) <= 1:
-        return []
-    if len(x) == 2:
-        return [-x[0] / x[1]]
-    if len(x) == 3:
-        d = x[1] * x[1] - 4 * x[0] * x[2]
-        if d < 0:
-            return []
-        r = _root(d)
-        return [(-x[1] - r) / (2 * x[2]), (-x[1] + r) / (2 * x[2])]
-    if not x[0]:
-        return [Fraction(0), *_roots(x[1:])]
-    raise Refused("the roots of a cubic")
-
-
-class _Piece:
-    """One open interval between knots, or one knot: signs there are constant."""
-
-    def __init__(self, low: Any, high: Any) -> None:
-        self.low, self.high = low, high
-
-    def middle(self) -> Fraction:
-        low, high = self.low, self.high
-        if low == -math.inf:
-            return Fraction(0) if high == math.inf else Fraction(high) - 1
-        return (
-            Fraction(low) + 1
-            if high == math.inf
-            else (Fraction(low) + Fraction(high)) / 2
-        )
-
-    def sign(self, x: Line) -> int:
-        if self.low != self.high:
-            inside = [r for r in _roots(x) if self.low < r < self.high]
-            if inside:
-                raise _Knot(inside)
-        value = _at(x, self.middle())
-        return (value > 0) - (value < 0)
-
-
-def _case(piece: _Piece, which: Line, *cases: Line) -> Line:
-    k = min(max(int(_at(which, piece.middle())), 0), len(cases) - 1)
-    return cases[k]
-
-
-def _truth(value: bool) -> Line:
-    return (Fraction(1),) if value else ()
-
-
-def _bigger(piece: _Piece, x: Line, y: Line) -> Line:
-    return x if piece.sign(_add(x, y, -1)) >= 0 else y
-
-
-def _smaller(piece: _Piece, x: Line, y: Line) -> Line:
-    return y if piece.sign(_add(x, y, -1)) >= 0 else x
-
-
-def _whole_power(x: Line, n: Any) -> Line:
-    if n != int(n) or n < 0:
-        raise Refused("not a polynomial")
-    result: Line = (Fraction(1),)
-    for _ in range(int(n)):
-        result = _mul(result, x)
-    return result
-
-
-def _divided(x: Line, y: Line) -> Line:
+def _divided(x: Coefficients, y: Coefficients) -> Coefficients:
     if len(y) != 1:
         raise Refused("a quotient")
-    return _trim([c / y[0] for c in x])
+    return trimmed([c / y[0] for c in x])
 
 
-def _cast(piece: _Piece, params: Any, x: Line) -> Line:
+def _raised(x: Coefficients, y: Coefficients) -> Coefficients:
+    if len(y) > 1:
+        raise Refused("an exponent that varies")
+    return power(x, y[0] if y else 0)
+
+
+def _cast(piece: Piece, params: Any, x: Coefficients) -> Coefficients:
     new = np.dtype(params["new_dtype"])
     if new == np.bool_:
         return _truth(piece.sign(x) != 0)
@@ -161,31 +76,28 @@ _COMPARED: dict[str, Callable[[int], bool]] = {
     "ne": lambda s: s != 0,
 }
 
-
-PIECES: dict[str, Callable[..., Line]] = {
-    "abs": lambda q, p, x: _bigger(q, x, _add((), x, -1)),
-    "add": lambda q, p, x, y: _add(x, y),
-    "add_any": lambda q, p, x, y: _add(x, y),
-    "and": lambda q, p, x, y: _mul(x, y),
-    "clamp": lambda q, p, a, x, b: _smaller(q, _bigger(q, x, a), b),
+PIECES: dict[str, Callable[..., Coefficients]] = {
+    "abs": lambda q, p, x: _bigger(q, x, add((), x, -1)),
+    "add": lambda q, p, x, y: add(x, y),
+    "add_any": lambda q, p, x, y: add(x, y),
+    "and": lambda q, p, x, y: multiply(x, y),
+    "clamp": lambda q, p, a, x, b: PIECES["min"](q, p, _bigger(q, x, a), b),
     "convert_element_type": _cast,
     "div": lambda q, p, x, y: _divided(x, y),
-    "integer_pow": lambda q, p, x: _whole_power(x, p["y"]),
+    "integer_pow": lambda q, p, x: power(x, p["y"]),
     "max": lambda q, p, x, y: _bigger(q, x, y),
-    "min": lambda q, p, x, y: _smaller(q, x, y),
-    "mul": lambda q, p, x, y: _mul(x, y),
-    "neg": lambda q, p, x: _add((), x, -1),
+    "min": lambda q, p, x, y: y if _bigger(q, x, y) is x else x,
+    "mul": lambda q, p, x, y: multiply(x, y),
+    "neg": lambda q, p, x: add((), x, -1),
     "not": lambda q, p, x: _truth(not x),
     "or": lambda q, p, x, y: _truth(bool(x or y)),
-    "pow": lambda q, p, x, y: _whole_power(
-        x, y[0] if len(y) == 1 else 0 if not y else -1
-    ),
+    "pow": lambda q, p, x, y: _raised(x, y),
     "select_n": lambda q, p, which, *cases: _case(q, which, *cases),
-    "sign": lambda q, p, x: _trim([Fraction(q.sign(x))]),
-    "square": lambda q, p, x: _mul(x, x),
-    "sub": lambda q, p, x, y: _add(x, y, -1),
+    "sign": lambda q, p, x: trimmed([Fraction(q.sign(x))]),
+    "square": lambda q, p, x: multiply(x, x),
+    "sub": lambda q, p, x, y: add(x, y, -1),
     **{
-        name: lambda q, p, x, y, test=test: _truth(test(q.sign(_add(x, y, -1))))
+        name: lambda q, p, x, y, test=test: _truth(test(q.sign(add(x, y, -1))))
         for name, test in _COMPARED.items()
     },
 }
@@ -198,14 +110,14 @@ class Expression:
         """Keep the equations, the value, the output and the exact constants."""
         self.inside, self.root, self.n, self.constants = inside, root, n, constants
 
-    def on(self, piece: _Piece) -> Line:
+    def on(self, piece: Piece) -> Coefficients:
         """Return the polynomial that the expression is there."""
-        values: dict[int, Line] = {
-            k: _trim([Fraction(c)]) for k, c in self.constants.items()
+        values: dict[int, Coefficients] = {
+            k: trimmed([Fraction(c)]) for k, c in self.constants.items()
         }
         values[self.root] = (Fraction(0), Fraction(1))
         if piece.low == piece.high:
-            values[self.root] = _trim([Fraction(piece.low)])
+            values[self.root] = trimmed([Fraction(piece.low)])
         for e in self.inside:
             if e.primitive not in PIECES:
                 raise Refused("not piecewise polynomial")
@@ -213,48 +125,36 @@ class Expression:
             values[e.outputs[0]] = PIECES[e.primitive](piece, e.params, *inputs)
         return values[self.n]
 
-    def pieces(self, low: float, high: float) -> tuple[list[Fraction], list[Line]]:
-        """Return the knots inside a range, and the polynomial between each two."""
-        knots: set[Fraction] = set()
-        for _ in range(64):
-            inner = sorted(k for k in knots if low < k < high)
-            ends = [low, *inner, high]
-            try:
-                lines = [self.on(_Piece(a, b)) for a, b in itertools.pairwise(ends)]
-                for k in [*inner, *(e for e in (low, high) if math.isfinite(e))]:
-                    at = Fraction(k)
-                    value = _at(self.on(_Piece(at, at)), at)
-                    place = inner.index(at) if at in inner else 0 if k == low else -2
-                    sides = (
-                        lines[place : place + 2]
-                        if at in inner
-                        else [lines[0 if k == low else -1]]
-                    )
-                    if any(_at(line, at) != value for line in sides):
-                        raise Refused("a jump")
-                return inner, lines
-            except _Knot as more:
-                knots.update(more.points)
-        raise Refused("too many knots")
 
-
-def _signs(line: Line, low: float, high: float) -> tuple[bool, bool]:
+def _signs(line: Coefficients, low: float, high: float) -> tuple[bool, bool]:
     """Whether a polynomial is >= 0, and <= 0, on an interval."""
-    marks = [low, *sorted(r for r in _roots(line) if low < r < high), high]
-    values = [_at(line, _Piece(a, b).middle()) for a, b in itertools.pairwise(marks)]
+    marks = [low, *sorted(r for r in roots(line) if low < r < high), high]
+    points = [Piece(a, b).inside for a, b in itertools.pairwise(marks)]
+    values = [limit(line, point) for point in points]
     return all(v >= 0 for v in values), all(v <= 0 for v in values)
 
 
 def shape_of_pieces(e: Expression, z: Known) -> Any:
     """Return (convex, concave, rises, falls, lowest) on the range of z."""
-    knots, lines = e.pieces(z.low, z.high)
-    ends = [z.low, *knots, z.high]
+    try:
+        return _shape(e, z)
+    except Unsupported:
+        raise Refused("not a polynomial between knots that are fractions") from None
+
+
+def _shape(e: Expression, z: Known) -> Any:
+    function = read(e.on, z.low, z.high)
+    if any(side != value for _, (value, *sides) in function.limits() for side in sides):
+        raise Refused("a jump")
+    lines, ends = function.pieces, function.breaks
     parts = list(zip(lines, itertools.pairwise(ends), strict=True))
-    bends = [_signs(_slope(_slope(line)), *pair) for line, pair in parts]
-    slopes = [_signs(_slope(line), *pair) for line, pair in parts]
+    bends = [_signs(derivative(derivative(line)), *pair) for line, pair in parts]
+    slopes = [_signs(derivative(line), *pair) for line, pair in parts]
     jumps = [
-        _at(_slope(after), k) - _at(_slope(before), k)
-        for k, (before, after) in zip(knots, itertools.pairwise(lines), strict=True)
+        limit(derivative(after), k) - limit(derivative(before), k)
+        for k, (before, after) in zip(
+            ends[1:-1], itertools.pairwise(lines), strict=True
+        )
     ]
     convex = all(b[0] for b in bends) and all(j >= 0 for j in jumps)
     concave = all(b[1] for b in bends) and all(j <= 0 for j in jumps)
@@ -265,14 +165,8 @@ def shape_of_pieces(e: Expression, z: Known) -> Any:
     return convex, concave, rises, falls, low
 
 
-def _lowest(line: Line, low: float, high: float) -> Fraction | None:
+def _lowest(line: Coefficients, low: float, high: float) -> Fraction | None:
     """The least value of a piece, where it is bounded below."""
-    if len(line) <= 1:
-        return line[0] if line else Fraction(0)
-    marks = [r for r in _roots(_slope(line)) if low < r < high]
-    for end, sign in ((low, -1), (high, 1)):
-        if math.isfinite(end):
-            marks.append(Fraction(end))
-        elif line[-1] * (sign ** (len(line) - 1)) < 0:
-            return None
-    return min(_at(line, m) for m in marks) if marks else None
+    marks = [low, *(r for r in roots(derivative(line)) if low < r < high), high]
+    least = min(limit(line, mark) for mark in marks)
+    return None if math.isinf(least) else least

@@ -1,4 +1,4 @@
-# ruff: noqa: ARG001, ARG005 - rules of one table share a signature
+# ruff: noqa: ARG005 - rules of one table share a signature
 """The kernel on polynomials of the params, expanded over fractions.
 
 The matrix of a quadratic, or the Gram matrix of a quartic, is factored as L D L' and
@@ -18,15 +18,18 @@ from phihat.convexity.kernel.facts import Known, Refused, normal
 from phihat.convexity.kernel.linear_systems import Pivots
 from phihat.convexity.kernel.moves import MOVES, moved
 from phihat.convexity.kernel.values import Value, is_discrete
+from phihat.convexity.numbers.polynomials import (
+    NotPolynomial,
+    Polynomial,
+    Products,
+    degree,
+    each,
+    plus,
+    summed,
+)
 from phihat.convexity.program.form import Equation
 
 __all__ = ["entries_of", "is_semidefinite", "of_a_sum", "polynomial"]
-
-
-Poly = dict[tuple[int, ...], Fraction]
-
-
-_MAX_TERMS = 400_000
 
 
 def polynomial(checker: Any, equation: Equation, output: Value) -> Value | None:
@@ -43,10 +46,10 @@ def entries_of(checker: Any, n: int) -> np.ndarray:
     return _Expansion(checker).value(n)
 
 
-def _judged(poly: Poly) -> Known:
+def _judged(poly: Polynomial) -> Known:
     negated = {m: -c for m, c in poly.items()}
     square, below = (
-        _degree(poly) <= 2 and is_semidefinite(_matrix(one, True))
+        degree(poly) <= 2 and is_semidefinite(_matrix(one, True))
         for one in (poly, negated)
     )
     return normal(
@@ -60,11 +63,7 @@ def _judged(poly: Poly) -> Known:
     )
 
 
-def _degree(poly: Poly) -> int:
-    return max(map(len, poly), default=0)
-
-
-def _matrix(poly: Poly, bordered: bool) -> list[list[Fraction]]:
+def _matrix(poly: Polynomial, bordered: bool) -> list[list[Fraction]]:
     """The matrix of a quadratic form in x, or in (1, x)."""
     names = sorted({v for m in poly for v in m})
     place = {v: k + bordered for k, v in enumerate(names)}
@@ -96,17 +95,17 @@ def is_semidefinite(matrix: list[list[Fraction]]) -> bool:
     return True
 
 
-def _is_convex(poly: Poly) -> bool:
+def _is_convex(poly: Polynomial) -> bool:
     """Degree 2 by its matrix; degree 4 by a Gram matrix of v' H(x) v."""
-    degree = _degree(poly)
-    if degree <= 1:
+    order = degree(poly)
+    if order <= 1:
         return True
     quadratic = is_semidefinite(
         _matrix({m: c for m, c in poly.items() if len(m) == 2}, False)
     )
-    if degree == 2 or not quadratic:
+    if order == 2 or not quadratic:
         return quadratic
-    if degree != 4 or any(len(m) == 3 for m in poly):
+    if order != 4 or any(len(m) == 3 for m in poly):
         return False
     names = sorted({v for m in poly for v in m})
     basis = {pair: k for k, pair in enumerate(itertools.product(names, names))}
@@ -124,18 +123,21 @@ def _is_convex(poly: Poly) -> bool:
     return is_semidefinite(gram)
 
 
-class _Expansion:
+class _Expansion(Products):
     """Values of the program as polynomials of the elements of params."""
 
     def __init__(self, checker: Any) -> None:
+        super().__init__()
         self.checker = checker
         self.known: dict[int, np.ndarray] = {}
-        self.cost = 0
         self.pivots = Pivots(checker)
 
     def value(self, n: int, equation: Equation | None = None) -> np.ndarray:
         if n not in self.known:
-            self.known[n] = self._new(n, equation or self.checker.writers.get(n))
+            try:
+                self.known[n] = self._new(n, equation or self.checker.writers.get(n))
+            except NotPolynomial:
+                raise Refused("not a polynomial, or one with too many terms") from None
         return self.known[n]
 
     def _new(self, n: int, equation: Equation | None) -> np.ndarray:
@@ -143,13 +145,13 @@ class _Expansion:
         if n in values and values[n].constant:
             point = values[n].point
             if point is not None:
-                return _each(lambda c: {(): Fraction(float(c))} if c else {}, point)
+                return each(lambda c: {(): Fraction(float(c))} if c else {}, point)
         if equation is None:
             if n not in program.params or values[n].constant:
                 raise Refused("not a polynomial of params")
             start = n << 24
             numbers = np.arange(start, start + values[n].size).reshape(values[n].shape)
-            return _each(lambda k: {(int(k),): Fraction(1)}, numbers)
+            return each(lambda k: {(int(k),): Fraction(1)}, numbers)
         if is_discrete(program.dtypes[n]):
             raise Refused("integers wrap")
         name, params = equation.primitive, equation.params
@@ -189,93 +191,18 @@ class _Expansion:
         flat = np.concatenate(parts)[where.reshape(-1)]
         return flat.reshape(where.shape)
 
-    def product(self, x: Poly, y: Poly) -> Poly:
-        self.cost += len(x) * len(y)
-        if self.cost > _MAX_TERMS or _degree(x) + _degree(y) > 4:
-            raise Refused("a polynomial with too many terms")
-        total: Poly = {}
-        for (m, a), (k, b) in itertools.product(x.items(), y.items()):
-            key = tuple(sorted(m + k))
-            total[key] = total.get(key, Fraction(0)) + a * b
-        return {m: c for m, c in total.items() if c}
-
-    def power(self, x: Poly, n: int) -> Poly:
-        if n < 0:
-            raise Refused("a negative power")
-        result: Poly = {(): Fraction(1)}
-        for _ in range(n):
-            result = self.product(result, x)
-        return result
-
-
-def _plus(x: Poly, y: Poly, sign: int = 1) -> Poly:
-    total = dict(x)
-    for m, c in y.items():
-        total[m] = total.get(m, Fraction(0)) + sign * c
-    return {m: c for m, c in total.items() if c}
-
-
-def _each(function: Callable[..., Any], *xs: np.ndarray) -> np.ndarray:
-    spread = np.broadcast_arrays(*xs)
-    result = np.empty(spread[0].size, object)
-    for k, entries in enumerate(zip(*(s.reshape(-1) for s in spread), strict=True)):
-        result[k] = function(*entries)
-    return result.reshape(spread[0].shape)
-
-
-def _quotient(x: Poly, y: Poly) -> Poly:
-    if set(y) != {()}:
-        raise Refused("a quotient")
-    return {m: c / y[()] for m, c in x.items()}
-
-
-def _total(entries: np.ndarray) -> Poly:
-    total: Poly = {}
-    for e in entries:
-        total = _plus(total, e)
-    return total
-
-
-def _reduce_sum(e: _Expansion, params: Any, x: np.ndarray) -> np.ndarray:
-    axes = tuple(params["axes"])
-    kept = [n for k, n in enumerate(x.shape) if k not in axes]
-    rows = np.moveaxis(x, axes, range(-len(axes), 0)) if axes else x
-    rows = rows.reshape(math.prod(kept), -1 if x.size else 0)
-    result = np.empty(len(rows), object)
-    for k, row in enumerate(rows):
-        result[k] = _total(row)
-    return result.reshape(kept)
-
-
-def _dot(e: _Expansion, params: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    (cx, cy), (bx, by) = params["dimension_numbers"]
-    if bx or by:
-        raise Refused("a batch of products")
-    left = np.moveaxis(x, cx, range(-len(cx), 0))
-    right = np.moveaxis(y, cy, range(-len(cy), 0))
-    depth = math.prod(x.shape[k] for k in cx)
-    shape = (*left.shape[: left.ndim - len(cx)], *right.shape[: right.ndim - len(cy)])
-    result = np.empty(math.prod(shape), object)
-    pairs = itertools.product(left.reshape(-1, depth), right.reshape(-1, depth))
-    for k, (row, column) in enumerate(pairs):
-        products = np.empty(depth, object)
-        for i, (a, b) in enumerate(zip(row, column, strict=True)):
-            products[i] = e.product(a, b)
-        result[k] = _total(products)
-    return result.reshape(shape)
-
 
 _POLYNOMIAL: dict[str, Callable[..., np.ndarray]] = {
-    "add": lambda e, p, x, y: _each(_plus, x, y),
-    "add_any": lambda e, p, x, y: _each(_plus, x, y),
-    "div": lambda e, p, x, y: _each(_quotient, x, y),
-    "dot_general": _dot,
-    "integer_pow": lambda e, p, x: _each(lambda a: e.power(a, p["y"]), x),
-    "mul": lambda e, p, x, y: _each(e.product, x, y),
-    "neg": lambda e, p, x: _each(lambda a: _plus({}, a, -1), x),
-    "reduce_sum": _reduce_sum,
-    "square": lambda e, p, x: _each(lambda a: e.power(a, 2), x),
-    "sub": lambda e, p, x, y: _each(lambda a, b: _plus(a, b, -1), x, y),
+    "add": lambda e, p, x, y: each(plus, x, y),
+    "add_any": lambda e, p, x, y: each(plus, x, y),
+    "div": lambda e, p, x, y: each(e.quotient, x, y),
+    "dot_general": lambda e, p, x, y: e.contracted(x, y, p["dimension_numbers"]),
+    "integer_pow": lambda e, p, x: each(lambda a: e.power(a, p["y"]), x),
+    "mul": lambda e, p, x, y: each(e.product, x, y),
+    "neg": lambda e, p, x: each(lambda a: plus({}, a, -1), x),
+    "reduce_sum": lambda e, p, x: summed(x, tuple(p["axes"])),
+    "square": lambda e, p, x: each(lambda a: e.power(a, 2), x),
+    "sub": lambda e, p, x, y: each(lambda a, b: plus(a, b, -1), x, y),
 }
 
 
@@ -284,12 +211,12 @@ def of_a_sum(checker: Any, equation: Equation, output: Value) -> Value | None:
     if output.shape != ():
         return None
     expansion = _Expansion(checker)
-    total: Poly = {}
+    total: Polynomial = {}
     rest: list[tuple[Known, int]] = []
     for c, n, writer in _summands(checker, equation.outputs[0], equation, Fraction(1)):
         try:
             (poly,) = expansion.value(n, writer).reshape(-1)
-            total = _plus(total, {m: c * value for m, value in poly.items()})
+            total = plus(total, poly, c)
         except Refused:
             k = checker.values[n].known if n in checker.values else Known()
             convex, concave = (k.convex, k.concave) if c > 0 else (k.concave, k.convex)

@@ -16,9 +16,7 @@ from phihat.convexity.numbers.intervals import Interval
 
 __all__ = ["SMOOTH", "shape_of_cells"]
 
-
 _MAX_CELLS = 4096
-
 
 Jet = tuple[Any, Any, Any]
 

@@ -9,6 +9,5 @@ from phihat.convexity.kernel.logic import LOGIC
 
 __all__ = ["TABLE"]
 
-
 TABLE: dict[str, Callable[..., Known]] = {**ARITHMETIC, **FUNCTIONS, **LOGIC}
 """The theorems, by the name of the primitive or the atom."""

@@ -25,14 +25,11 @@ __all__ = [
     "widened",
 ]
 
-
 _FEW = 64
 """Constants with more distinct values than this are told apart by their sign alone."""
 
-
 _MANY = 512
 """More distinct facts than this are joined where they differ in range alone."""
-
 
 _serial = itertools.count(1)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from phihat.convexity.numbers import intervals as iv
-from phihat.convexity.numbers.intervals import Interval, add, div, mul, neg, square, sub
+from phihat.convexity.numbers.intervals import Interval, square
 
 __all__ = ["SMOOTH", "Derivatives", "is_inside", "power", "whole_power"]
 
@@ -21,45 +21,36 @@ Derivatives = tuple[Interval, Interval, Interval]
 
 def is_inside(name: str, x: Interval) -> np.ndarray:
     """Tell where x lies in the open domain of a function of the table."""
-    low, high = _OPEN_DOMAINS.get(name, (-np.inf, np.inf))
     if name == "tan":
         return np.asarray(iv.tan_is_defined(x))
-    if name in _POLES_AT_ZERO:
+    if name == "cbrt":
         return (x.low > 0) | (x.high < 0)
-    inside = np.ones(x.shape, bool)
-    if low > -np.inf:
-        inside = inside & (x.low > low)
-    return inside & (x.high < high) if high < np.inf else inside
+    low, high = _OPEN_DOMAINS.get(name, (-np.inf, np.inf))
+    below = True if low == -np.inf else x.low > low
+    return np.broadcast_to(below & (True if high == np.inf else x.high < high), x.shape)
 
 
 SAFE = {"acosh": 2.0}
 """A point inside the open domain; 0.5 for the others."""
 
 
-def whole_power(x: Interval, exponent: int) -> Derivatives:
+def whole_power(x: Interval, n: int) -> Derivatives:
     """Take x^n, n x^(n-1) and n (n-1) x^(n-2); x holds no zero if n < 0."""
-    n = exponent
-    first = mul(float(n), _whole(x, n - 1)) if n else _like(x, 0.0)
-    second = mul(float(n * (n - 1)), _whole(x, n - 2)) if n not in (0, 1) else None
-    return _whole(x, n), first, _like(x, 0.0) if second is None else second
+    zero = iv.as_interval(np.broadcast_to(np.float64(0.0), x.shape))
+    first = float(n) * _whole(x, n - 1) if n else zero
+    second = zero if n in (0, 1) else float(n * (n - 1)) * _whole(x, n - 2)
+    return _whole(x, n), first, second
 
 
 def power(x: Interval, exponent: Interval) -> Derivatives:
     """Take x^y, y x^(y-1) and y (y-1) x^(y-2) in x > 0, for a constant y."""
-    lower = sub(exponent, 1.0)
-    return (
-        iv.power(x, exponent),
-        mul(exponent, iv.power(x, lower)),
-        mul(mul(exponent, lower), iv.power(x, sub(exponent, 2.0))),
-    )
+    lower = exponent - 1.0
+    second = exponent * lower * iv.power(x, exponent - 2.0)
+    return iv.power(x, exponent), exponent * iv.power(x, lower), second
 
 
 def _whole(x: Interval, n: int) -> Interval:
     return square(x) if n == 2 else iv.integer_power(x, n)
-
-
-def _like(x: Interval, value: float) -> Interval:
-    return iv.as_interval(np.broadcast_to(np.float64(value), x.shape))
 
 
 def _positive(x: Interval, greatest: float = np.inf) -> Interval:
@@ -67,223 +58,142 @@ def _positive(x: Interval, greatest: float = np.inf) -> Interval:
     return Interval(np.clip(x.low, 0.0, greatest), np.clip(x.high, 0.0, greatest))
 
 
-# --------------------------------------------------------------- exponentials, logs
-
-
-def _exp(x: Interval) -> Derivatives:
-    value = iv.exp(x)
-    return value, value, value
-
-
-def _exp2(x: Interval) -> Derivatives:
-    value, rate = iv.exp2(x), iv.log(2.0)
-    first = mul(value, rate)
-    return value, first, mul(first, rate)
-
-
-def _expm1(x: Interval) -> Derivatives:
-    slope = iv.exp(x)
-    return iv.expm1(x), slope, slope
-
-
-def _log(x: Interval) -> Derivatives:
-    slope = div(1.0, x)
-    return iv.log(x), slope, neg(square(slope))
-
-
-def _log1p(x: Interval) -> Derivatives:
-    slope = div(1.0, add(1.0, x))
-    return iv.log1p(x), slope, neg(square(slope))
-
-
-def _logistic(x: Interval) -> Derivatives:
-    """Take s, s (1 - s) and s (1 - s) (1 - 2 s), where 1 - s(x) = s(-x)."""
-    value = iv.logistic(x)
-    slope = _sigmoid_slope(x)
-    return value, slope, mul(slope, sub(1.0, mul(2.0, value)))
-
-
-def _softplus(x: Interval) -> Derivatives:
-    slope = iv.logistic(x)
-    return iv.softplus(x), slope, _sigmoid_slope(x)
-
-
 def _sigmoid_slope(x: Interval) -> Interval:
     """Take s(x) s(-x) <= 1/4, which falls with |x|."""
     near, far = (np.minimum(end, 1e300) for end in iv.absolute(x))
     high, low = (
-        _positive(mul(iv.logistic(point), iv.logistic(neg(point))), 0.25)
+        _positive(iv.logistic(point) * iv.logistic(-point), 0.25)
         for point in (Interval(near, near), Interval(far, far))
     )
     return Interval(low.low, high.high)
 
 
-# ------------------------------------------------------------- waves and hyperbolas
+def _hazard_slope(x: Interval, h: Interval) -> Interval:
+    """Take -h (h + x), h = f / F of the normal distribution: between -1 and 0."""
+    bend = -(h * (h + x))
+    return Interval(np.clip(bend.low, -1.0, 0.0), np.clip(bend.high, -1.0, 0.0))
 
 
-def _sin(x: Interval) -> Derivatives:
-    value = iv.sin(x)
-    return value, iv.cos(x), neg(value)
+def _cubed(x: Interval) -> Interval:
+    return iv.integer_power(x, 3)
 
 
-def _cos(x: Interval) -> Derivatives:
-    value = iv.cos(x)
-    return value, neg(iv.sin(x)), neg(value)
+def _inverse_root(x: Interval) -> Interval:
+    return 1.0 / iv.sqrt(x)
 
 
-def _tan(x: Interval) -> Derivatives:
-    value = iv.tan(x)
-    slope = add(1.0, square(value))
-    return value, slope, mul(mul(2.0, value), slope)
+def _of(
+    value: Callable[[Interval], Interval],
+    slope: Callable[[Interval, Interval], Interval],
+    bend: Callable[[Interval, Interval, Interval], Interval],
+) -> Callable[[Interval], Derivatives]:
+    """Make an entry: f of x, f' of x and f, f'' of x, f and f'."""
 
+    def derivatives(x: Interval) -> Derivatives:
+        f = value(x)
+        d = slope(x, f)
+        return f, d, bend(x, f, d)
 
-def _sinh(x: Interval) -> Derivatives:
-    value = iv.sinh(x)
-    return value, iv.cosh(x), value
-
-
-def _cosh(x: Interval) -> Derivatives:
-    value = iv.cosh(x)
-    return value, iv.sinh(x), value
-
-
-def _tanh(x: Interval) -> Derivatives:
-    """Take t, 1 - t^2 = 4 s(2x) s(-2x), which loses nothing at the ends, and -2t t'."""
-    value, twice = iv.tanh(x), mul(2.0, x)
-    slope = mul(4.0, _sigmoid_slope(twice))
-    return value, slope, mul(mul(-2.0, value), slope)
-
-
-def _asinh(x: Interval) -> Derivatives:
-    slope = div(1.0, iv.sqrt(add(1.0, square(x))))
-    return iv.asinh(x), slope, neg(mul(x, iv.integer_power(slope, 3)))
-
-
-def _acosh(x: Interval) -> Derivatives:
-    slope = div(1.0, iv.sqrt(mul(sub(x, 1.0), add(x, 1.0))))
-    return iv.acosh(x), slope, neg(mul(x, iv.integer_power(slope, 3)))
-
-
-def _atanh(x: Interval) -> Derivatives:
-    slope = div(1.0, mul(sub(1.0, x), add(1.0, x)))
-    return iv.atanh(x), slope, mul(mul(2.0, x), square(slope))
-
-
-def _asin(x: Interval) -> Derivatives:
-    slope = div(1.0, iv.sqrt(mul(sub(1.0, x), add(1.0, x))))
-    return iv.asin(x), slope, mul(x, iv.integer_power(slope, 3))
-
-
-def _acos(x: Interval) -> Derivatives:
-    value = iv.acos(x)
-    _, slope, bend = _asin(x)
-    return value, neg(slope), neg(bend)
-
-
-def _atan(x: Interval) -> Derivatives:
-    slope = div(1.0, add(1.0, square(x)))
-    return iv.atan(x), slope, mul(mul(-2.0, x), square(slope))
-
-
-# ------------------------------------------------------ roots, and special functions
-
-
-def _sqrt(x: Interval) -> Derivatives:
-    value = iv.sqrt(x)
-    slope = div(0.5, value)
-    return value, slope, neg(div(mul(0.5, slope), x))
-
-
-def _rsqrt(x: Interval) -> Derivatives:
-    value = iv.rsqrt(x)
-    slope = mul(-0.5, div(value, x))
-    return value, slope, mul(-1.5, div(slope, x))
-
-
-def _cbrt(x: Interval) -> Derivatives:
-    value = iv.cbrt(x)
-    slope = div(div(1.0, square(value)), 3.0)
-    return value, slope, mul(div(-2.0, 3.0), div(slope, x))
-
-
-def _erf(x: Interval) -> Derivatives:
-    slope = mul(_TWO_OVER_ROOT_PI, iv.exp(neg(square(x))))
-    return iv.erf(x), slope, mul(mul(-2.0, x), slope)
-
-
-def _erfc(x: Interval) -> Derivatives:
-    _, slope, bend = _erf(x)
-    return iv.erfc(x), neg(slope), neg(bend)
-
-
-def _log_ndtr(x: Interval) -> Derivatives:
-    """Take log F, h = f / F and -h (h + x): h falls, and -1 < -h (h + x) < 0."""
-    hazard = _positive(div(1.0, iv.mills_ratio(neg(x))))
-    bend = neg(mul(hazard, add(hazard, x)))
-    bend = Interval(np.clip(bend.low, -1.0, 0.0), np.clip(bend.high, -1.0, 0.0))
-    return iv.log_ndtr(x), hazard, bend
-
-
-def _lgamma(x: Interval) -> Derivatives:
-    return iv.lgamma(x), iv.digamma(x), iv.polygamma(1, x)
-
-
-def _digamma(x: Interval) -> Derivatives:
-    return iv.digamma(x), iv.polygamma(1, x), iv.polygamma(2, x)
-
-
-def _entr(x: Interval) -> Derivatives:
-    value, inverse, _ = _log(x)
-    return neg(mul(x, value)), neg(add(value, 1.0)), neg(inverse)
+    return derivatives
 
 
 _TWO_OVER_ROOT_PI = iv.from_decimal("1.12837916709551257389615890312154517168")
-
-_POLES_AT_ZERO = {"cbrt"}
+_LOG_TWO = iv.log(2.0)
 
 _OPEN_DOMAINS = {
     "acosh": (1.0, np.inf),
-    "acos": (-1.0, 1.0),
-    "asin": (-1.0, 1.0),
-    "atanh": (-1.0, 1.0),
-    "digamma": (0.0, np.inf),
-    "entr": (0.0, np.inf),
-    "lgamma": (0.0, np.inf),
-    "log": (0.0, np.inf),
+    **dict.fromkeys(("acos", "asin", "atanh"), (-1.0, 1.0)),
     "log1p": (-1.0, np.inf),
-    "rsqrt": (0.0, np.inf),
-    "sqrt": (0.0, np.inf),
+    **dict.fromkeys(("digamma", "entr", "lgamma", "log", "rsqrt", "sqrt"), (0, np.inf)),
 }
 
 SMOOTH: dict[str, Callable[[Interval], Derivatives]] = {
-    "acos": _acos,
-    "acosh": _acosh,
-    "asin": _asin,
-    "asinh": _asinh,
-    "atan": _atan,
-    "atanh": _atanh,
-    "cbrt": _cbrt,
-    "cos": _cos,
-    "cosh": _cosh,
-    "digamma": _digamma,
-    "entr": _entr,
-    "erf": _erf,
-    "erfc": _erfc,
-    "exp": _exp,
-    "exp2": _exp2,
-    "expm1": _expm1,
-    "lgamma": _lgamma,
-    "log": _log,
-    "log1p": _log1p,
-    "log_ndtr": _log_ndtr,
-    "logistic": _logistic,
-    "rsqrt": _rsqrt,
-    "sin": _sin,
-    "sinh": _sinh,
-    "softplus": _softplus,
-    "sqrt": _sqrt,
+    "acos": _of(
+        iv.acos,
+        lambda x, _: -_inverse_root((1.0 - x) * (1.0 + x)),
+        lambda x, _, d: x * _cubed(d),
+    ),
+    "acosh": _of(
+        iv.acosh,
+        lambda x, _: _inverse_root((x - 1.0) * (x + 1.0)),
+        lambda x, _, d: -(x * _cubed(d)),
+    ),
+    "asin": _of(
+        iv.asin,
+        lambda x, _: _inverse_root((1.0 - x) * (1.0 + x)),
+        lambda x, _, d: x * _cubed(d),
+    ),
+    "asinh": _of(
+        iv.asinh,
+        lambda x, _: _inverse_root(1.0 + square(x)),
+        lambda x, _, d: -(x * _cubed(d)),
+    ),
+    "atan": _of(
+        iv.atan,
+        lambda x, _: 1.0 / (1.0 + square(x)),
+        lambda x, _, d: -2.0 * x * square(d),
+    ),
+    "atanh": _of(
+        iv.atanh,
+        lambda x, _: 1.0 / ((1.0 - x) * (1.0 + x)),
+        lambda x, _, d: 2.0 * x * square(d),
+    ),
+    "cbrt": _of(
+        iv.cbrt,
+        lambda _, f: 1.0 / square(f) / 3.0,
+        lambda x, _, d: iv.div(-2.0, 3.0) * (d / x),
+    ),
+    "cos": _of(iv.cos, lambda x, _: -iv.sin(x), lambda _, f, __: -f),
+    "cosh": _of(iv.cosh, lambda x, _: iv.sinh(x), lambda _, f, __: f),
+    "digamma": _of(
+        iv.digamma, lambda x, _: iv.polygamma(1, x), lambda x, _, __: iv.polygamma(2, x)
+    ),
+    "entr": _of(
+        lambda x: -(x * iv.log(x)),
+        lambda x, _: -(iv.log(x) + 1.0),
+        lambda x, _, __: -(1.0 / x),
+    ),
+    "erf": _of(
+        iv.erf,
+        lambda x, _: _TWO_OVER_ROOT_PI * iv.exp(-square(x)),
+        lambda x, _, d: -2.0 * x * d,
+    ),
+    "erfc": _of(
+        iv.erfc,
+        lambda x, _: -(_TWO_OVER_ROOT_PI * iv.exp(-square(x))),
+        lambda x, _, d: -2.0 * x * d,
+    ),
+    "exp": _of(iv.exp, lambda _, f: f, lambda _, f, __: f),
+    "exp2": _of(iv.exp2, lambda _, f: f * _LOG_TWO, lambda _, __, d: d * _LOG_TWO),
+    "expm1": _of(iv.expm1, lambda x, _: iv.exp(x), lambda _, __, d: d),
+    "lgamma": _of(
+        iv.lgamma, lambda x, _: iv.digamma(x), lambda x, _, __: iv.polygamma(1, x)
+    ),
+    "log": _of(iv.log, lambda x, _: 1.0 / x, lambda _, __, d: -square(d)),
+    "log1p": _of(iv.log1p, lambda x, _: 1.0 / (1.0 + x), lambda _, __, d: -square(d)),
+    "log_ndtr": _of(
+        iv.log_ndtr,
+        lambda x, _: _positive(1.0 / iv.mills_ratio(-x)),
+        lambda x, _, d: _hazard_slope(x, d),
+    ),
+    "logistic": _of(
+        iv.logistic,
+        lambda x, _: _sigmoid_slope(x),
+        lambda _, f, d: d * (1.0 - 2.0 * f),  # 1 - s(x) = s(-x)
+    ),
+    "rsqrt": _of(iv.rsqrt, lambda x, f: -0.5 * (f / x), lambda x, _, d: -1.5 * (d / x)),
+    "sin": _of(iv.sin, lambda x, _: iv.cos(x), lambda _, f, __: -f),
+    "sinh": _of(iv.sinh, lambda x, _: iv.cosh(x), lambda _, f, __: f),
+    "softplus": _of(
+        iv.softplus, lambda x, _: iv.logistic(x), lambda x, _, __: _sigmoid_slope(x)
+    ),
+    "sqrt": _of(iv.sqrt, lambda _, f: 0.5 / f, lambda x, _, d: -(0.5 * d / x)),
     "square": lambda x: whole_power(x, 2),
-    "tan": _tan,
-    "tanh": _tanh,
+    "tan": _of(iv.tan, lambda _, f: 1.0 + square(f), lambda _, f, d: 2.0 * f * d),
+    "tanh": _of(
+        iv.tanh,
+        lambda x, _: 4.0 * _sigmoid_slope(2.0 * x),  # loses nothing at the ends
+        lambda _, f, d: -2.0 * f * d,
+    ),
 }
 """The smooth functions, by the name of the primitive or atom."""

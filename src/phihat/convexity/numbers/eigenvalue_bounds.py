@@ -41,14 +41,10 @@ _silent = np.errstate(all="ignore")
 
 @_silent
 def smallest_eigenvalue(matrix: Any) -> np.ndarray:
-    r"""Bound every eigenvalue of every matrix from below.
+    r"""Bound every eigenvalue of every symmetric matrix `[..., n, n]` from below.
 
-    Args:
-      matrix: symmetric matrices `[..., n, n]`, floats or intervals; of the latter the
-        lower triangle is read.
-
-    Returns:
-      The best of the three bounds, `[...]`; -inf where nothing could be proved.
+    The lower triangle is read. The best of the three bounds `[...]` is returned; -inf
+    where nothing could be proved.
     """
     low, high = _triangles(as_interval(matrix))
     bound = np.full(low.shape[:-2], -np.inf)

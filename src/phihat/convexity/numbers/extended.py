@@ -129,11 +129,9 @@ def elementwise(
 ) -> Interval:
     """Apply an elementwise function, to elements that are not finite as IEEE does.
 
-    Args:
-      enclose: the function of intervals; it may mark elements itself.
-      ieee: the function of floats, exact where it maps inf or -inf to a number, and
-        monotone in each argument as long as the others do not change; None if unknown.
-      xs: the arguments, which broadcast.
+    `enclose` may mark elements itself. `ieee`, of floats, is exact where it maps inf or
+    -inf to a number, and monotone in each argument as long as the others do not change;
+    None if unknown.
     """
     if not any(isinstance(x, Extended) for x in xs):
         return enclose(*xs)

@@ -103,15 +103,18 @@ class Jet:
         """Pick elements."""
         size = self.grad.shape[-1]
         check_size(self.value.shape[0] * len(places) * size**2, _MAX_ENTRIES)
-        lower = self.lower[:, places]
-        return Jet(
-            self.value[:, places],
-            self.grad[:, places],
-            lower,
-            lower if self.lower is self.upper else self.upper[:, places],
-            self.is_convex[:, places],
-            self.is_concave[:, places],
-        )
+        return self.map(lambda x: x[:, places])
+
+    def map(self, fn: Callable[..., Any], *others: "Jet") -> "Jet":
+        """Apply a function to the parts of jets; to Hessians once."""
+        jets = (self, *others)
+        is_smooth = all(jet.lower is jet.upper for jet in jets)
+        parts = {
+            field.name: fn(*(getattr(jet, field.name) for jet in jets))
+            for field in dataclasses.fields(Jet)
+            if not (is_smooth and field.name == "upper")
+        }
+        return Jet(**{"upper": parts["lower"], **parts})
 
 
 def constant(value: Interval) -> Ridge:
@@ -143,12 +146,7 @@ def pair(
 
 
 def lift(x: Ridge | Jet, slopes: Interval) -> Jet:
-    """Write ridges as jets.
-
-    Args:
-      x: the elements.
-      slopes: the slopes of all scalars `[M + 1, n]`; the last is 0, for constants.
-    """
+    """Write ridges as jets; the slopes are those of all scalars, the last 0."""
     if isinstance(x, Jet):
         return x
     if x.rows is None:
@@ -169,14 +167,12 @@ def sum_groups(x: Ridge | Jet, places: np.ndarray, slopes: Interval) -> Ridge | 
         return _sum_of_ridges(x, places, slopes)
     size = x.grad.shape[-1]
     check_size(x.value.shape[0] * places.size * size**2, _MAX_ENTRIES)
-    lower = _sum(x.lower, places)
-    return Jet(
-        _sum(x.value, places),
-        _sum(x.grad, places),
-        lower,
-        lower if x.lower is x.upper else _sum(x.upper, places),
-        np.asarray(x.is_convex[:, places].all(2)),
-        np.asarray(x.is_concave[:, places].all(2)),
+    return x.map(
+        lambda part: (
+            _sum(part, places)
+            if isinstance(part, Interval)
+            else np.asarray(part[:, places].all(2))
+        )
     )
 
 
@@ -185,16 +181,8 @@ def concatenate(items: Sequence[Ridge | Jet], slopes: Interval) -> Ridge | Jet:
     if len(items) == 1:
         return items[0]
     if any(isinstance(item, Jet) for item in items):
-        jets = [lift(item, slopes) for item in items]
-        value, grad, lower = (
-            _row([getattr(jet, name) for jet in jets])
-            for name in ("value", "grad", "lower")
-        )
-        is_smooth = all(jet.lower is jet.upper for jet in jets)
-        upper = lower if is_smooth else _row([jet.upper for jet in jets])
-        is_convex = _row_of_arrays(*(jet.is_convex for jet in jets))
-        is_concave = _row_of_arrays(*(jet.is_concave for jet in jets))
-        return Jet(value, grad, lower, upper, is_convex, is_concave)
+        first, *rest = (lift(item, slopes) for item in items)
+        return first.map(lambda *parts: _row(parts), *rest)
     ridges = [item for item in items if isinstance(item, Ridge)]
     value = _row([ridge.value for ridge in ridges])
     if all(ridge.rows is None for ridge in ridges):
@@ -209,13 +197,7 @@ def concatenate(items: Sequence[Ridge | Jet], slopes: Interval) -> Ridge | Jet:
 def select(
     which: np.ndarray, items: Sequence[Ridge | Jet], slopes: Interval
 ) -> Ridge | Jet:
-    """Choose for each box and element one of several values.
-
-    Args:
-      which: the position among `items` `[C or 1, N]`.
-      items: the values.
-      slopes: the slopes of all scalars.
-    """
+    """Choose for each box and element `[C or 1, N]` one of several values."""
     if which.shape[0] == 1:
         count = which.shape[1]
         return concatenate(items, slopes).take(which[0] * count + np.arange(count))
@@ -235,12 +217,7 @@ def _choose(here: np.ndarray, one: Any, other: Any) -> Ridge | Jet:
         return iv.where(condition, x, y)
 
     if isinstance(one, Jet):
-        is_smooth = one.lower is one.upper and other.lower is other.upper
-        parts = {
-            field.name: chosen(getattr(one, field.name), getattr(other, field.name))
-            for field in dataclasses.fields(Jet)
-        }
-        return Jet(**parts | ({"upper": parts["lower"]} if is_smooth else {}))
+        return one.map(chosen, other)
     value = chosen(one.value, other.value)
     if one.rows is None and other.rows is None:
         return Ridge(None, value)
@@ -309,10 +286,6 @@ def _gram(slopes: Interval, weights: np.ndarray) -> Interval:
     With $s = c + e$, $|e| \le r$ and $b = |c| + r$: in place of the sum of $w c c'$ it
     errs by $\sum |w| (b r' + r b')$, and the computation by $\gamma \sum |w| b b'$ and
     what underflows (Higham, section 3.1).
-
-    Args:
-      slopes: `[G, E, n]`.
-      weights: `[C, G, E]`.
     """
     count = weights.shape[-1]
     is_bounded = np.asarray(np.isfinite(weights).all(-1))[..., None, None]
@@ -348,8 +321,10 @@ def _sum(x: Interval, places: np.ndarray) -> Interval:
     return iv.reduce_sum(x[:, places], 2)
 
 
-def _row(parts: Sequence[Interval]) -> Interval:
-    return iv.rearrange(_row_of_arrays, *parts)
+def _row(parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], Interval):
+        return iv.rearrange(_row_of_arrays, *parts)
+    return _row_of_arrays(*parts)
 
 
 def _row_of_arrays(*parts: np.ndarray) -> np.ndarray:

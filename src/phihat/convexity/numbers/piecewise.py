@@ -5,53 +5,109 @@ say nothing. As a function of one affine value it is a piecewise polynomial, wit
 breakpoints, coefficients and the values *at* the breakpoints kept as fractions. It is
 convex if and only if it is continuous at each breakpoint, each piece is convex, and the
 slopes do not decrease across a breakpoint.
+
+The breakpoints are found where they matter: an expression is evaluated on a `Piece`, on
+which it must be a polynomial, and what asks for a sign that changes there raises
+`Breaks`, which `read` takes as further breakpoints.
 """
 
 import itertools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 __all__ = [
+    "Coefficients",
+    "Piece",
     "Piecewise",
     "Shape",
     "Unsupported",
-    "combine",
-    "compare",
-    "constant",
+    "add",
     "curvature",
-    "identity",
-    "maximum",
+    "derivative",
+    "limit",
+    "multiply",
     "power",
+    "read",
+    "roots",
     "scaled",
-    "select",
     "small_jump",
+    "trimmed",
 ]
 
 Coefficients = tuple[Fraction, ...]
-"""Of a polynomial, constant term first; a boolean is the polynomial 0 or 1."""
+"""Of a polynomial, constant term first, no zero last; a truth is 0 or 1."""
 
-_MAX_DEGREE = 4
+_MAX_DEGREE = 6
 _MAX_PIECES = 64
+_LARGEST = Fraction(2) ** 1000
+"""A least value beyond this has no float."""
 
 
 class Unsupported(Exception):
     """A breakpoint would be irrational, or the function is no piecewise polynomial."""
 
 
+class Breaks(Exception):
+    """A sign changes at these points: they are to be breakpoints."""
+
+    def __init__(self, points: Sequence[Fraction]) -> None:
+        """Keep the points."""
+        super().__init__()
+        self.points = points
+
+
+class Piece(NamedTuple):
+    """An open interval between two breakpoints, or one breakpoint."""
+
+    low: Any
+    high: Any
+
+    @property
+    def inside(self) -> Fraction:
+        """A point of it."""
+        low, high = self
+        if _is_far(low):
+            return Fraction(0) if _is_far(high) else high - 1
+        return low + 1 if _is_far(high) else (low + high) / 2
+
+    def sign(self, x: Coefficients) -> int:
+        """Return the sign of a polynomial, which must be the same on the piece."""
+        if self.low != self.high:
+            found = [root for root in roots(x) if self.low < root < self.high]
+            if found:
+                raise Breaks(found)
+        value = limit(x, self.inside)
+        return (value > 0) - (value < 0)
+
+
 class Piecewise(NamedTuple):
-    """A function of one variable.
+    """A function of one variable on an interval.
 
     Attributes:
-      breaks: the breakpoints, increasing.
-      pieces: the polynomial left of the first, between, and right of the last.
-      values: the value at each breakpoint.
+      breaks: its ends, perhaps infinite, and the breakpoints between, increasing.
+      pieces: the polynomial between each two.
+      values: the value at each; None at infinity.
     """
 
-    breaks: tuple[Fraction, ...]
+    breaks: tuple[Any, ...]
     pieces: tuple[Coefficients, ...]
-    values: tuple[Fraction, ...]
+    values: tuple[Any, ...]
+
+    def parts(self) -> list[tuple[Coefficients, Any, Any]]:
+        """Return each polynomial with its two ends."""
+        return list(zip(self.pieces, self.breaks, self.breaks[1:], strict=False))
+
+    def limits(self) -> list[tuple[Any, list[Any]]]:
+        """Return each finite breakpoint with its value, and what pieces make of it."""
+        found = []
+        for k, (mark, value) in enumerate(zip(self.breaks, self.values, strict=True)):
+            if value is not None:
+                beside = self.pieces[max(k - 1, 0) : k + 1]
+                found.append((mark, [value, *(limit(piece, mark) for piece in beside)]))
+        return found
 
 
 class Shape(NamedTuple):
@@ -72,142 +128,133 @@ class Shape(NamedTuple):
     lowest: Fraction | None
 
 
-def identity() -> Piecewise:
-    """Return the variable itself."""
-    return Piecewise((), ((Fraction(0), Fraction(1)),), ())
-
-
-def constant(value: Fraction) -> Piecewise:
-    """Return a constant."""
-    return Piecewise((), (_trimmed((value,)),), ())
-
-
-# -------------------------------------------------------------------------- algebra
-
-
-def combine(
-    function: Callable[[Coefficients, Coefficients], Coefficients],
-    x: Piecewise,
-    y: Piecewise,
+def read(
+    on: Callable[[Piece], Coefficients], low: float = -math.inf, high: float = math.inf
 ) -> Piecewise:
-    """Combine two functions piece by piece, by a rule on polynomials."""
-    x, y = _aligned(x, y)
-    values = tuple(
-        _at(function(_trimmed((a,)), _trimmed((b,))), Fraction(0))
-        for a, b in zip(x.values, y.values, strict=True)
-    )
-    pieces = tuple(function(a, b) for a, b in zip(x.pieces, y.pieces, strict=True))
-    return _joined(Piecewise(x.breaks, pieces, values))
+    """Read a function on an interval, of which `on` tells the polynomial on a piece."""
+    ends = (end if math.isinf(end) else Fraction(end) for end in (low, high))
+    first, last = ends
+    breaks: set[Fraction] = set()
+    known: dict[Piece, Coefficients] = {}
+    while len(breaks) <= _MAX_PIECES:
+        marks = (first, *sorted(breaks), last)
+        pieces = [Piece(*pair) for pair in itertools.pairwise(marks)]
+        try:
+            for piece in pieces:
+                if piece not in known:
+                    known[piece] = on(piece)
+        except Breaks as more:
+            breaks.update(more.points)
+            continue
+        values = (None if _is_far(m) else limit(on(Piece(m, m)), m) for m in marks)
+        return Piecewise(marks, tuple(known[p] for p in pieces), tuple(values))
+    raise Unsupported
 
 
-def scaled(c: Fraction, x: Piecewise) -> Piecewise:
+# ---------------------------------------------------------------------- polynomials
+
+
+def trimmed(x: Sequence[Fraction]) -> Coefficients:
+    """Drop the zeros at the end."""
+    size = len(x)
+    while size and not x[size - 1]:
+        size -= 1
+    return tuple(x[:size])
+
+
+def limit(x: Coefficients, point: Any) -> Any:
+    """Return the value at a point, or at infinity what it tends to."""
+    if _is_far(point):
+        far = point if len(x) % 2 == 0 else math.inf
+        return (far if x[-1] > 0 else -far) if len(x) > 1 else sum(x, Fraction(0))
+    total = Fraction(0)
+    for coefficient in reversed(x):
+        total = total * point + coefficient
+    return total
+
+
+def _is_far(point: Any) -> bool:
+    """Tell whether an end is infinite; all others are fractions."""
+    return isinstance(point, float)
+
+
+def add(x: Coefficients, y: Coefficients, c: Fraction | int = 1) -> Coefficients:
+    """Return x + c y."""
+    if c != 1:
+        y = tuple(-b if c == -1 else c * b for b in y)
+    size = min(len(x), len(y))
+    return trimmed([*map(operator.add, x, y), *x[size:], *y[size:]])
+
+
+def scaled(c: Fraction | int, x: Coefficients) -> Coefficients:
     """Return c x."""
-    pieces = tuple(_trimmed(tuple(c * a for a in piece)) for piece in x.pieces)
-    return Piecewise(x.breaks, pieces, tuple(c * value for value in x.values))
-
-
-def add(x: Coefficients, y: Coefficients) -> Coefficients:
-    """Add polynomials."""
-    size = max(len(x), len(y))
-    return _trimmed(
-        tuple(
-            (x[k] if k < len(x) else 0) + (y[k] if k < len(y) else Fraction(0))
-            for k in range(size)
-        )
-    )
+    return add((), x, c)
 
 
 def multiply(x: Coefficients, y: Coefficients) -> Coefficients:
-    """Multiply polynomials."""
-    if not x or not y:
-        return ()
+    """Return x y."""
     if len(x) + len(y) - 2 > _MAX_DEGREE:
         raise Unsupported
-    total = [Fraction(0)] * (len(x) + len(y) - 1)
-    for i, a in enumerate(x):
-        for j, b in enumerate(y):
-            total[i + j] += a * b
-    return _trimmed(tuple(total))
+    total = [Fraction(0)] * max(len(x) + len(y) - 1, 0)
+    for (i, a), (j, b) in itertools.product(enumerate(x), enumerate(y)):
+        total[i + j] += a * b
+    return trimmed(total)
 
 
-def power(x: Piecewise, exponent: int) -> Piecewise:
-    """Return x^exponent for exponent >= 0."""
-    result = constant(Fraction(1))
-    for _ in range(exponent):
-        result = combine(multiply, result, x)
+def power(x: Coefficients, exponent: Fraction | int) -> Coefficients:
+    """Return x^exponent for a whole exponent >= 0."""
+    if exponent != int(exponent) or exponent < 0:
+        raise Unsupported
+    result: Coefficients = (Fraction(1),)
+    for _ in range(int(exponent)):
+        result = multiply(result, x)
     return result
 
 
-def compare(name: str, x: Piecewise, y: Piecewise) -> Piecewise:
-    """Return 1 where `x name y` holds and 0 elsewhere; name: lt, le, gt, ge, eq, ne."""
-    difference = _split_at_roots(combine(add, x, scaled(Fraction(-1), y)))
-    holds = _COMPARED[name]
-    pieces = tuple(
-        _truth(holds(_sign_on(piece, *ends)))
-        for piece, ends in zip(difference.pieces, _ends(difference), strict=True)
-    )
-    values = tuple(Fraction(int(holds(value))) for value in difference.values)
-    return _joined(Piecewise(difference.breaks, pieces, values))
+def derivative(x: Coefficients) -> Coefficients:
+    """Return the slope."""
+    return trimmed([k * a for k, a in enumerate(x)][1:])
 
 
-_COMPARED: dict[str, Callable[[Any], bool]] = {
-    "lt": lambda d: d < 0,
-    "le": lambda d: d <= 0,
-    "gt": lambda d: d > 0,
-    "ge": lambda d: d >= 0,
-    "eq": lambda d: d == 0,
-    "ne": lambda d: d != 0,
-}
-
-
-def select(which: Piecewise, cases: Sequence[Piecewise]) -> Piecewise:
-    """Return the case that `which` names: 0 the first, 1 the second, ..."""
-    breaks = sorted({b for function in (which, *cases) for b in function.breaks})
-    chosen, *rest = (_refined(function, breaks) for function in (which, *cases))
-    last = len(rest) - 1
-
-    def index(value: Fraction) -> int:
-        return min(max(int(value), 0), last)
-
-    pieces = []
-    for k, piece in enumerate(chosen.pieces):
-        if len(piece) > 1:
-            raise Unsupported
-        pieces.append(rest[index(piece[0] if piece else Fraction(0))].pieces[k])
-    values = [rest[index(value)].values[k] for k, value in enumerate(chosen.values)]
-    return _joined(Piecewise(tuple(breaks), tuple(pieces), tuple(values)))
-
-
-def maximum(x: Piecewise, y: Piecewise) -> Piecewise:
-    """Return the larger of two functions."""
-    return select(compare("lt", x, y), [x, y])
+def roots(x: Coefficients) -> list[Fraction]:
+    """Return the real roots, which must be rational; of a quadratic at most."""
+    if len(x) <= 1:
+        return []
+    if len(x) == 2:
+        return [-x[0] / x[1]]
+    if len(x) > 3:
+        if not x[0]:
+            return [Fraction(0), *roots(x[1:])]
+        raise Unsupported
+    square = x[1] * x[1] - 4 * x[0] * x[2]
+    if square < 0:
+        return []
+    root = Fraction(math.isqrt(square.numerator), math.isqrt(square.denominator))
+    if root * root != square:
+        raise Unsupported
+    return [(-x[1] - root) / (2 * x[2]), (-x[1] + root) / (2 * x[2])]
 
 
 # ------------------------------------------------------------------------- curvature
 
 
-def curvature(x: Piecewise, low: float, high: float) -> Shape:
-    """Decide the shape of a function on the interval from low to high."""
-    x = _restricted(x, low, high)
-    ends = _ends(x)
-    start = _exact(low)
-    if start is not None:
-        ends[0] = (start, ends[0][1])
-    stop = _exact(high)
-    if stop is not None:
-        ends[-1] = (ends[-1][0], stop)
-    convex = _is_convex(x, ends)
-    concave = _is_convex(scaled(Fraction(-1), x), ends)
-    first = _slope_at(x.pieces[0], ends[0][0], left=True)
-    last = _slope_at(x.pieces[-1], ends[-1][1], left=False)
-    low_slope, high_slope = (first, last) if convex else (last, first)
+def curvature(x: Piecewise) -> Shape:
+    """Decide the shape of a function on its interval."""
+    turned = Piecewise(x.breaks, tuple(scaled(-1, p) for p in x.pieces), x.values)
+    is_continuous = all(len(set(sides)) == 1 for _, sides in x.limits())
+    convex = is_continuous and _bends_up(x)
+    concave = is_continuous and _bends_up(turned)
+    slopes = [
+        limit(derivative(x.pieces[k]), x.breaks[k])
+        for k in ((0, -1) if convex else (-1, 0))
+    ]
     curved = convex or concave
     return Shape(
         convex,
         concave,
-        rising=curved and low_slope >= 0,
-        falling=curved and high_slope <= 0,
-        lowest=_lowest(x, ends) if convex else None,
+        rising=curved and slopes[0] >= 0,
+        falling=curved and slopes[1] <= 0,
+        lowest=_lowest(x) if convex else None,
     )
 
 
@@ -217,213 +264,39 @@ def small_jump(x: Piecewise) -> tuple[float, float] | None:
     A constant that is rounded, as d^2 / 2 of d = 0.1, leaves a jump of an ulp or so.
     """
     found = []
-    for k, (at, value) in enumerate(zip(x.breaks, x.values, strict=True)):
-        sides = [_at(x.pieces[k], at), value, _at(x.pieces[k + 1], at)]
+    for mark, sides in x.limits():
         gap, size = max(sides) - min(sides), max(map(abs, sides))
         if 0 < gap <= size / 100_000:
-            found.append((float(at), float(gap)))
+            found.append((float(mark), float(gap)))
     return max(found, key=lambda entry: entry[1], default=None)
 
 
-def _is_convex(x: Piecewise, ends: list[tuple[Any, Any]]) -> bool:
-    for piece, (left, right) in zip(x.pieces, ends, strict=True):
-        bend = _derivative(_derivative(piece))
-        if not _is_nonnegative(bend, left, right):
-            return False
-    for k, (at, value) in enumerate(zip(x.breaks, x.values, strict=True)):
-        before, after = x.pieces[k], x.pieces[k + 1]
-        if not _at(before, at) == value == _at(after, at):
-            return False
-        if _at(_derivative(before), at) > _at(_derivative(after), at):
-            return False
-    return True
-
-
-def _is_nonnegative(x: Coefficients, left: Any, right: Any) -> bool:
-    """Decide whether a polynomial of degree <= 2 is >= 0 between two ends."""
-    if len(x) > 3:
-        raise Unsupported
-    points = [end for end in (left, right) if end is not None]
-    if len(x) == 3:
-        vertex = -x[1] / (2 * x[2])
-        inside = (left is None or left < vertex) and (right is None or vertex < right)
-        points += [vertex] if inside else []
-    if any(_at(x, point) < 0 for point in points):
-        return False
-    if left is None and _sign_far_out(x, -1) < 0:
-        return False
-    return not (right is None and _sign_far_out(x, 1) < 0)
-
-
-def _sign_far_out(x: Coefficients, side: int) -> Fraction:
-    """Return a number with the sign of a polynomial far out on one side."""
-    if not x:
-        return Fraction(0)
-    return x[-1] * (side if (len(x) - 1) % 2 else 1)
-
-
-def _slope_at(piece: Coefficients, end: Any, *, left: bool) -> Any:
-    """Return the slope at an end; at infinity its limit."""
-    slope = _derivative(piece)
-    if end is not None:
-        return _at(slope, end)
-    if len(slope) <= 1:
-        return slope[0] if slope else Fraction(0)
-    far = _sign_far_out(slope, -1 if left else 1)
-    return math.inf if far > 0 else -math.inf
-
-
-def _lowest(x: Piecewise, ends: list[tuple[Any, Any]]) -> Fraction | None:
-    """Return the least value of a convex function: at a break, an end or a vertex."""
-    found = list(x.values)
-    for piece, (left, right) in zip(x.pieces, ends, strict=True):
-        if len(piece) > 3:
-            return None
-        found += [_at(piece, end) for end in (left, right) if end is not None]
-        if len(piece) == 3:
-            vertex = -piece[1] / (2 * piece[2])
-            inside = (left is None or left <= vertex) and (
-                right is None or vertex <= right
-            )
-            found += [_at(piece, vertex)] if inside else []
-        elif len(piece) == 2:
-            falls_left = left is None and piece[1] > 0
-            falls_right = right is None and piece[1] < 0
-            if falls_left or falls_right:
-                return None
-        else:
-            found.append(piece[0] if piece else Fraction(0))
-    lowest = min(found)
-    return lowest if abs(lowest) < _LARGEST else None
-
-
-# --------------------------------------------------------------------------- helpers
-
-_LARGEST = Fraction(2) ** 1000
-"""A least value beyond this has no float."""
-
-
-def _trimmed(x: Coefficients) -> Coefficients:
-    size = len(x)
-    while size and x[size - 1] == 0:
-        size -= 1
-    return tuple(x[:size])
-
-
-def _truth(value: bool) -> Coefficients:
-    return (Fraction(1),) if value else ()
-
-
-def _at(x: Coefficients, point: Fraction) -> Fraction:
-    total = Fraction(0)
-    for coefficient in reversed(x):
-        total = total * point + coefficient
-    return total
-
-
-def _derivative(x: Coefficients) -> Coefficients:
-    return _trimmed(tuple(k * a for k, a in enumerate(x))[1:])
-
-
-def _exact(end: float) -> Fraction | None:
-    return Fraction(end) if math.isfinite(end) else None
-
-
-def _ends(x: Piecewise) -> list[tuple[Any, Any]]:
-    """Return the ends of each piece; None at infinity."""
-    marks = [None, *x.breaks, None]
-    return list(itertools.pairwise(marks))
-
-
-def _refined(x: Piecewise, breaks: Sequence[Fraction]) -> Piecewise:
-    """Write a function with more breakpoints."""
-    if len(breaks) > _MAX_PIECES:
-        raise Unsupported
-    old = dict(zip(x.breaks, x.values, strict=True))
-    pieces = [x.pieces[sum(b <= mark for b in x.breaks)] for mark in breaks]
-    values = [
-        old[mark] if mark in old else _at(piece, mark)
-        for mark, piece in zip(breaks, pieces, strict=True)
-    ]
-    return Piecewise(tuple(breaks), (x.pieces[0], *pieces), tuple(values))
-
-
-def _aligned(x: Piecewise, y: Piecewise) -> tuple[Piecewise, Piecewise]:
-    breaks = sorted({*x.breaks, *y.breaks})
-    return _refined(x, breaks), _refined(y, breaks)
-
-
-def _joined(x: Piecewise) -> Piecewise:
-    """Drop breakpoints at which nothing happens."""
-    breaks, pieces, values = [], [x.pieces[0]], []
-    for k, (mark, value) in enumerate(zip(x.breaks, x.values, strict=True)):
-        if x.pieces[k + 1] == pieces[-1] and _at(pieces[-1], mark) == value:
-            continue
-        breaks.append(mark)
-        pieces.append(x.pieces[k + 1])
-        values.append(value)
-    return Piecewise(tuple(breaks), tuple(pieces), tuple(values))
-
-
-def _restricted(x: Piecewise, low: float, high: float) -> Piecewise:
-    """Keep the breakpoints strictly inside an interval, and the pieces between.
-
-    A breakpoint on an end belongs to the interval: the function must be continuous
-    there from inside.
-    """
-    for k, (mark, value) in enumerate(zip(x.breaks, x.values, strict=True)):
-        if mark == low and _at(x.pieces[k + 1], mark) != value:
+def _bends_up(x: Piecewise) -> bool:
+    """Tell whether no piece bends down, and no slope falls across a breakpoint."""
+    for piece, low, high in x.parts():
+        bend = derivative(derivative(piece))
+        if len(bend) > 3:
             raise Unsupported
-        if mark == high and _at(x.pieces[k], mark) != value:
-            raise Unsupported
-    kept = [k for k, mark in enumerate(x.breaks) if low < mark < high]
-    if not kept:
-        return Piecewise((), (x.pieces[sum(mark <= low for mark in x.breaks)],), ())
-    first, last = kept[0], kept[-1] + 1
-    return Piecewise(
-        x.breaks[first:last], x.pieces[first : last + 1], x.values[first:last]
+        if any(limit(bend, point) < 0 for point in _lowest_points(bend, low, high)):
+            return False
+    slopes = map(derivative, x.pieces)
+    pairs = zip(x.breaks[1:-1], itertools.pairwise(slopes), strict=True)
+    return all(limit(one, mark) <= limit(other, mark) for mark, (one, other) in pairs)
+
+
+def _lowest_points(x: Coefficients, low: Any, high: Any) -> list[Any]:
+    """Return where a polynomial of degree <= 2 is least: at an end or its vertex."""
+    inside = [r for r in roots(derivative(x)) if low < r < high]
+    return [low, high, *inside]
+
+
+def _lowest(x: Piecewise) -> Fraction | None:
+    """Return the least value of a convex function."""
+    if any(len(piece) > 3 for piece in x.pieces):
+        return None
+    lowest = min(
+        limit(piece, point)
+        for piece, low, high in x.parts()
+        for point in _lowest_points(piece, low, high)
     )
-
-
-def _split_at_roots(x: Piecewise) -> Piecewise:
-    """Add the roots of the pieces as breakpoints, so that each piece has one sign."""
-    roots = {
-        root
-        for piece, (left, right) in zip(x.pieces, _ends(x), strict=True)
-        for root in _roots(piece)
-        if (left is None or left < root) and (right is None or root < right)
-    }
-    return _refined(x, sorted({*x.breaks, *roots}))
-
-
-def _roots(x: Coefficients) -> list[Fraction]:
-    """Return the real roots of a polynomial of degree <= 2, which must be rational."""
-    if len(x) <= 1:
-        return []
-    if len(x) == 2:
-        return [-x[0] / x[1]]
-    if len(x) > 3:
-        raise Unsupported
-    discriminant = x[1] * x[1] - 4 * x[0] * x[2]
-    if discriminant < 0:
-        return []
-    over, under = discriminant.numerator, discriminant.denominator
-    roots = math.isqrt(over), math.isqrt(under)
-    if roots[0] ** 2 != over or roots[1] ** 2 != under:
-        raise Unsupported
-    root = Fraction(*roots)
-    return [(-x[1] - root) / (2 * x[2]), (-x[1] + root) / (2 * x[2])]
-
-
-def _sign_on(x: Coefficients, left: Any, right: Any) -> Fraction:
-    """Return a number with the sign of a polynomial that has one sign on a piece."""
-    if left is None and right is None:
-        inside = Fraction(0)
-        return _at(x, inside) or _at(x, inside + 1)
-    if left is None:
-        inside = right - 1
-    elif right is None:
-        inside = left + 1
-    else:
-        inside = (left + right) / 2
-    return _at(x, inside)
+    return lowest if abs(lowest) < _LARGEST else None

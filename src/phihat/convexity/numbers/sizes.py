@@ -11,11 +11,7 @@ class TooLarge(Exception):
 
 
 def check_size(entries: int, limit: int = _MAX_ENTRIES) -> None:
-    """Refuse to make an array of too many entries.
-
-    Raises:
-      TooLarge: it would have more than `limit`.
-    """
+    """Refuse to make an array of too many entries."""
     if entries > limit:
         raise TooLarge(
             f"an array of {entries} entries would be needed, and at most {limit} are "

@@ -74,18 +74,9 @@ def evaluate(
 ) -> dict[int, Interval]:
     """Enclose values of a program for all inputs in their ranges.
 
-    Args:
-      program: the program.
-      inputs: the range of each leaf of params and data that is read, by number.
-      wanted: the numbers of the values to return; the outputs where None.
-      step: what an equation makes of its inputs, in place of `applied`.
-
-    Returns:
-      The enclosures of the wanted values, by number. All are finite reals.
-
-    Raises:
-      Unreadable: a primitive has no rule, or an input has no range.
-      Undefined: a wanted value is not certainly a finite real.
+    Those of the outputs, or of `wanted`: all are finite reals, or it is `Undefined`; a
+    primitive without a rule, or an input without a range, is `Unreadable`. `step` is
+    what an equation makes of its inputs, in place of `applied`.
     """
     targets = tuple(program.outputs if wanted is None else wanted)
     values = _run(program, inputs, targets, step or _plainly)
@@ -192,11 +183,7 @@ def _in_floats(value: Extended) -> float:
 
 
 def applied(equation: Equation, inputs: list[Interval]) -> list[Interval]:
-    """Apply the rule of a primitive, then the meaning of the dtypes.
-
-    Raises:
-      Unreadable: there is no rule, or it cannot tell.
-    """
+    """Apply the rule of a primitive, then the meaning of the dtypes."""
     if equation.primitive == "scan":
         return _scan(equation, inputs, _plainly)
     rule = record(equation.primitive).value
@@ -211,11 +198,8 @@ def computed(equation: Equation, inputs: list[Interval]) -> list[Interval]:
     """Enclose the outputs of one equation; infinities pass, marked.
 
     An element that is certainly inf or -inf, as the -inf of a mask or log(0), comes
-    back in an `Extended`, of which every rule takes account.
-
-    Raises:
-      Unreadable: there is no rule, or it cannot tell.
-      Undefined: an element is not certainly a real number.
+    back in an `Extended`, of which every rule takes account; what may be no number is
+    `Undefined`.
     """
     results = applied(equation, inputs)
     for result in results:

@@ -1,103 +1,90 @@
-"""What primitives make of piecewise polynomials of one variable, over fractions."""
+"""What primitives make of polynomials of one variable on a piece, over fractions.
 
-import functools
-from collections.abc import Callable
+A rule takes the equation, the piece, and the polynomials that its inputs are there.
+"""
+
+import operator
 from fractions import Fraction
 
 import numpy as np
 
 from phihat.convexity.numbers import piecewise
-from phihat.convexity.numbers.piecewise import Piecewise, Unsupported
+from phihat.convexity.numbers.piecewise import Coefficients, Piece, Unsupported
 from phihat.convexity.program.form import Equation
 
-__all__ = [
-    "absolute",
-    "add",
-    "cast",
-    "clamp",
-    "compared",
-    "divide",
-    "general_power",
-    "invert",
-    "maximum",
-    "minimum",
-    "multiply",
-    "negative",
-    "power",
-    "select_n",
-    "sign",
-    "subtract",
-]
-
-_ZERO, _ONE = (piecewise.constant(Fraction(c)) for c in (0, 1))
-_plus = functools.partial(piecewise.combine, piecewise.add)
-_turned = functools.partial(piecewise.scaled, Fraction(-1))
-_larger = piecewise.maximum
+__all__ = ["RULES"]
 
 
-def _minus(x: Piecewise, y: Piecewise) -> Piecewise:
-    return _plus(x, _turned(y))
+def _truth(value: bool) -> Coefficients:
+    return (Fraction(1),) if value else ()
 
 
-def _smaller(x: Piecewise, y: Piecewise) -> Piecewise:
-    return _turned(_larger(_turned(x), _turned(y)))
+def _larger(piece: Piece, x: Coefficients, y: Coefficients) -> Coefficients:
+    return x if piece.sign(piecewise.add(x, y, -1)) >= 0 else y
 
 
-def _quotient(x: Piecewise, y: Piecewise) -> Piecewise:
-    """Divide by one number."""
-    if y.breaks or len(y.pieces[0]) != 1:
+def _smaller(piece: Piece, x: Coefficients, y: Coefficients) -> Coefficients:
+    return y if piece.sign(piecewise.add(x, y, -1)) >= 0 else x
+
+
+def _number(x: Coefficients) -> Fraction:
+    """Return the one number that a polynomial is."""
+    if len(x) > 1:
         raise Unsupported
-    return piecewise.scaled(1 / y.pieces[0][0], x)
+    return sum(x, Fraction(0))
 
 
-def _raised(x: Piecewise, exponent: Fraction) -> Piecewise:
-    if exponent.denominator != 1 or exponent < 0:
+def _quotient(x: Coefficients, y: Coefficients) -> Coefficients:
+    if not _number(y):
         raise Unsupported
-    return piecewise.power(x, int(exponent))
+    return piecewise.scaled(1 / y[0], x)
 
 
-def _of(function: Callable[..., Piecewise]) -> Callable[..., Piecewise]:
-    """Make a rule of what depends on the pieces alone."""
-    return lambda _, *pieces: function(*pieces)
+def _select(which: Coefficients, *cases: Coefficients) -> Coefficients:
+    return cases[min(max(int(_number(which)), 0), len(cases) - 1)]
 
 
-absolute = _of(lambda x: _larger(x, _turned(x)))
-add = _of(_plus)
-clamp = _of(lambda low, x, high: _smaller(_larger(x, low), high))
-divide = _of(_quotient)
-invert = _of(lambda x: _minus(_ONE, x))
-maximum = _of(_larger)
-minimum = _of(_smaller)
-multiply = _of(functools.partial(piecewise.combine, piecewise.multiply))
-negative = _of(_turned)
-select_n = _of(lambda which, *cases: piecewise.select(which, cases))
-sign = _of(
-    lambda x: _minus(
-        piecewise.compare("gt", x, _ZERO), piecewise.compare("lt", x, _ZERO)
-    )
-)
-subtract = _of(_minus)
-
-
-def power(equation: Equation, x: Piecewise) -> Piecewise:
-    """A whole power that is not negative."""
-    return _raised(x, Fraction(equation.params.get("y", 2)))
-
-
-def general_power(_: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
-    """A power whose exponent is one whole number."""
-    if y.breaks or len(y.pieces[0]) > 1:
-        raise Unsupported
-    return _raised(x, y.pieces[0][0] if y.pieces[0] else Fraction(0))
-
-
-def cast(equation: Equation, x: Piecewise) -> Piecewise:
+def _cast(equation: Equation, piece: Piece, x: Coefficients) -> Coefficients:
     """To booleans: != 0; from booleans to floats: 0 or 1."""
     if equation.params["new_dtype"] == np.bool_:
-        return piecewise.compare("ne", x, _ZERO)
+        return _truth(piece.sign(x) != 0)
     return x
 
 
-def compared(equation: Equation, x: Piecewise, y: Piecewise) -> Piecewise:
-    """Pieces are cut where the two cross."""
-    return piecewise.compare(equation.primitive, x, y)
+_COMPARED = {
+    "eq": operator.eq,
+    "ge": operator.ge,
+    "gt": operator.gt,
+    "le": operator.le,
+    "lt": operator.lt,
+    "ne": operator.ne,
+}
+
+RULES = {
+    "abs": lambda _, on, x: _larger(on, x, piecewise.scaled(-1, x)),
+    "add": lambda _, __, x, y: piecewise.add(x, y),
+    "add_any": lambda _, __, x, y: piecewise.add(x, y),
+    "and": lambda _, __, x, y: piecewise.multiply(x, y),
+    "clamp": lambda _, on, low, x, high: _smaller(on, _larger(on, x, low), high),
+    "convert_element_type": _cast,
+    "div": lambda _, __, x, y: _quotient(x, y),
+    "integer_pow": lambda equation, _, x: piecewise.power(x, equation.params["y"]),
+    "max": lambda _, on, x, y: _larger(on, x, y),
+    "min": lambda _, on, x, y: _smaller(on, x, y),
+    "mul": lambda _, __, x, y: piecewise.multiply(x, y),
+    "neg": lambda _, __, x: piecewise.scaled(-1, x),
+    "not": lambda _, __, x: piecewise.add((Fraction(1),), x, -1),
+    "or": lambda _, on, x, y: _larger(on, x, y),
+    "pow": lambda _, __, x, y: piecewise.power(x, _number(y)),
+    "select_n": lambda _, __, which, *cases: _select(which, *cases),
+    "sign": lambda _, on, x: piecewise.trimmed([Fraction(on.sign(x))]),
+    "square": lambda _, __, x: piecewise.multiply(x, x),
+    "sub": lambda _, __, x, y: piecewise.add(x, y, -1),
+    **{
+        name: lambda _, on, x, y, test=test: _truth(
+            test(on.sign(piecewise.add(x, y, -1)), 0)
+        )
+        for name, test in _COMPARED.items()
+    },
+}
+"""By the name of the primitive."""

@@ -1,12 +1,8 @@
 """Records: comparisons, logic, casts, roundings and choices."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from phihat.convexity.numbers import intervals as iv
-from phihat.convexity.primitives import exact
 from phihat.convexity.primitives.facts import reductions
 from phihat.convexity.primitives.facts.steps import settled
 from phihat.convexity.primitives.jets import choices as jets
@@ -17,55 +13,47 @@ from phihat.convexity.primitives.values.rule_builders import function
 
 __all__ = ["PAGE"]
 
-_COMPARISONS = {
-    "eq": (iv.eq, np.equal, True),
-    "ge": (iv.ge, np.greater_equal, True),
-    "gt": (iv.gt, np.greater, False),
-    "le": (iv.le, np.less_equal, True),
-    "lt": (iv.lt, np.less, False),
-    "ne": (iv.ne, np.not_equal, False),
+_STEPS = {
+    "eq": values.comparison(iv.eq, np.equal, True),
+    "ge": values.comparison(iv.ge, np.greater_equal, True),
+    "gt": values.comparison(iv.gt, np.greater, False),
+    "le": values.comparison(iv.le, np.less_equal, True),
+    "lt": values.comparison(iv.lt, np.less, False),
+    "ne": values.comparison(iv.ne, np.not_equal, False),
+    "and": values.logic("and"),
+    "ceil": function(iv.ceil, np.ceil),
+    "convert_element_type": values.cast,
+    "floor": function(iv.floor, np.floor),
+    "not": values.invert,
+    "or": values.logic("or"),
+    "round": values.rounded,
+    "sign": function(iv.sign, np.sign),
+    "xor": values.logic("xor"),
 }
-"""Their two enclosures, and whether a number holds to itself."""
+"""What jumps, with its rule of values; all else follows from that."""
+
+_SHIFT = Primitive(value=values.shift)
 
 
-def _steps(
-    name: str, value: Callable[..., Any], exact: Callable[..., Any] | None = None
-) -> dict[str, Primitive]:
-    """Return the record of what jumps: all else follows from the rule of values."""
+def _jumping(name: str) -> Primitive:
     rounding = 1 if name == "convert_element_type" else 0
-    return {name: Primitive(settled(name), value, jets.settled, rounding, exact)}
+    return Primitive(settled(name), _STEPS[name], jets.settled, rounding)
 
 
 PAGE = {
-    **{
-        key: record
-        for name, (enclose, in_floats, reflexive) in _COMPARISONS.items()
-        for key, record in _steps(
-            name, values.comparison(enclose, in_floats, reflexive), exact.compared
-        ).items()
-    },
-    **_steps("and", values.logic("and"), exact.multiply),
-    **_steps("ceil", function(iv.ceil, np.ceil)),
-    **_steps("convert_element_type", values.cast, exact.cast),
-    **_steps("floor", function(iv.floor, np.floor)),
+    **{name: _jumping(name) for name in _STEPS},
     "is_finite": Primitive(settled("is_finite"), values.is_finite, jets.is_finite, 0),
     "le_to": Primitive(value=values.total_order(iv.le, np.less_equal)),
     "lt_to": Primitive(value=values.total_order(iv.lt, np.less)),
-    **_steps("not", values.invert, exact.invert),
-    **_steps("or", values.logic("or"), exact.maximum),
-    **_steps("round", values.rounded),
     "select_n": Primitive(
         None,
         data_movement.select_n,
         jets.select_n,
         0,
-        exact.select_n,
         facts_of_arrays=reductions.select_n,
         lost="a choice that depends on the params may jump or bend the wrong way",
     ),
-    "shift_left": Primitive(value=values.shift),
-    "shift_right_arithmetic": Primitive(value=values.shift),
-    "shift_right_logical": Primitive(value=values.shift),
-    **_steps("sign", function(iv.sign, np.sign), exact.sign),
-    **_steps("xor", values.logic("xor")),
+    "shift_left": _SHIFT,
+    "shift_right_arithmetic": _SHIFT,
+    "shift_right_logical": _SHIFT,
 }

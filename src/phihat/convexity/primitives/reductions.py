@@ -3,7 +3,7 @@
 import numpy as np
 
 from phihat.convexity.numbers import intervals as iv
-from phihat.convexity.numbers import jet_arithmetic
+from phihat.convexity.numbers import jet_arithmetic as arithmetic
 from phihat.convexity.numbers.extended import MINUS_INFINITY, PLUS_INFINITY
 from phihat.convexity.primitives import rounding
 from phihat.convexity.primitives.facts import loops
@@ -16,92 +16,55 @@ from phihat.convexity.primitives.values import sums as values
 
 __all__ = ["PAGE"]
 
-_REDUCE_MAX = values.extremum(np.max, MINUS_INFINITY)
-_REDUCE_MIN = values.extremum(np.min, PLUS_INFINITY)
+_MAX = values.extremum(np.max, MINUS_INFINITY)
+_MIN = values.extremum(np.min, PLUS_INFINITY)
+_ANY, _ALL = (facts.by_axes(facts.logical(*k)) for k in (("or", ZERO), ("and", ONE)))
+_WINDOWS = facts.extreme_of_windows
+
+
+def _array(facts_of_arrays, value, jet=None, bound=None, **more) -> Primitive:
+    """Make a record whose facts are those of whole arrays."""
+    return Primitive(None, value, jet, bound, None, facts_of_arrays, **more)
+
+
+def _running(combine, jet=None, bound=None) -> Primitive:
+    jet = None if jet is None else jets.accumulated(jet)
+    return _array(facts.cumulative, values.cumulative(combine), jet, bound)
+
 
 PAGE = {
-    "argmax": Primitive(value=ordering.position(True), facts_of_arrays=facts.position),
-    "argmin": Primitive(value=ordering.position(False), facts_of_arrays=facts.position),
-    "cumlogsumexp": Primitive(
-        None,
-        values.cumulative(iv.logaddexp),
-        rounding=rounding.of_sums(16),
-        facts_of_arrays=facts.cumulative,
+    "argmax": _array(facts.position, ordering.position(True)),
+    "argmin": _array(facts.position, ordering.position(False)),
+    "cumlogsumexp": _running(iv.logaddexp, bound=rounding.of_sums(16)),
+    "cummax": _running(iv.maximum, arithmetic.maximum, 0),
+    "cummin": _running(iv.minimum, arithmetic.minimum, 0),
+    "cumprod": _running(iv.mul, arithmetic.product),
+    "cumsum": _running(iv.add, arithmetic.total, rounding.of_sums()),
+    "reduce_and": _array(_ALL, values.logic(_MIN, np.bitwise_and)),
+    "reduce_max": _array(
+        facts.reduce_extreme, _MAX, jets.folded(arithmetic.maximum), 0
     ),
-    "cummax": Primitive(
-        None,
-        values.cumulative(iv.maximum),
-        jets.accumulated(jet_arithmetic.maximum),
-        0,
-        facts_of_arrays=facts.cumulative,
+    "reduce_min": _array(
+        facts.reduce_extreme, _MIN, jets.folded(arithmetic.minimum), 0
     ),
-    "cummin": Primitive(
-        None,
-        values.cumulative(iv.minimum),
-        jets.accumulated(jet_arithmetic.minimum),
-        0,
-        facts_of_arrays=facts.cumulative,
-    ),
-    "cumprod": Primitive(
-        None,
-        values.cumulative(iv.mul),
-        jets.accumulated(jet_arithmetic.product),
-        facts_of_arrays=facts.cumulative,
-    ),
-    "cumsum": Primitive(
-        None,
-        values.cumulative(iv.add),
-        jets.accumulated(jet_arithmetic.total),
-        rounding.of_sums(),
-        facts_of_arrays=facts.cumulative,
-    ),
-    "reduce_and": Primitive(
-        value=values.logic(_REDUCE_MIN, np.bitwise_and),
-        facts_of_arrays=facts.by_axes(facts.logical("and", ONE)),
-    ),
-    "reduce_max": Primitive(
-        None,
-        _REDUCE_MAX,
-        jets.folded(jet_arithmetic.maximum),
-        0,
-        facts_of_arrays=facts.reduce_extreme,
-    ),
-    "reduce_min": Primitive(
-        None,
-        _REDUCE_MIN,
-        jets.folded(jet_arithmetic.minimum),
-        0,
-        facts_of_arrays=facts.reduce_extreme,
-    ),
-    "reduce_or": Primitive(
-        value=values.logic(_REDUCE_MAX, np.bitwise_or),
-        facts_of_arrays=facts.by_axes(facts.logical("or", ZERO)),
-    ),
-    "reduce_prod": Primitive(
-        None,
+    "reduce_or": _array(_ANY, values.logic(_MAX, np.bitwise_or)),
+    "reduce_prod": _array(
+        facts.by_axes(facts.product),
         values.product,
-        jets.folded(jet_arithmetic.product),
+        jets.folded(arithmetic.product),
         rounding.of_sums(2),
-        facts_of_arrays=facts.by_axes(facts.product),
     ),
-    "reduce_sum": Primitive(
-        None,
+    "reduce_sum": _array(
+        facts.reduce_sum,
         values.reduction(iv.reduce_sum),
         jets.reduce_sum,
         rounding.of_sums(),
-        facts_of_arrays=facts.reduce_sum,
         lost="the sum of terms of different curvature",
     ),
-    "reduce_window_max": Primitive(
-        value=values.window(np.max, -np.inf),
-        facts_of_arrays=facts.extreme_of_windows,
-    ),
-    "reduce_window_min": Primitive(
-        value=values.window(np.min, np.inf),
-        facts_of_arrays=facts.extreme_of_windows,
-    ),
+    "reduce_window_max": _array(_WINDOWS, values.window(np.max, -np.inf)),
+    "reduce_window_min": _array(_WINDOWS, values.window(np.min, np.inf)),
     "reduce_window_sum": Primitive(value=values.window(iv.reduce_sum, 0.0)),
     "scan": Primitive(facts_of_arrays=loops.scan),
-    "sort": Primitive(value=ordering.sort, rounding=0, facts_of_arrays=facts.sort),
-    "top_k": Primitive(value=ordering.top_k, facts_of_arrays=facts.sort),
+    "sort": _array(facts.sort, ordering.sort, bound=0),
+    "top_k": _array(facts.sort, ordering.top_k),
 }

@@ -30,7 +30,8 @@ class Primitive:
       rounding: how far the floats of a program may be from the value of such floats: in
         ulps of the result, or `(equation, ranges, result) -> bound` in units of
         rounding; None where no bound is known.
-      exact: `(equation, *pieces) -> pieces`; piecewise polynomials over fractions.
+      exact: `(equation, piece, *polynomials) -> polynomial`, of one variable, over
+        fractions: see `exact.py`.
       lost: why curvature is lost here, for the blame; `{what}` names the operands.
     """
 

@@ -43,31 +43,14 @@ _CALLED = {"_interp": ("interp", "interp_extrapolated"), "slogdet_sign": ()}
 """Atoms whose calls bear another name: of one function with several settings."""
 
 _NOT_VALUE = {
-    "bwd",
-    "fwd",
-    "fwd_jaxpr_thunk",
-    "jvp",
-    "jvp_jaxpr_fun",
-    "name",
-    "out_trees",
-    "symbolic_zeros",
-    "ctx_mesh",
-    "compiler_options_kvs",
-    "debug_info",
+    *("bwd", "fwd", "fwd_jaxpr_thunk", "jvp", "jvp_jaxpr_fun", "name", "out_trees"),
+    *("symbolic_zeros", "ctx_mesh", "compiler_options_kvs", "debug_info"),
 }
 """Parameters of calls that say nothing about the value."""
 
 
 def recognise(eqn: Any, body: Any) -> str | None:
-    """Return the name of the atom that a call's body is, or None.
-
-    Args:
-      eqn: an equation that calls `body`.
-      body: its closed jaxpr.
-
-    Returns:
-      A key of `ATOMS`, or None.
-    """
+    """Return the name of the atom that is called, whose jaxpr is `body`, or None."""
     called = _name(eqn, body)
     names = _CALLED.get(called, (called,) if called in ATOMS else ())
     if not names:

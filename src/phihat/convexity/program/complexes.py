@@ -45,12 +45,7 @@ def read(
 ) -> list[int] | None:
     """Write an equation that reads or writes complex values; None where it cannot.
 
-    Args:
-      flattener: what writes the program; `pairs` holds the parts of complex values.
-      eqn: the equation of the jaxpr.
-      name: by which its primitive is known.
-      inputs: the numbers of its inputs.
-      source: where it was written.
+    `flattener.pairs` holds the parts of complex values.
     """
     parts = [_parts(flattener, n) for n in inputs]
     if None in parts or len(eqn.outvars) != 1:

@@ -4,8 +4,9 @@ Facts about elements are kept flat, `[N]` and whatever else follows; an array of
 then says which of them an operation combines.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from phihat.convexity.program.form import Equation
 from phihat.convexity.program.structure import INDEXED, Unknown, move
 
 __all__ = [
+    "contraction",
     "moved_places",
     "paired_places",
     "places_along",
@@ -38,35 +40,47 @@ def places_along(shape: Sequence[int], axes: Sequence[int]) -> np.ndarray:
     return places.reshape(count, math.prod(shape[axis] for axis in axes))
 
 
+def contraction(
+    one: Sequence[int], other: Sequence[int], dimension_numbers: Any
+) -> tuple[tuple[int, ...], list[Callable[[np.ndarray], np.ndarray]]]:
+    """Lay out both sides of a contraction so that they multiply element by element.
+
+    Returns the shape `[batch..., left..., right..., contracted]`, and for each side the
+    function that spreads it to that shape.
+    """
+    contracts, batches = dimension_numbers
+    shapes = one, other
+    free = [
+        [k for k in range(len(shape)) if k not in (*summed, *batch)]
+        for shape, summed, batch in zip(shapes, contracts, batches, strict=True)
+    ]
+    batch = [one[k] for k in batches[0]]
+    sides = [[s[k] for k in axes] for s, axes in zip(shapes, free, strict=True)]
+    length = math.prod(one[k] for k in contracts[0])
+    terms = (*batch, *sides[0], *sides[1], length)
+
+    def spread(array: np.ndarray, side: int) -> np.ndarray:
+        ones = [[1] * len(sizes) for sizes in sides]
+        ones[side] = sides[side]
+        axes = [*batches[side], *free[side], *contracts[side]]
+        laid_out = array.transpose(axes).reshape([*batch, *ones[0], *ones[1], length])
+        return np.broadcast_to(laid_out, terms)
+
+    return terms, [functools.partial(spread, side=side) for side in (0, 1)]
+
+
 def paired_places(
     one: Sequence[int], other: Sequence[int], dimension_numbers: Any
 ) -> list[np.ndarray]:
     """Return the elements that a contraction multiplies, for both `[G, E]`."""
-    (one_sum, other_sum), (one_batch, other_batch) = dimension_numbers
-    free = [
-        [axis for axis in range(len(shape)) if axis not in (*summed, *batch)]
-        for shape, summed, batch in (
-            (one, one_sum, one_batch),
-            (other, other_sum, other_batch),
+    terms, spreads = contraction(one, other, dimension_numbers)
+    check_size(math.prod(terms))
+    return [
+        spread(np.arange(math.prod(shape)).reshape(shape)).reshape(
+            math.prod(terms[:-1]), terms[-1]
         )
+        for spread, shape in zip(spreads, (one, other), strict=True)
     ]
-    batch = [one[axis] for axis in one_batch]
-    rows, columns = [one[a] for a in free[0]], [other[a] for a in free[1]]
-    length = math.prod(one[axis] for axis in one_sum)
-    groups = math.prod(batch) * math.prod(rows) * math.prod(columns)
-    check_size(groups * length)
-    shape = (math.prod(batch), math.prod(rows), math.prod(columns), length)
-    found = []
-    for given, summed, batched, kept, across in (
-        (one, one_sum, one_batch, free[0], 2),
-        (other, other_sum, other_batch, free[1], 1),
-    ):
-        places = np.arange(math.prod(given)).reshape(given)
-        places = places.transpose((*batched, *kept, *summed))
-        places = places.reshape(shape[0], math.prod(given[a] for a in kept), length)
-        places = np.broadcast_to(np.expand_dims(places, across), shape)
-        found.append(places.reshape(groups, length))
-    return found
 
 
 def moved_places(

@@ -45,54 +45,19 @@ _BY_NUMPY: dict[str, Callable[..., np.ndarray]] = {
 """NumPy computes these without compiling; integers wrap as in jax."""
 
 _BY_JAX = {
-    "abs",
-    "argmax",
-    "argmin",
-    "clamp",
-    "clz",
-    "convert_element_type",
-    "cummax",
-    "cummin",
-    "cumprod",
-    "cumsum",
-    "div",
-    "dot_general",
-    "integer_pow",
-    "iota",
-    "mulhi",
-    "population_count",
-    "reduce_and",
-    "reduce_max",
-    "reduce_min",
-    "reduce_or",
-    "reduce_prod",
-    "reduce_sum",
-    "reduce_xor",
-    "rem",
-    "scatter-add",
-    "scatter-max",
-    "scatter-min",
-    "scatter-mul",
-    "scatter-sub",
-    "select_n",
-    "shift_left",
-    "shift_right_arithmetic",
-    "shift_right_logical",
-    "sign",
-    "sort",
-    "square",
-    "top_k",
+    *("abs", "argmax", "argmin", "clamp", "clz", "convert_element_type", "cummax"),
+    *("cummin", "cumprod", "cumsum", "div", "dot_general", "integer_pow", "iota"),
+    *("mulhi", "population_count", "reduce_and", "reduce_max", "reduce_min"),
+    *("reduce_or", "reduce_prod", "reduce_sum", "reduce_xor", "rem", "scatter-add"),
+    *("scatter-max", "scatter-min", "scatter-mul", "scatter-sub", "select_n"),
+    *("shift_left", "shift_right_arithmetic", "shift_right_logical", "sign"),
+    *("sort", "square", "top_k"),
 }
 """Exact on integers too, and computed by jax in their own dtype."""
 
 _DRAWS = {
-    "random_bits",
-    "random_fold_in",
-    "random_seed",
-    "random_split",
-    "random_unwrap",
-    "random_wrap",
-    "threefry2x32",
+    *("random_bits", "random_fold_in", "random_seed", "random_split"),
+    *("random_unwrap", "random_wrap", "threefry2x32"),
 }
 """What makes and reads random keys."""
 
@@ -100,16 +65,7 @@ _COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 
 
 def folded(name: str, eqn: Any, values: Sequence[Any]) -> list[Any] | None:
-    """Compute an equation on constants, where that is exact.
-
-    Args:
-      name: by which rules know its primitive.
-      eqn: the equation of the jaxpr.
-      values: its inputs: NumPy arrays, and typed keys.
-
-    Returns:
-      The outputs, likewise; None where nothing exact can be told.
-    """
+    """Compute an equation on constants (arrays, typed keys); None where not exact."""
     avals = [variable.aval for variable in eqn.outvars]
     size = sum(math.prod(aval.shape) for aval in avals)
     if size > (_MAX_DRAWN if name in _DRAWS else _MAX_FOLDED):

@@ -134,39 +134,15 @@ def pose(
 ) -> Problem:
     """Check the arguments, trace the loss and lay out the ranges.
 
-    Args:
-      call: the public function that asks, for messages.
-      loss_fn: `loss_fn(params, data)`, or `loss_fn(params)` where data is None.
-      params: a pytree of floating-point arrays or numbers.
-      data: a pytree of arrays, or a `Box` of two such trees.
-      domain: None for the whole space, or a `Box` like params.
-      wrt: None for all leaves; else the tree path of a leaf or a group of leaves as
-        `"['layer1']"` or its plain key `"layer1"`, or several of them.
-      like: what to trace with in place of params, where those are float64 only because
-        they were computed here: a pytree of `jax.ShapeDtypeStruct`s.
-
-    Raises:
-      TypeError: params have leaves that are no floating-point numbers; `domain` is no
-        Box; the loss is not a real number.
-      ValueError: trees or shapes do not match; the loss is not a scalar; `wrt` names
-        nothing; params hold NaN or infinity; the start lies outside of the domain.
+    `call` is the public function that asks, for messages; the next are its arguments.
+    `like` is what to trace with in place of params, where those are float64 only
+    because they were computed here: a pytree of `jax.ShapeDtypeStruct`s.
     """
-    if not callable(loss_fn):
-        cure = "; pass `loss_fn` first, then `params`" if callable(params) else ""
-        raise TypeError(
-            f"{call}: `loss_fn` must be a function, got a {type(loss_fn).__name__}"
-            f"{cure}."
-        )
-    if isinstance(params, Box):
-        raise TypeError(
-            f"{call}: `params` must be a point, got a Box; pass a point of it, and the "
-            "box as `domain=`, or ask `certify_convexity(loss_fn, box)`."
-        )
-    _check_takes(call, loss_fn, data)
+    _check_loss(call, loss_fn, params, data)
     _checks.check_float_leaves(call, "params", params)
     labels = tuple(_tree.leaf_paths(params))
     start = tuple(map(_as_float64, jax.tree.leaves(params)))
-    _check_finite(call, "params", labels, start)
+    _check_finite(call, labels, start)
     if not sum(leaf.size for leaf in start):
         raise ValueError(f"{call}: `params` must have at least one number, got none.")
     varied = _varied(call, params, labels, wrt)
@@ -181,19 +157,7 @@ def pose(
         interval if varies else from_array(leaf)
         for interval, varies, leaf in zip(ranges, varied, start, strict=True)
     )
-    kinds = [program.dtypes[number] for number in program.data]
-    lows = list(map(_as_traced, jax.tree.leaves(low), kinds))
-    highs = lows if low is high else list(map(_as_traced, jax.tree.leaves(high), kinds))
-    if low is not high:
-        _check_no_wrap(call, low, zip(lows, highs, strict=True), data)
-    data_ranges = tuple(map(_data_range, lows, highs))
-    gaps = {
-        number: leaf
-        for number, leaf, found in zip(program.data, lows, data_ranges, strict=True)
-        if low is high and found is None and dtypes.is_readable(_dtype(leaf))
-    }
-    if gaps:  # NaN and infinities are no range, but known
-        program = dataclasses.replace(program, constants={**program.constants, **gaps})
+    program, lows, data_ranges, is_range = _with_data(call, program, data, low, high)
     return Problem(
         call=call,
         program=program,
@@ -204,13 +168,44 @@ def pose(
         data=data_ranges,
         labels=labels,
         is_box=domain is not None,
-        has_data_range=not all(map(_is_one, lows, highs)),
+        has_data_range=is_range,
         loss=_loss(program, lows),
     )
 
 
-def _check_takes(call: str, loss_fn: Any, data: Any) -> None:
-    """Refuse a Box where the loss takes no data: the box of params is the domain."""
+def _with_data(
+    call: str, program: Program, data: Any, low: Any, high: Any
+) -> tuple[Program, list[Any], tuple[Interval | None, ...], bool]:
+    """Return the program, the data's low ends as they are traced, ranges, if any."""
+    kinds = [program.dtypes[number] for number in program.data]
+    lows = highs = list(map(_as_traced, jax.tree.leaves(low), kinds))
+    if low is not high:
+        highs = list(map(_as_traced, jax.tree.leaves(high), kinds))
+        _check_no_wrap(call, low, zip(lows, highs, strict=True), data)
+    ranges = tuple(map(_data_range, lows, highs))
+    gaps = {
+        number: leaf
+        for number, leaf, found in zip(program.data, lows, ranges, strict=True)
+        if low is high and found is None and dtypes.is_readable(_dtype(leaf))
+    }
+    if gaps:  # NaN and infinities are no range, but known
+        program = dataclasses.replace(program, constants={**program.constants, **gaps})
+    return program, lows, ranges, not all(map(_is_one, lows, highs))
+
+
+def _check_loss(call: str, loss_fn: Any, params: Any, data: Any) -> None:
+    """Refuse what is no loss of these; a Box of data where the loss takes none."""
+    if not callable(loss_fn):
+        cure = "; pass `loss_fn` first, then `params`" if callable(params) else ""
+        raise TypeError(
+            f"{call}: `loss_fn` must be a function, got a {type(loss_fn).__name__}"
+            f"{cure}."
+        )
+    if isinstance(params, Box):
+        raise TypeError(
+            f"{call}: `params` must be a point, got a Box; pass a point of it, and the "
+            "box as `domain=`, or ask `certify_convexity(loss_fn, box)`."
+        )
     if not isinstance(data, Box):
         return
     try:
@@ -261,14 +256,12 @@ def _as_traced(leaf: Any, dtype: Any) -> Any:
         return array.astype(dtype)
 
 
-def _check_finite(
-    call: str, argument: str, labels: Sequence[str], leaves: Sequence[np.ndarray]
-) -> None:
+def _check_finite(call: str, labels: Sequence[str], leaves: Sequence[Any]) -> None:
     for label, leaf in zip(labels, leaves, strict=True):
         if not np.isfinite(leaf).all():
             at = f" at leaf {label}" if label else ""
             raise ValueError(
-                f"{call}: `{argument}` must be finite, got {_checks.brief(leaf)}{at}."
+                f"{call}: `params` must be finite, got {_checks.brief(leaf)}{at}."
             )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from phihat.convexity.program.form import Equation
 
-__all__ = ["INDEXED", "STRUCTURAL", "Unknown", "group_of_updates", "move"]
+__all__ = ["INDEXED", "STRUCTURAL", "VIEWS", "Unknown", "group_of_updates", "move"]
 
 
 class Unknown(Exception):
@@ -30,39 +30,22 @@ INDEXED: dict[str, Callable[[int], range]] = {
 
 
 def move(equation: Equation, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Apply a structural primitive to arrays of anything.
+    """Apply a structural primitive to arrays of anything, integers where `INDEXED`.
 
-    Args:
-      equation: its primitive is a key of `STRUCTURAL`.
-      arrays: one array for each input; those named by `INDEXED` hold integers.
-
-    Returns:
-      One array for each output; views wherever possible.
-
-    Raises:
-      Unknown: an index lies out of range, two updates meet in one place, or the old
-        elements are not replaced but changed.
+    `Unknown`: an index lies out of range, two updates meet in one place, or the old
+    elements are not replaced but changed.
     """
-    result = STRUCTURAL[equation.primitive](equation, *arrays)
+    result = STRUCTURAL[equation.primitive](equation.params, *arrays)
     return list(result) if isinstance(result, (list, tuple)) else [result]
 
 
 def group_of_updates(
-    equation: Equation, shape: tuple[int, ...], indices: np.ndarray, updates: Any
+    params: Any, shape: tuple[int, ...], indices: Any, updates: Any
 ) -> np.ndarray:
-    """Return where `scatter-add` adds each update: flat positions, -1 if dropped.
-
-    Args:
-      equation: a scatter-like primitive.
-      shape: the shape of what is scattered into.
-      indices: the indices.
-      updates: the shape of the updates.
-    """
+    """Return where a scatter of these params puts each update: flat, -1 if dropped."""
     # A scatter is linear in the updates, and its transpose reads, for each update, the
     # place where it goes: so hand the transpose the numbers of the places.
     places = np.arange(1.0, 1.0 + np.prod(shape, dtype=int)).reshape(shape)
-    dimension_numbers = equation.params["dimension_numbers"]
-    mode = equation.params["mode"]
     with jax.enable_x64(True):
 
         def scattered(values: Any) -> Any:
@@ -70,8 +53,8 @@ def group_of_updates(
                 jax.numpy.zeros(shape),
                 jax.numpy.asarray(indices),
                 values,
-                dimension_numbers,
-                mode=mode,
+                params["dimension_numbers"],
+                mode=params["mode"],
             )
 
         zeros = jax.numpy.zeros(updates)
@@ -79,69 +62,44 @@ def group_of_updates(
     return np.asarray(read).astype(np.int64) - 1
 
 
-def _broadcast_in_dim(equation: Equation, array: np.ndarray, *_: Any) -> np.ndarray:
-    shape = equation.params["shape"]
-    spread = [1] * len(shape)
-    for axis, place in enumerate(equation.params["broadcast_dimensions"]):
-        spread[place] = array.shape[axis]
-    return np.broadcast_to(array.reshape(spread), shape)
+def _broadcast(params: Any, x: np.ndarray) -> np.ndarray:
+    spread = [1] * len(params["shape"])
+    for axis, place in enumerate(params["broadcast_dimensions"]):
+        spread[place] = x.shape[axis]
+    return np.broadcast_to(x.reshape(spread), params["shape"])
 
 
-def _reshape(equation: Equation, array: np.ndarray, *_: Any) -> np.ndarray:
-    return array.reshape(equation.params["new_sizes"])
+def _slice(params: Any, x: np.ndarray) -> np.ndarray:
+    strides = params["strides"] or (1,) * x.ndim
+    ends = params["start_indices"], params["limit_indices"]
+    return x[tuple(map(slice, *ends, strides))]
 
 
-def _transpose(equation: Equation, array: np.ndarray) -> np.ndarray:
-    return array.transpose(equation.params["permutation"])
-
-
-def _squeeze(equation: Equation, array: np.ndarray) -> np.ndarray:
-    return np.squeeze(array, axis=tuple(equation.params["dimensions"]))
-
-
-def _expand_dims(equation: Equation, array: np.ndarray) -> np.ndarray:
-    return np.expand_dims(array, tuple(equation.params["dimensions"]))
-
-
-def _rev(equation: Equation, array: np.ndarray) -> np.ndarray:
-    return np.flip(array, equation.params["dimensions"])
-
-
-def _slice(equation: Equation, array: np.ndarray) -> np.ndarray:
-    starts = equation.params["start_indices"]
-    stops = equation.params["limit_indices"]
-    strides = equation.params["strides"] or (1,) * len(starts)
-    return array[tuple(map(slice, starts, stops, strides))]
-
-
-def _row(equation: Equation, array: np.ndarray) -> np.ndarray:
-    return array[equation.params["row"], ...]  # an array, also of one element
-
-
-def _concatenate(equation: Equation, *arrays: np.ndarray) -> np.ndarray:
-    return np.concatenate(arrays, equation.params["dimension"])
-
-
-def _stack(equation: Equation, *arrays: np.ndarray) -> np.ndarray:
-    return np.stack(arrays, equation.params["axis"])
-
-
-def _unstack(equation: Equation, array: np.ndarray) -> list[np.ndarray]:
-    rows = np.moveaxis(array, equation.params["axis"], 0)
+def _unstack(params: Any, x: np.ndarray) -> list[np.ndarray]:
+    rows = np.moveaxis(x, params["axis"], 0)
     return [rows[k, ...] for k in range(len(rows))]
 
 
-def _tile(equation: Equation, array: np.ndarray) -> np.ndarray:
-    return np.tile(array, equation.params["reps"])
+VIEWS: dict[str, Callable[..., Any]] = {
+    "broadcast_in_dim": _broadcast,
+    "concatenate": lambda p, *xs: np.concatenate(xs, p["dimension"]),
+    "expand_dims": lambda p, x: np.expand_dims(x, tuple(p["dimensions"])),
+    "reshape": lambda p, x, *_: x.reshape(p["new_sizes"]),
+    "rev": lambda p, x: np.flip(x, p["dimensions"]),
+    "row": lambda p, x: x[p["row"], ...],  # an array, also of one element
+    "slice": _slice,
+    "split": lambda p, x: np.split(x, np.cumsum(p["sizes"])[:-1], p["axis"]),
+    "squeeze": lambda p, x: np.squeeze(x, tuple(p["dimensions"])),
+    "stack": lambda p, *xs: np.stack(xs, p["axis"]),
+    "tile": lambda p, x: np.tile(x, p["reps"]),
+    "transpose": lambda p, x: x.transpose(p["permutation"]),
+    "unstack": _unstack,
+}
+"""Those that know where elements go from their parameters alone, by name."""
 
 
-def _split(equation: Equation, array: np.ndarray) -> list[np.ndarray]:
-    ends = np.cumsum(equation.params["sizes"])[:-1]
-    return np.split(array, ends, equation.params["axis"])
-
-
-def _pad(equation: Equation, array: np.ndarray, value: np.ndarray) -> np.ndarray:
-    config = equation.params["padding_config"]
+def _pad(params: Any, array: np.ndarray, value: np.ndarray) -> np.ndarray:
+    config = params["padding_config"]
     shape = tuple(
         low + high + size + max(size - 1, 0) * inner
         for size, (low, high, inner) in zip(array.shape, config, strict=True)
@@ -168,25 +126,20 @@ def _starts(array: np.ndarray, sizes: Sequence[int], indices: Any) -> list[slice
     return [slice(s, s + size) for s, size in zip(starts, sizes, strict=True)]
 
 
-def _dynamic_slice(
-    equation: Equation, array: np.ndarray, *indices: np.ndarray
-) -> np.ndarray:
-    return array[tuple(_starts(array, equation.params["slice_sizes"], indices))]
+def _dynamic_slice(params: Any, array: np.ndarray, *indices: np.ndarray) -> np.ndarray:
+    return array[tuple(_starts(array, params["slice_sizes"], indices))]
 
 
 def _dynamic_update_slice(
-    equation: Equation, array: np.ndarray, update: np.ndarray, *indices: np.ndarray
+    params: Any, array: np.ndarray, update: np.ndarray, *indices: np.ndarray
 ) -> np.ndarray:
-    del equation
+    del params
     result = np.array(array)
     result[tuple(_starts(array, update.shape, indices))] = update
     return result
 
 
-def _gather(
-    equation: Equation, array: np.ndarray, indices: np.ndarray, *_: Any
-) -> np.ndarray:
-    params = equation.params
+def _gather(params: Any, array: np.ndarray, indices: np.ndarray, *_: Any) -> np.ndarray:
     places = np.arange(array.size).reshape(array.shape)
     filled = "FILL" in str(params["mode"])
     with jax.enable_x64(True):
@@ -206,12 +159,12 @@ def _gather(
 
 
 def _scatter(
-    equation: Equation, array: np.ndarray, indices: np.ndarray, updates: np.ndarray
+    params: Any, array: np.ndarray, indices: np.ndarray, updates: np.ndarray
 ) -> np.ndarray:
-    update = equation.params["update_jaxpr"]
+    update = params["update_jaxpr"]
     if update is not None and (update.eqns or update.outvars[0] != update.invars[-1]):
         raise Unknown("a scatter that applies a function to what it meets")
-    targets = group_of_updates(equation, array.shape, indices, updates.shape)
+    targets = group_of_updates(params, array.shape, indices, updates.shape)
     kept = targets.reshape(-1) >= 0
     places = targets.reshape(-1)[kept]
     if len(np.unique(places)) < len(places):
@@ -222,23 +175,11 @@ def _scatter(
 
 
 STRUCTURAL: dict[str, Callable[..., Any]] = {
-    "broadcast_in_dim": _broadcast_in_dim,
-    "concatenate": _concatenate,
+    **VIEWS,
     "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update_slice,
-    "expand_dims": _expand_dims,
     "gather": _gather,
     "pad": _pad,
-    "reshape": _reshape,
-    "rev": _rev,
-    "row": _row,
     "scatter": _scatter,
-    "slice": _slice,
-    "split": _split,
-    "squeeze": _squeeze,
-    "stack": _stack,
-    "tile": _tile,
-    "transpose": _transpose,
-    "unstack": _unstack,
 }
 """The structural primitives, by name."""

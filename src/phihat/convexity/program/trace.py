@@ -84,20 +84,9 @@ class NoLoss(Exception):
 def trace(loss_fn: Callable[..., Any], params: Any, data: Any = None) -> Program:
     """Trace `loss_fn(params, data)`, or `loss_fn(params)` where `data` is None.
 
-    Args:
-      loss_fn: a pure function with a real scalar value.
-      params: a pytree of arrays or numbers, or of `jax.ShapeDtypeStruct`s: only shapes,
-        dtypes and weak types matter.
-      data: likewise, or None.
-
-    Returns:
-      The program. The leaves of params and data are its inputs; nothing is known
-      of them but shape and dtype.
-
-    Raises:
-      NoLoss: the value is not a scalar, or not a real floating-point number.
-      Untraceable: the program is too long to be unrolled.
-      Exception: whatever the loss raises.
+    Of the leaves of params and data, the program's inputs, only shapes, dtypes and weak
+    types matter. The value must be a real scalar (`NoLoss`), the program not too long
+    to be unrolled (`Untraceable`); what the loss raises passes.
     """
     args = (params,) if data is None else (params, data)
     leaves, tree = jax.tree.flatten(args)

@@ -7,12 +7,12 @@ what the last of the three steps gives. In between nothing is known of an elemen
 which row of which step it is.
 """
 
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from phihat.convexity.numbers.polynomials import plus
 from phihat.convexity.program.form import Equation
 from phihat.convexity.program.structure import Unknown, move
 
@@ -45,10 +45,9 @@ class Row(NamedTuple):
 class LinearSystems:
     """Follows right-hand sides to the solutions of their systems."""
 
-    def __init__(self, interpreter: Any, add: Callable, scaled: Callable) -> None:
-        """Take the arithmetic of polynomials as `add(x, y)` and `scaled(c, x)`."""
+    def __init__(self, interpreter: Any) -> None:
+        """Belong to an interpreter, whose values and producers are read."""
         self.interpreter = interpreter
-        self.add, self.scaled = add, scaled
         self.columns: list[np.ndarray] = []
         self.inverses: dict[int, list[list[Fraction]]] = {}
 
@@ -129,9 +128,8 @@ class LinearSystems:
             for column in range(entries.shape[1]):
                 total = entries[k, column]
                 for j in done:
-                    term = self.scaled(-rows[k][j], result[j, column])
-                    total = self.add(total, term)
-                result[k, column] = self.scaled(1 / rows[k][k], total)
+                    total = plus(total, result[j, column], -rows[k][j])
+                result[k, column] = plus({}, total, 1 / rows[k][k])
             done.append(k)
         return result
 
@@ -167,7 +165,7 @@ class LinearSystems:
         for row in self.inverses[factors]:
             total: Any = {}
             for factor, entry in zip(row, column, strict=True):
-                total = self.add(total, self.scaled(factor, entry))
+                total = plus(total, entry, factor)
             result.append(total)
         return result
 

@@ -41,19 +41,12 @@ def shape(
 ) -> Shape | None:
     """Decide the shape of an expression of one value z over the range of z.
 
-    Args:
-      inside: the equations between z and the expression, in order.
-      root: the number of z.
-      number: the number of the expression.
-      constants: the exact values of what else they read.
-      z: the facts of z.
-
-    Returns:
-      The shape, or None where the second derivative has no sign, or is not read.
+    `inside` are the equations between z, whose number is `root`, and the expression, in
+    order; `constants` the exact values of what else they read. None where the second
+    derivative has no sign, or is not read.
     """
     cells = _cells(z.low, z.high)
-    signs: set[int] = set()
-    slopes: set[int] = set()
+    convex = concave = rising = falling = True
     try:
         for _ in range(_MAX_ROUNDS):
             found = _evaluate(inside, root, number, constants, cells)
@@ -63,16 +56,15 @@ def shape(
                 _on_all_cells(cells, x) for x in (found.first, found.second)
             )
             up, down = second.low >= 0.0, second.high <= 0.0
-            signs |= ({1} if up.any() else set()) | (
-                {-1} if (down & ~up).any() else set()
-            )
-            rising, falling = first.low >= 0.0, first.high <= 0.0
             settled = up | down
-            slopes.add(_slope_sign(rising[settled], falling[settled]))
-            if len(signs) > 1:
+            convex = convex and bool(up[settled].all())
+            concave = concave and bool(down[settled].all())
+            rising = rising and bool((first.low[settled] >= 0.0).all())
+            falling = falling and bool((first.high[settled] <= 0.0).all())
+            if not (convex or concave):
                 return None
             if settled.all():
-                return _shape_of(signs, slopes)
+                return Shape(convex, concave, rising, falling, None)
             cells = _halved(cells, ~settled)
             if cells.size > _MAX_CELLS:
                 return None
@@ -86,32 +78,11 @@ def _on_all_cells(cells: Interval, x: Interval) -> Interval:
     return iv.rearrange(lambda end: np.broadcast_to(end[0, 0], cells.shape), x)
 
 
-def _shape_of(signs: set[int], slopes: set[int]) -> Shape:
-    convex = signs <= {1}
-    return Shape(
-        convex=convex,
-        concave=not convex,
-        rising=slopes <= {1, 2},
-        falling=slopes <= {-1, 2},
-        lowest=None,
-    )
-
-
-def _slope_sign(rising: np.ndarray, falling: np.ndarray) -> int:
-    """1: nowhere falls; -1: nowhere rises; 2: no cells; 0: neither is known."""
-    if not rising.size:
-        return 2
-    return 1 if rising.all() else -1 if falling.all() else 0
-
-
 def _cells(low: float, high: float) -> Interval:
     """Cover a range: fine near 0, then doubling, then the half-lines."""
-    fine = np.arange(0.0, 4.0, 0.25)
-    coarse = 4.0 * 2.0 ** np.arange(0.0, 8.0)
+    fine, coarse = np.arange(0.0, 4.0, 0.25), 4.0 * 2.0 ** np.arange(0.0, 8.0)
     marks = np.concatenate([-coarse[::-1], -fine[:0:-1], fine, coarse])
     marks = np.concatenate([[low], marks[(marks > low) & (marks < high)], [high]])
-    if low == high:
-        return Interval(np.array([low]), np.array([high]))
     return Interval(marks[:-1], marks[1:])
 
 
@@ -119,14 +90,9 @@ def _halved(cells: Interval, which: np.ndarray) -> Interval:
     """Halve some cells; a half-line is cut at twice its end."""
     low, high = cells.low[which], cells.high[which]
     with np.errstate(all="ignore"):
-        middle = np.where(
-            np.isinf(low),
-            np.where(np.isinf(high), 0.0, -2.0 * np.abs(high) - 1.0),
-            np.where(np.isinf(high), 2.0 * np.abs(low) + 1.0, low / 2 + high / 2),
-        )
-    middle = np.clip(middle, low, high)
-    inner = np.isfinite(middle) & (low < middle) & (middle < high)
-    if not inner.all():
+        middle = np.where(np.isinf(low), 2.0 * high - 1.0, low / 2 + high / 2)
+        middle = np.where(np.isinf(high), 2.0 * low + 1.0, middle)
+    if not ((low < middle) & (middle < high) & np.isfinite(middle)).all():
         raise _NotSmooth
     return Interval(np.concatenate([low, middle]), np.concatenate([middle, high]))
 

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 
 from phihat.convexity.numbers import dtypes, piecewise
-from phihat.convexity.numbers.piecewise import Piecewise, Shape, Unsupported
+from phihat.convexity.numbers.piecewise import (
+    Coefficients,
+    Piece,
+    Piecewise,
+    Shape,
+    Unsupported,
+)
+from phihat.convexity.numbers.polynomials import Polynomial, plus
 from phihat.convexity.primitives.facts.arithmetic import weighted_sum
 from phihat.convexity.primitives.facts.arrays import Array
 from phihat.convexity.primitives.facts.combining import elementwise, meet_arrays
@@ -146,13 +153,12 @@ class WholeExpressions:
         terms = list(summands(self.interpreter, number))
         if len(terms) < 3:
             return None
-        total: polynomials.Polynomial = {}
+        total: Polynomial = {}
         rest: list[tuple[Facts, int]] = []
         for coefficient, term in terms:
             expanded = self.expander.expand(term)
             if expanded is not None:
-                entry = polynomials.scaled(coefficient, expanded.reshape(-1)[0])
-                total = polynomials.add(total, entry)
+                total = plus(total, expanded.reshape(-1)[0], coefficient)
                 continue
             facts = self.interpreter.values[term].facts
             rest.append((_scaled_facts(coefficient, facts), 1))
@@ -242,7 +248,8 @@ class WholeExpressions:
             if shape is None:
                 return None
             if not (shape.convex or shape.concave) and through is None:
-                self._note_jump(root, _piecewise(inside, root, number, constants))
+                function = _piecewise(inside, root, number, constants, facts)
+                self._note_jump(root, function)
             if through is not None:
                 facts = through.facts
             names.append(classes.setdefault(_composed(shape, facts), len(classes)))
@@ -276,8 +283,7 @@ def _shape(
 ) -> Shape | None:
     """Decide a function of one variable: exactly, or by its second derivative."""
     try:
-        function = _piecewise(inside, root, number, constants)
-        return piecewise.curvature(function, z.low, z.high)
+        return piecewise.curvature(_piecewise(inside, root, number, constants, z))
     except Unsupported:
         return univariate.shape(inside, root, number, constants, z)
 
@@ -297,8 +303,8 @@ def _composed(shape: Shape, z: Facts) -> Facts:
     return closed(Facts(low, math.inf, convex, concave, total=z.total))
 
 
-def _facts_of_polynomial(entry: polynomials.Polynomial) -> Facts:
-    negated = polynomials.scaled(Fraction(-1), entry)
+def _facts_of_polynomial(entry: Polynomial) -> Facts:
+    negated = plus({}, entry, -1)
     square = polynomials.is_sum_of_squares(entry)
     return closed(
         Facts(
@@ -343,20 +349,26 @@ def _piecewise(
     root: int,
     number: int,
     constants: dict[int, float],
+    z: Facts,
 ) -> Piecewise:
-    """Evaluate an expression of one value as a piecewise polynomial."""
-    values: dict[int, Piecewise] = {root: piecewise.identity()}
-    for n, value in constants.items():
-        if not math.isfinite(value):
-            raise Unsupported
-        values[n] = piecewise.constant(Fraction(value))
-    for equation in inside:
-        rule = record(equation.primitive).exact
-        if rule is None:
-            raise Unsupported
-        result = rule(equation, *(values[n] for n in equation.inputs))
-        values[equation.outputs[0]] = result
-    return values[number]
+    """Read an expression of one value as a piecewise polynomial on its range."""
+    rules = [record(equation.primitive).exact for equation in inside]
+    if None in rules or not all(map(math.isfinite, constants.values())):
+        raise Unsupported
+    steps: Any = list(zip(inside, rules, strict=True))
+    known = {n: piecewise.trimmed([Fraction(c)]) for n, c in constants.items()}
+    variable = (Fraction(0), Fraction(1))
+
+    def on(piece: Piece) -> Coefficients:
+        is_point = piece.low == piece.high
+        at_root = piecewise.trimmed([piece.low]) if is_point else variable
+        values = {**known, root: at_root}
+        for equation, rule in steps:
+            inputs = (values[n] for n in equation.inputs)
+            values[equation.outputs[0]] = rule(equation, piece, *inputs)
+        return values[number]
+
+    return piecewise.read(on, z.low, z.high)
 
 
 _LOGICAL = {"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "sort", "argmax"}

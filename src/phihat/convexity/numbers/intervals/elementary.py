@@ -126,79 +126,29 @@ def _monotone(name: str, x: Any) -> Interval:
     return Interval(low, high)
 
 
-def exp(x: Any) -> Interval:
-    """Take the exponential; it never attains 0, though `low` may be 0.0."""
-    return _monotone("exp", x)
-
-
-def exp2(x: Any) -> Interval:
-    """Raise 2 to the power x; 0 is never attained, though `low` may be 0.0."""
-    return _monotone("exp2", x)
-
-
-def expm1(x: Any) -> Interval:
-    """Take exp(x) - 1; it never attains -1, though `low` may be -1.0."""
-    return _monotone("expm1", x)
-
-
-def log(x: Any) -> Interval:
-    """Take the natural logarithm."""
-    return _monotone("log", x)
-
-
-def log1p(x: Any) -> Interval:
-    """Take log(1 + x)."""
-    return _monotone("log1p", x)
-
-
-def cbrt(x: Any) -> Interval:
-    """Take the real cube root."""
-    return _monotone("cbrt", x)
-
-
-def sinh(x: Any) -> Interval:
-    """Take the hyperbolic sine."""
-    return _monotone("sinh", x)
-
-
 def cosh(x: Any) -> Interval:
     """Take the hyperbolic cosine: it grows with |x|, and is at least 1."""
     return _monotone("cosh", absolute(x))
 
 
-def tanh(x: Any) -> Interval:
-    """Take the hyperbolic tangent; it never attains -1 or 1."""
-    return _monotone("tanh", x)
-
-
-def asinh(x: Any) -> Interval:
-    """Take the inverse of sinh."""
-    return _monotone("arcsinh", x)
-
-
-def acosh(x: Any) -> Interval:
-    """Take the inverse of cosh on [0, inf]."""
-    return _monotone("arccosh", x)
-
-
-def atanh(x: Any) -> Interval:
-    """Take the inverse of tanh."""
-    return _monotone("arctanh", x)
-
-
-def asin(x: Any) -> Interval:
-    """Take the inverse of sin on [-pi/2, pi/2]."""
-    return _monotone("arcsin", x)
-
-
-def acos(x: Any) -> Interval:
-    """Take the inverse of cos on [0, pi], which falls; defined as `asin` is."""
-    return _monotone("arccos", x)
-
-
-def atan(x: Any) -> Interval:
-    """Take the inverse of tan on [-pi/2, pi/2], whose ends it never attains."""
-    return _monotone("arctan", x)
+# Open ends are not attained, though bounds may be 0.0, -1.0 or 1.0.
+(
+    exp,
+    exp2,
+    expm1,
+    log,
+    log1p,
+    cbrt,
+    sinh,
+    tanh,
+    asinh,
+    acosh,
+    atanh,
+    asin,
+    acos,
+    atan,
+) = (functools.partial(_monotone, name) for name in MONOTONE if name != "cosh")
+"""The functions of the table."""
 
 
 # ---------------------------------------------------------------------- combinations
@@ -245,15 +195,12 @@ def from_ends(
     range: tuple[float, float] = _LINE,
     is_increasing: bool = True,
 ) -> Interval:
-    """Lift an enclosure at points to intervals, for a function monotone in each.
+    """Lift an enclosure at finite points to intervals, for a function monotone in each.
 
-    Args:
-      enclose: takes points, all finite, and encloses the function there.
-      xs: the arguments.
-      range: the closed hull of the values, to which bounds are clipped. A bound that
-        would be taken at infinite ends is that of the range; for several arguments a
-        low bound needs all of them infinite and a high bound any, as in `logaddexp`.
-      is_increasing: in each argument; else it falls in each, and there is but one.
+    Bounds are clipped to `range`, the closed hull of the values; one that would be
+    taken at infinite ends is that of the range: for several arguments a low bound needs
+    all of them infinite and a high bound any, as in `logaddexp`. A function that falls
+    has one argument.
     """
     xs = tuple(as_interval(x) for x in xs)
     low_open = functools.reduce(np.logical_and, (np.isinf(x.low) for x in xs))

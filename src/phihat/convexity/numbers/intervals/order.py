@@ -1,5 +1,6 @@
 """What is exact: absolute values, the larger and the smaller, whole numbers, sets."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,39 +41,15 @@ def absolute(x: Any) -> Interval:
     return Interval(np.maximum(np.maximum(x.low, -x.high), 0.0), x.magnitude)
 
 
-def maximum(x: Any, y: Any) -> Interval:
-    """Take the larger: exact, and monotone in both arguments."""
-    return rearrange(np.maximum, x, y)
-
-
-def minimum(x: Any, y: Any) -> Interval:
-    """Take the smaller: exact, and monotone in both arguments."""
-    return rearrange(np.minimum, x, y)
-
-
-def sign(x: Any) -> Interval:
-    """Take the sign, -1, 0 or 1: exact and monotone."""
-    return rearrange(np.sign, x)
-
-
-def floor(x: Any) -> Interval:
-    """Round to the integer below: exact and monotone."""
-    return rearrange(np.floor, x)
-
-
-def ceil(x: Any) -> Interval:
-    """Round to the integer above: exact and monotone."""
-    return rearrange(np.ceil, x)
-
-
-def truncate(x: Any) -> Interval:
-    """Round to the next integer towards zero, as a cast does: exact and monotone."""
-    return rearrange(np.trunc, x)
-
-
-def round_half_even(x: Any) -> Interval:
-    """Round to the nearest integer, halves to the even one: exact and monotone."""
-    return rearrange(np.rint, x)
+maximum = functools.partial(rearrange, np.maximum)
+minimum = functools.partial(rearrange, np.minimum)
+sign = functools.partial(rearrange, np.sign)
+floor = functools.partial(rearrange, np.floor)
+ceil = functools.partial(rearrange, np.ceil)
+truncate = functools.partial(rearrange, np.trunc)
+"""To the next integer towards zero, as a cast does."""
+round_half_even = functools.partial(rearrange, np.rint)
+"""Exact, all of them, and monotone in each argument."""
 
 
 def round_half_away(x: Any) -> Interval:
@@ -118,11 +95,7 @@ def overlaps(x: Any, y: Any) -> np.ndarray:
 
 
 def intersect(x: Any, y: Any) -> Interval:
-    """Return what two enclosures of the same numbers have in common: exact.
-
-    Raises:
-      ValueError: they have nothing in common somewhere (see `overlaps`).
-    """
+    """Return what two enclosures of the same numbers have in common."""
     x, y = as_interval(x), as_interval(y)
     if not overlaps(x, y).all():
         raise ValueError("intersect: `x` and `y` have nothing in common.")

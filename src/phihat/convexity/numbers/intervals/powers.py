@@ -9,14 +9,7 @@ from phihat.convexity.numbers.intervals import ends, rounding, trusted
 from phihat.convexity.numbers.intervals.core import Interval, as_interval, div, mul
 from phihat.convexity.numbers.intervals.order import absolute
 
-__all__ = [
-    "integer_power",
-    "power",
-    "power_is_defined",
-    "rsqrt",
-    "sqrt",
-    "square",
-]
+__all__ = ["integer_power", "power", "power_is_defined", "rsqrt", "sqrt", "square"]
 
 
 def square(x: Any) -> Interval:

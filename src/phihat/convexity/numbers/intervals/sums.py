@@ -96,16 +96,7 @@ def dot_general(
         tuple[Sequence[int], Sequence[int]], tuple[Sequence[int], Sequence[int]]
     ],
 ) -> Interval:
-    """Contract two arrays as `jax.lax.dot_general` does.
-
-    Args:
-      x: an interval or array `[...]`.
-      y: an interval or array `[...]`.
-      dimension_numbers: ((contracted axes of x, of y), (batch axes of x, of y)).
-
-    Returns:
-      The batch axes, then the free axes of x, then those of y.
-    """
+    """Contract two arrays as `jax.lax.dot_general` does."""
     x, y = as_interval(x), as_interval(y)
     (x_sum, y_sum), (x_batch, y_batch) = dimension_numbers
     x_free = [axis for axis in range(x.ndim) if axis not in (*x_sum, *x_batch)]
@@ -165,11 +156,7 @@ def _matmul_by_signs(x: Interval, y: Interval) -> Interval:
     """
     x_plus, x_minus, y_plus, y_minus = (_part(z) for z in (x, neg(x), y, neg(y)))
     zero = np.zeros(
-        (
-            *np.broadcast_shapes(x.shape[:-2], y.shape[:-2]),
-            x.shape[-2],
-            y.shape[-1],
-        )
+        (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1])
     )
     total = Interval(zero, zero)
     for sign, a, b in (

@@ -25,15 +25,9 @@ from phihat.convexity.numbers.extended import (
     rearranged,
 )
 from phihat.convexity.numbers.intervals import Interval
-from phihat.convexity.primitives.facts.facts import (
-    TOP,
-    Facts,
-    constant,
-    infinite,
-    join,
-)
+from phihat.convexity.primitives.facts.facts import TOP, Facts, constant, infinite, join
 
-__all__ = ["Array", "Order", "Shift"]
+__all__ = ["Array", "Arrays", "Order", "Shift"]
 
 _BLOCK = 1 << 16
 """Entries that are classified at once."""
@@ -280,6 +274,9 @@ class Array:
         shown = " | ".join(classes[:8]) + (" | ..." if len(classes) > 8 else "")
         view = " shifted" if self.shift is not None else ""
         return f"[{shape}] {shown}{view}"
+
+
+Arrays = list[Array]
 
 
 def _classes_of(interval: Interval) -> tuple[tuple[Facts, ...], np.ndarray | None]:

@@ -42,11 +42,7 @@ def elementwise(
 ) -> Array:
     """Apply a rule to each combination of classes that occurs.
 
-    Args:
-      function: takes one `Facts` for each array, and the flag where one is given.
-      arrays: they broadcast to `shape`.
-      shape: of the result.
-      flag: a boolean for each element, told to the function.
+    It takes one `Facts` for each array, and the element's flag where one is given.
     """
     counts = [len(array.classes) for array in arrays]
     parts = [array.places for array in arrays]
@@ -119,15 +115,10 @@ def grouped(
     num_groups: int,
     shape: tuple[int, ...],
 ) -> Array:
-    """Reduce groups of elements by a rule on classes and how often each occurs.
+    """Reduce groups of elements by a rule on pairs (facts, how often it occurs).
 
-    Args:
-      function: takes pairs (facts, count), count > 0.
-      array: the elements.
-      groups: the group of each element, flat, -1 for none; None: equal groups along
-        the leading axis of `array.places` laid out as `[groups, members]`.
-      num_groups: how many groups there are.
-      shape: of the result.
+    `groups` is the group of each element, flat, -1 for none; None: equal groups along
+    the leading axis of `array.places` laid out as `[groups, members]`.
     """
     if array.places is None and groups is None:
         members = array.size // max(num_groups, 1)

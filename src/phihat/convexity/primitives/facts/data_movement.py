@@ -25,16 +25,7 @@ Moves = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 def moved(
     equation: Equation, inputs: Sequence[Array], shapes: Sequence[tuple[int, ...]]
 ) -> list[Array]:
-    """Apply a structural primitive to facts.
-
-    Args:
-      equation: the equation.
-      inputs: its inputs; indices that are known points move elements exactly.
-      shapes: of its outputs.
-
-    Raises:
-      Undecided: an index may lie out of range, or is not known where it must be.
-    """
+    """Apply a structural primitive to facts; known indices move elements exactly."""
     where = INDEXED.get(equation.primitive, lambda _: range(0))(len(inputs))
     points = {k: inputs[k].point for k in where}
     indices = {k: p.astype(np.int64) for k, p in points.items() if p is not None}
@@ -134,7 +125,7 @@ def scattered(
     if known is None:
         return _scattered_anywhere(operand, indices, updates, shape)
     targets = group_of_updates(
-        equation, operand.shape, known.astype(np.int64), updates.shape
+        equation.params, operand.shape, known.astype(np.int64), updates.shape
     )
     groups = np.concatenate([np.arange(operand.size), targets.reshape(-1)])
     (both,) = assembled(

@@ -8,13 +8,7 @@ from phihat.convexity.numbers import derivatives
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.facts.arithmetic import add, multiply, negative
 from phihat.convexity.primitives.facts.call import Call, Rule, Undecided
-from phihat.convexity.primitives.facts.facts import (
-    ONE,
-    ZERO,
-    Facts,
-    closed,
-    ranged,
-)
+from phihat.convexity.primitives.facts.facts import ONE, ZERO, Facts, closed, ranged
 from phihat.convexity.primitives.facts.powers import logarithm
 
 __all__ = [
@@ -31,11 +25,7 @@ __all__ = [
 
 
 def _composed(
-    x: Facts,
-    value: Interval,
-    slope: Interval,
-    bend: Interval,
-    **known: Any,
+    x: Facts, value: Interval, slope: Interval, bend: Interval, **known: Any
 ) -> Facts:
     """Compose f with z, given enclosures of f, f' and f'' on the range of z."""
     rising, falling = slope.low >= 0.0, slope.high <= 0.0

@@ -1,13 +1,12 @@
 """The rule of linear interpolation between known points."""
 
 import itertools
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from phihat.convexity.primitives.facts.arrays import Array
+from phihat.convexity.primitives.facts.arrays import Arrays
 from phihat.convexity.primitives.facts.call import Undecided
 from phihat.convexity.primitives.facts.combining import elementwise
 from phihat.convexity.primitives.facts.facts import Facts, closed
@@ -18,9 +17,7 @@ __all__ = ["interpolation"]
 _MAX_KNOTS = 4096
 
 
-def interpolation(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def interpolation(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """Continuous and piecewise linear: convex where the slopes do not fall.
 
     The slopes are exact. Beyond the knots it is constant, or goes on as it was; only

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from phihat.convexity.primitives.facts.arrays import Array
+from phihat.convexity.primitives.facts.arrays import Array, Arrays
 from phihat.convexity.primitives.facts.call import Undecided
 from phihat.convexity.primitives.facts.combining import elementwise
 from phihat.convexity.primitives.facts.facts import ONE, ZERO, Facts, closed, join
@@ -18,7 +18,7 @@ _MAX_ROUNDS = 12
 """Facts that still change after this many rounds are not found."""
 
 
-def scan(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> list[Array]:
+def scan(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """Find facts of the carry that hold at the start and that each round keeps.
 
     By induction they hold after any number of rounds, which does not depend on the

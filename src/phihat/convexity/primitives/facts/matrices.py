@@ -5,7 +5,6 @@ convex (Weyl, Ky Fan), and a triangular system with a constant matrix is a linea
 its right-hand side.
 """
 
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from phihat.convexity.numbers.eigenvalue_bounds import smallest_eigenvalue
 from phihat.convexity.numbers.extended import Extended
-from phihat.convexity.primitives.facts.arrays import Array
+from phihat.convexity.primitives.facts.arrays import Array, Arrays
 from phihat.convexity.primitives.facts.call import Undecided
 from phihat.convexity.primitives.facts.facts import ONE, Facts, closed
 from phihat.convexity.program.form import Equation
@@ -28,9 +27,7 @@ __all__ = [
 ]
 
 
-def triangular_solve(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def triangular_solve(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """The solution of A X = B is linear in B for a constant A without a zero pivot.
 
     X = A^-1 B exists and is unique if the diagonal of the triangle holds no zero; what
@@ -54,9 +51,7 @@ def triangular_solve(
     return [Array.of(solution, interpreter.shape(equation))]
 
 
-def fourier_transform(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def fourier_transform(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """Real and imaginary parts are sums of the inputs' parts times constants."""
     facts = [f for x in inputs for f in x.classes]
     if not all(f.affine and f.total for f in facts):
@@ -67,9 +62,7 @@ def fourier_transform(
     return [Array.of(result, shape) for shape in shapes]
 
 
-def eigenvalues(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def eigenvalues(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """The sum of the k largest eigenvalues is convex in a symmetric matrix (Ky Fan).
 
     It is the maximum of trace(V' X V) over V'V = I, a supremum of linear functions; the
@@ -85,9 +78,7 @@ def eigenvalues(
     return [vectors, values]
 
 
-def cholesky_factor(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def cholesky_factor(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     r"""The squares of the factor's diagonal are concave in an affine matrix: q = 2.
 
     $L_{ii}^2$ is a Schur complement, the least value of $v'Xv$ over v with $v_i = 1$
@@ -108,9 +99,7 @@ def cholesky_factor(
     return [Array(shape, (Facts(total=False), diagonal), places).pruned()]
 
 
-def log_determinant(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def log_determinant(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """Log det X is concave on the positive definite matrices; there its sign is 1.
 
     Along X + t D it is a sum of log(1 + t l), with the eigenvalues l of
@@ -139,9 +128,7 @@ def log_determinant(
     return [Array.of(closed(Facts(concave=True)))]
 
 
-def singular_values(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def singular_values(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """The sum of the k largest singular values is a norm (Ky Fan), so convex and >= 0.
 
     They come in falling order. No sum of the smallest is concave: |x| is not.

@@ -120,9 +120,7 @@ def power(call: Call, x: Facts, a: Fraction) -> Facts:
         if x.nonpositive:
             return negative(call, _power_of_nonnegative(negative(call, x), a))
         return ranged(
-            intervals.integer_power(x.range, int(a)),
-            total=x.total,
-            constant=x.constant,
+            intervals.integer_power(x.range, int(a)), total=x.total, constant=x.constant
         )
     if a > 0 and not x.nonnegative:
         call.require(x, ">= 0", "a fractional power")

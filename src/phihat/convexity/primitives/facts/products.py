@@ -9,7 +9,7 @@ import numpy as np
 from phihat.convexity.numbers.extended import Extended
 from phihat.convexity.primitives.evaluation import computed
 from phihat.convexity.primitives.facts.arithmetic import multiply, weighted_sum
-from phihat.convexity.primitives.facts.arrays import Array
+from phihat.convexity.primitives.facts.arrays import Array, Arrays
 from phihat.convexity.primitives.facts.call import Call
 from phihat.convexity.primitives.facts.combining import (
     elementwise,
@@ -26,6 +26,7 @@ from phihat.convexity.primitives.facts.reductions import (
     smallest,
     sum_of_sorted,
 )
+from phihat.convexity.program.flat_indices import contraction
 from phihat.convexity.program.form import Equation
 
 __all__ = ["convolution", "dot_general", "scatter_add", "scatter_fold"]
@@ -34,9 +35,7 @@ _MAX_EXPANDED = 2_000_000
 """Products of matrices with more terms than this are judged by their signs alone."""
 
 
-def dot_general(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def dot_general(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """Sums of products: affine where one side is constant and the other affine."""
     shape = interpreter.shape(equation)
     for constant, varying in (inputs, inputs[::-1]):
@@ -60,10 +59,11 @@ def dot_general(
         (rest,) = dot_general(interpreter, equation._replace(inputs=()), inputs)
         call = interpreter.call(equation)
         return [elementwise(lambda f: multiply(call, factor, f), [rest], shape)]
-    terms = _shape_of_terms(equation, inputs)
+    numbers = equation.params["dimension_numbers"]
+    terms, spreads = contraction(inputs[0].shape, inputs[1].shape, numbers)
     if math.prod(terms) > _MAX_EXPANDED:
         return [Array.of(_by_hulls(inputs), shape)]
-    x, y = _aligned(equation, inputs, terms)
+    x, y = (z.moved(move, terms) for z, move in zip(inputs, spreads, strict=True))
     call = interpreter.call(equation)
     same = same_elements(x, y, terms)
 
@@ -86,7 +86,7 @@ def _is_finite(array: Array) -> bool:
 
 
 def _without_multiples(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
+    interpreter: Any, equation: Equation, inputs: Arrays
 ) -> tuple[Facts | None, list[Array]]:
     """Take a constant factor out of each side: (c x) @ x = c (x @ x)."""
     factor, bare = None, []
@@ -104,46 +104,6 @@ def _without_multiples(
                     break
         bare.append(array)
     return factor, bare if factor is not None else list(inputs)
-
-
-def _shape_of_terms(equation: Equation, inputs: Sequence[Array]) -> tuple[int, ...]:
-    """Return `[batch..., left..., right..., contracted]`."""
-    (contract_x, contract_y), (batch_x, batch_y) = equation.params["dimension_numbers"]
-    x, y = inputs
-    return (
-        *(x.shape[k] for k in batch_x),
-        *(n for k, n in enumerate(x.shape) if k not in (*contract_x, *batch_x)),
-        *(n for k, n in enumerate(y.shape) if k not in (*contract_y, *batch_y)),
-        math.prod(x.shape[k] for k in contract_x),
-    )
-
-
-def _aligned(
-    equation: Equation, inputs: Sequence[Array], terms: tuple[int, ...]
-) -> tuple[Array, Array]:
-    """Lay out both sides so that they multiply element by element."""
-    contracts, batches = equation.params["dimension_numbers"]
-    num_batch = len(batches[0])
-    aligned = []
-    for side, array in enumerate(inputs):
-        contract, batch = tuple(contracts[side]), tuple(batches[side])
-        rank = len(array.shape)
-        free = [k for k in range(rank) if k not in (*contract, *batch)]
-        others = len(terms) - 1 - num_batch - len(free)
-        sizes = [array.shape[k] for k in batch]
-        frees = [array.shape[k] for k in free]
-        ones = [1] * others
-        sizes += [*frees, *ones] if side == 0 else [*ones, *frees]
-        axes = [*batch, *free, *contract]
-
-        def spread(
-            part: np.ndarray, axes: Any = axes, sizes: Any = sizes
-        ) -> np.ndarray:
-            flat = part.transpose(axes).reshape([*sizes, terms[-1]])
-            return np.broadcast_to(flat, terms)
-
-        aligned.append(array.moved(spread, terms))
-    return aligned[0], aligned[1]
 
 
 def _by_hulls(inputs: Sequence[Array]) -> Facts:
@@ -165,9 +125,7 @@ def _dot_with_sorted(constant: Array, varying: Array) -> Facts | None:
     return sum_of_sorted(varying, groups, 1, weights.astype(np.float64))
 
 
-def convolution(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def convolution(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """A sum of products: affine where one side is constant and the other affine."""
     sides = [array.facts for array in inputs]
     affine = any(f.constant for f in sides) and all(f.affine for f in sides)
@@ -175,16 +133,12 @@ def convolution(
     return [Array.of(facts, interpreter.shape(equation))]
 
 
-def scatter_add(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def scatter_add(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """See `scattered`."""
     return [scattered(equation, inputs, interpreter.shape(equation))]
 
 
-def scatter_fold(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def scatter_fold(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """Each place holds the extreme, or the product, of all that meets there."""
     function = {
         "scatter-max": largest,

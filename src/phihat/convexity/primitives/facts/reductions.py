@@ -20,7 +20,7 @@ from phihat.convexity.primitives.facts.arithmetic import (
     multiply,
     weighted_sum,
 )
-from phihat.convexity.primitives.facts.arrays import Array
+from phihat.convexity.primitives.facts.arrays import Array, Arrays
 from phihat.convexity.primitives.facts.call import Call, Undecided
 from phihat.convexity.primitives.facts.combining import elementwise, grouped
 from phihat.convexity.primitives.facts.data_movement import assembled
@@ -45,12 +45,10 @@ __all__ = [
     "sum_of_sorted",
 ]
 
-ArrayRule = Callable[[Any, Equation, Sequence[Array]], list[Array]]
+ArrayRule = Callable[..., Arrays]
 
 
-def select_n(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def select_n(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """Take the case that a known predicate names, elements and all."""
     which, cases = inputs[0], inputs[1:]
     shape = interpreter.shape(equation)
@@ -76,14 +74,10 @@ def _chosen(which: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
 # ---------------------------------------------------------------------- reductions
 
 
-def by_axes(
-    function: Callable[[list[tuple[Facts, int]]], Facts],
-) -> ArrayRule:
+def by_axes(function: Callable[[list[tuple[Facts, int]]], Facts]) -> ArrayRule:
     """Make a rule that reduces over axes from one on classes and their counts."""
 
-    def reduce(
-        interpreter: Any, equation: Equation, inputs: Sequence[Array]
-    ) -> list[Array]:
+    def reduce(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
         axes = tuple(equation.params["axes"])
         shape = interpreter.shape(equation)
         groups = _groups(inputs[0], axes)
@@ -148,9 +142,7 @@ def logical(name: str, start: Facts) -> Callable[[list[tuple[Facts, int]]], Fact
     return lambda terms: functools.reduce(rule, [f for f, n in terms if n], start)
 
 
-def reduce_extreme(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def reduce_extreme(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """The largest of convex functions is convex; it may serve as a symbol."""
     function = largest if equation.primitive == "reduce_max" else smallest
     if 0 in inputs[0].shape:
@@ -177,9 +169,7 @@ def _extreme_of_sorted(equation: Equation, array: Array) -> Facts | None:
     return array.classes[array.places.reshape(-1)[int(np.argmax(positions == rank))]]
 
 
-def reduce_sum(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def reduce_sum(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """See `weighted_sum`; a sum over a sorted array may be convex as a whole."""
     (array,) = inputs
     axes, shape = tuple(equation.params["axes"]), interpreter.shape(equation)
@@ -213,10 +203,7 @@ _MAX_SORTED = 1 << 14
 
 
 def sum_of_sorted(
-    array: Array,
-    groups: np.ndarray,
-    num_groups: int,
-    weights: np.ndarray | None = None,
+    array: Array, groups: np.ndarray, num_groups: int, weights: np.ndarray | None = None
 ) -> Facts | None:
     """The sum of the k largest is the largest sum of k: convex, and nondecreasing.
 
@@ -253,7 +240,7 @@ def sum_of_sorted(
     return closed(Facts(low, high, convex, concave, total=source.total))
 
 
-def sort(interpreter: Any, equation: Equation, inputs: Sequence[Array]) -> list[Array]:
+def sort(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """A sorted value has only a range; what may be summed is remembered."""
     array = inputs[0]
     shapes = [interpreter.shape(equation, k) for k in range(len(equation.outputs))]
@@ -279,9 +266,7 @@ def _uncurved(facts: Facts) -> Facts:
     return Facts(facts.low, facts.high)
 
 
-def position(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def position(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """A position jumps."""
     _uncurved(inputs[0].facts)
     count = max(inputs[0].shape, default=1)
@@ -291,9 +276,7 @@ def position(
 # ---------------------------------------------------------------------- cumulative
 
 
-def cumulative(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def cumulative(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """Any prefix has what the whole row has; its range covers all prefixes."""
     del interpreter
     (array,) = inputs
@@ -329,9 +312,7 @@ def _sums(terms: list[tuple[Facts, int]], hull: Facts, reach: Interval) -> Facts
     )
 
 
-def extreme_of_windows(
-    interpreter: Any, equation: Equation, inputs: Sequence[Array]
-) -> list[Array]:
+def extreme_of_windows(interpreter: Any, equation: Equation, inputs: Arrays) -> Arrays:
     """The extreme of any elements has what all of them have; see `_PREFIXES`.
 
     A window may lie in the padding alone, where the extreme is infinite, unless the

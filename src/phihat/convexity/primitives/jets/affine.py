@@ -28,10 +28,7 @@ from phihat.convexity.program.form import Equation
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.program.structure import STRUCTURAL
 
-__all__ = [
-    "Affine",
-    "Outline",
-]
+__all__ = ["Affine", "Outline"]
 
 
 class Affine(NamedTuple):

@@ -92,7 +92,7 @@ def scatter_add(run: Pass, equation: Equation, inputs: list[Any]) -> Ridge | Jet
     if indices is None or not np.array_equal(indices.low, indices.high):
         raise Blocked(equation, "an index depends on params")
     given, shape = (run.program.shapes[equation.inputs[k]] for k in (0, 2))
-    targets = group_of_updates(equation, given, indices.low.astype(int), shape)
+    targets = group_of_updates(equation.params, given, indices.low.astype(int), shape)
     targets = targets.reshape(-1)
     size, none = operand.value.shape[1], np.array([0])
     zero = constant(iv.from_array(np.zeros((1, 1))))

@@ -169,11 +169,8 @@ def _pow_marks(x: Interval, y: Interval) -> np.ndarray | None:
 
 ADD = function(iv.add, np.add)
 
-
 SUB = function(iv.sub, np.subtract)
 
-
 MUL = function(iv.mul, np.multiply)
-
 
 _DIV = function(iv.div, _ieee_div, _div_marks)

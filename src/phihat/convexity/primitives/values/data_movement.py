@@ -17,12 +17,7 @@ from phihat.convexity.numbers.extended import (
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.values.rule_builders import is_known
 from phihat.convexity.program.form import Equation
-from phihat.convexity.program.structure import (
-    INDEXED,
-    Unknown,
-    group_of_updates,
-    move,
-)
+from phihat.convexity.program.structure import INDEXED, Unknown, group_of_updates, move
 
 __all__ = ["iota", "reads_within", "scatter", "scatter_sub", "select_n", "structural"]
 
@@ -155,7 +150,7 @@ def scatter(
         if not is_known(indices) or any(isinstance(x, Extended) for x in inputs):
             return None
         targets = group_of_updates(
-            equation, operand.shape, indices.low.astype(np.int64), updates.shape
+            equation.params, operand.shape, indices.low.astype(np.int64), updates.shape
         ).reshape(-1)
         kept = np.nonzero(targets >= 0)[0]
         order = kept[np.argsort(targets[kept], kind="stable")]

@@ -71,9 +71,7 @@ def within(
     return marks
 
 
-def where_defined(
-    is_defined: Callable[..., Any],
-) -> Callable[..., np.ndarray | None]:
+def where_defined(is_defined: Callable[..., Any]) -> Callable[..., np.ndarray | None]:
     """Mark what a test does not find defined."""
     return lambda *xs: kinds(defined=np.asarray(is_defined(*xs)))
 

@@ -41,7 +41,6 @@ __all__ = [
     "total_order",
 ]
 
-
 _BITS = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 
 

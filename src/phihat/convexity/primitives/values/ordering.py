@@ -81,10 +81,7 @@ def _permuted(x: Interval, order: np.ndarray | None, axis: int) -> Interval:
         return iv.rearrange(lambda end: np.take_along_axis(end, order, axis), x)
     ends = (
         np.broadcast_to(end, x.shape)
-        for end in (
-            x.low.min(axis, keepdims=True),
-            x.high.max(axis, keepdims=True),
-        )
+        for end in (x.low.min(axis, keepdims=True), x.high.max(axis, keepdims=True))
     )
     return Interval(*ends)
 

@@ -53,10 +53,8 @@ def function(
 ) -> Total:
     """Make a rule of a function of intervals.
 
-    Args:
-      enclose: the function.
-      ieee: the function of floats, for elements that are infinite.
-      marks: returns the kind of each element of the result, or None if all are finite.
+    `ieee` is the function of floats, for elements that are infinite; `marks` returns
+    the kind of each element of the result, or None if all are finite.
     """
 
     def marked(*xs: Interval) -> Interval:
