@@ -44,13 +44,6 @@ _SUSPECTS = 6
 """The worst chords of each sign, on which rounding is analysed."""
 
 
-_QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
-"""A small program is compiled in less time than optimising it would save."""
-
-
 class Alarm(NamedTuple):
     """What the chords say.
 
@@ -289,9 +282,7 @@ class _Function:
         axes = [0 if f else None for f in problem.varied] + [None] * len(self.data)
         call = jax.extend.core.jaxpr_as_fun(self.closed)
         run = jax.vmap(lambda *leaves: call(*leaves)[0], in_axes=axes)
-        is_quick = self.batch_size > _LEAST and jax.default_backend() == "cpu"
-        self._run = jax.jit(run, compiler_options=_QUICK if is_quick else None)
-        self._plain = jax.jit(run)
+        self._run = chords.compiled(run, is_small=self.batch_size > _LEAST)
         self._dtypes = dtypes
 
     def leaves_of(self, point: np.ndarray) -> list[np.ndarray]:
@@ -309,12 +300,7 @@ class _Function:
     def __call__(self, middle: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Return the values at the middles, and at both ends `[3, B]`."""
         points = np.concatenate([middle, middle - step, middle + step])
-        leaves = self.leaves_of(points)
-        try:
-            values = self._run(*leaves, *self.data)
-        except Exception:  # a compiler that does not know these options
-            self._run = self._plain
-            values = self._run(*leaves, *self.data)
+        values = self._run(*self.leaves_of(points), *self.data)
         return np.asarray(values).astype(np.float64).reshape(3, -1)
 
 

@@ -7,8 +7,8 @@ leaves that are held do not move.
 
 import contextlib
 import itertools
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from phihat.convexity.program.problem import Problem
 
 __all__ = [
     "Space",
+    "compiled",
     "dense",
     "evolved",
     "first",
@@ -77,6 +78,29 @@ def in_float64() -> Iterator[None]:
         jax.numpy_rank_promotion("allow"),
     ):
         yield
+
+
+_QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+"""A small program is compiled in less time than optimising it would save."""
+
+
+def compiled(function: Callable[..., Any], *, is_small: bool) -> Callable[..., Any]:
+    """Compile a function that is called a few times; a small one without optimising."""
+    plain = jax.jit(function)
+    if not is_small or jax.default_backend() != "cpu":
+        return plain
+    quick = jax.jit(function, compiler_options=_QUICK)
+
+    def run(*args: Any) -> Any:
+        try:
+            return quick(*args)
+        except Exception:  # a compiler that does not know these options
+            return plain(*args)
+
+    return run
 
 
 def snapped(

@@ -157,7 +157,7 @@ def _has_concave_kink(value: _OnLines, low: np.ndarray, high: np.ndarray) -> boo
 
 def _in_batches(function: Callable[[Any, Any], Any]) -> _OnLines:
     """Evaluate many points, in batches of one size: the function is compiled once."""
-    mapped = jax.jit(jax.vmap(function))
+    mapped = chords.compiled(jax.vmap(function), is_small=True)
 
     def values(t: np.ndarray, line: np.ndarray) -> np.ndarray:
         line, places = np.broadcast_to(line, t.shape).reshape(-1), t.reshape(-1)
