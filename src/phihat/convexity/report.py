@@ -88,8 +88,8 @@ class Witness(NamedTuple):
         """What it shows, in one sentence."""
         if math.isinf(self.gap):
             return (
-                "the loss has finite values at two points and none between them, so "
-                "that its domain is not convex"
+                "the loss has finite values at two points and none midway, so that "
+                "its domain is not convex"
             )
         return "the function rises above one of its chords"
 
@@ -170,7 +170,7 @@ class ConvexityReport:
       assumptions: what was taken for granted.
       constraints: conditions on the domain that the function itself implies.
       blame: where the proof was lost, the most telling first.
-      lints: where automatic differentiation and the value disagree.
+      lints: where automatic differentiation and the value disagree, and what may help.
       certificate: every step of the proof, for `replay`.
       cells: the boxes of a certificate on a box, for `replay`.
       statement: a digest of the program, the domain and the data that was decided on.

@@ -20,6 +20,7 @@ import numpy as np
 
 from phihat._core import checks as _checks
 from phihat._core.types import Box
+from phihat.convexity.numbers import dtypes as floats
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.refuter import chords
 from phihat.convexity.refuter.rounding_errors import Unbounded, value_and_error
@@ -213,7 +214,7 @@ def try_chords(
             return Alarm(count, witness, sign)
         if gap > 1e-3 * usual:
             lint = (
-                f"{function.dtype} hides the curvature here: by rounding alone the "
+                f"{function.narrowest} hides the curvature here: by rounding alone the "
                 f"loss lies off a chord by {gap:.2g}"
             )
     return Alarm(count, lint=lint)
@@ -246,6 +247,7 @@ class _Function:
       dtype: the widest dtype among the free leaves, in which points are drawn.
       precision: bits of the narrowest one.
       unit: the rounding of the value's dtype.
+      narrowest: the float dtype with the fewest digits in the program.
       batch_size: how many chords are evaluated at once.
       largest: the number of entries of the largest value of the program.
       space: where its chords may lie.
@@ -271,6 +273,8 @@ class _Function:
         self.precision = min(int(jnp.finfo(dtype).nmant) for dtype in free) + 1
         self.dtype = self.closed.out_avals[0].dtype
         self.unit = float(jnp.finfo(self.dtype).eps)
+        kinds = [*filter(floats.is_float, program.dtypes), *program.narrowed.values()]
+        self.narrowest = max(kinds, key=lambda kind: float(jnp.finfo(kind).eps))
         params = [n for n, f in zip(program.params, problem.varied, strict=True) if f]
         moving = program.dependents(params)
         self.largest = max((math.prod(program.shapes[n]) for n in moving), default=1)

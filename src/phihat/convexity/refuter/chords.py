@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from phihat._core.jaxprs import quick_start_options
 from phihat.convexity.program.problem import Problem
 
 __all__ = [
@@ -80,27 +81,10 @@ def in_float64() -> Iterator[None]:
         yield
 
 
-_QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
-"""A small program is compiled in less time than optimising it would save."""
-
-
 def compiled(function: Callable[..., Any], *, is_small: bool) -> Callable[..., Any]:
-    """Compile a function that is called a few times; a small one without optimising."""
-    plain = jax.jit(function)
-    if not is_small or jax.default_backend() != "cpu":
-        return plain
-    quick = jax.jit(function, compiler_options=_QUICK)
-
-    def run(*args: Any) -> Any:
-        try:
-            return quick(*args)
-        except Exception:  # a compiler that does not know these options
-            return plain(*args)
-
-    return run
+    """Compile a function that is called a few times; a small one without optimizing."""
+    options = quick_start_options(runs_briefly=True) if is_small else None
+    return jax.jit(function, compiler_options=options)
 
 
 def snapped(
