@@ -313,12 +313,9 @@ def _timed(report: ConvexityReport, begin: float) -> ConvexityReport:
 def _proved(problem: Problem, proof: Proof) -> ConvexityReport:
     """Report a proof, which counts only where the loss is finite at params."""
     verdict, reason = _verdict(problem, proof)
-    scope = problem.scope
-    if proof.constraints:
-        scope = scope.replace("on all of", "where the loss is defined in", 1)
     return ConvexityReport(
         verdict,
-        scope,
+        problem.scope,
         reason=reason,
         assumptions=(*problem.program.assumptions, *proof.assumptions),
         constraints=proof.constraints,

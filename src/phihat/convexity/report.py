@@ -235,7 +235,10 @@ class ConvexityReport:
 
     def __str__(self) -> str:
         """Write the slide."""
-        lines = [f"{self.verdict.name.replace('_', ' ')}  {self.scope}"]
+        scope = self.scope
+        if self.constraints:  # the loss is not defined on all of the space
+            scope = scope.replace("on all of", "where it is defined in", 1)
+        lines = [f"{self.verdict.name.replace('_', ' ')}  {scope}"]
         if self.reason:
             lines += _wrapped("because ", self.reason)
         if self.mu is not None or self.L is not None:
