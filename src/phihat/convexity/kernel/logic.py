@@ -63,7 +63,7 @@ def _compare(strictly: bool, swapped: bool) -> Callable[[Ask, Known, Known], Kno
 
 def _total_order(reflexive: bool) -> Callable[[Ask, Known, Known], Known]:
     def rule(ask: Ask, x: Known, y: Known) -> Known:
-        """As `<=` or `<`, but of zeros, whose sign it reads: of these nothing is said."""
+        """As `<=` or `<` of numbers apart; of zeros, whose sign counts, nothing."""
         decided = None
         if all(z.total or z.infinite for z in (x, y)):
             if _less(x, y, True):

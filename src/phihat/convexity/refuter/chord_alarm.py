@@ -3,8 +3,8 @@
 It is never evidence of convexity. It guards against a program that was misread: the
 function runs as it is, in its own dtypes and under the user's configuration, and where
 it rises above a chord by more than the rounding of its three values can explain, the
-verdict is taken back. The rounding is bounded by a running error analysis; a function
-without such a bound raises no alarm.
+verdict is taken back. The rounding is bounded by a running error analysis; a chord
+without such a bound raises no alarm, and a lint says so.
 """
 
 import dataclasses
@@ -198,9 +198,14 @@ def try_chords(
     for _, sign, middle, step, values in suspects[:_SUSPECTS]:
         sag = claims[sign] * float(step @ step) / 2
         gap = sign * float(values[0] - (values[1] / 2 + values[2] / 2) + sag)
-        bound = _bound(problem, function, middle, step)
-        if bound is None:
-            return Alarm(count)
+        try:
+            bound = _bound(problem, function, middle, step)
+        except Unbounded as error:
+            lint = (
+                f"what rounding does is not bounded ({error}), so that a gap of "
+                f"{gap:.2g} on a chord was not judged"
+            )
+            continue
         bound += (4 + step.size) * 2.0**-52 * abs(sag)
         if gap > bound:
             witness = Witness(
@@ -222,21 +227,23 @@ def try_chords(
 
 def _bound(
     problem: Problem, function: "_Function", middle: np.ndarray, step: np.ndarray
-) -> float | None:
+) -> float:
     """Bound what rounding may do to a gap: the bounds of its three values."""
     if function.largest > _MAX_ANALYSED:
-        return None
+        raise Unbounded("a value of too many numbers")
     errors = []
     try:
         for point in (middle, middle - step, middle + step):
             leaves = function.leaves_of(point)
             _, error = value_and_error(problem.program, leaves, function.data)
             errors.append(error)
-    except (Unbounded, ArithmeticError, ValueError, MemoryError):
-        return None
+    except (ArithmeticError, ValueError, MemoryError) as error:
+        raise Unbounded("a value that was not analysed") from error
     # The gap itself is computed in float64 from the three values.
     bound = errors[0] + (errors[1] + errors[2]) / 2
-    return bound if math.isfinite(bound) else None
+    if not math.isfinite(bound):
+        raise Unbounded("a value that overflows")
+    return bound
 
 
 class _Function:
