@@ -385,7 +385,7 @@ def test_the_slide_shows_the_chord():
         (_lying, "custom_jvp_call"),
         (_lying_in_reverse, "custom_vjp_call"),
         (lambda x: -jnp.abs(x) + 0.01 * x**2, "concave kink"),
-        (lambda x: jnp.floor(x) + x**2, "concave kink"),
+        (lambda x: jnp.floor(x) + x**2, "the value jumps"),
     ],
 )
 def test_lints_tell_where_ad_and_the_value_disagree(fn, words):

@@ -102,9 +102,9 @@ def check_convexity(
         not report.is_convex and _has_kinks(problem.program)
     ):
         report = dataclasses.replace(
-            report, lints=refutation.lints(problem, begin + budget)
+            report, lints=(*report.lints, *refutation.lints(problem, begin + budget))
         )
-    return _timed(report, begin)
+    return _timed(_with_hint(report, problem), begin)
 
 
 @_calls.public
@@ -270,6 +270,26 @@ def replay(
 _PROVED = (Verdict.PROVED_CONVEX, Verdict.PROVED_AFFINE, Verdict.PROVED_CONCAVE)
 
 
+_PARTIAL = {
+    *("acos", "acosh", "asin", "atanh", "digamma", "div", "entr", "kl_div", "lgamma"),
+    *("log", "log1p", "pow", "rel_entr", "rsqrt", "sqrt", "xlog1py", "xlogy"),
+}
+"""What is defined on a part of the line alone."""
+
+
+def _with_hint(report: ConvexityReport, problem: Problem) -> ConvexityReport:
+    """Name `domain` where nothing is proved, and it may help."""
+    is_partial = any(blame.primitive in _PARTIAL for blame in report.blame)
+    is_open = report.verdict in (Verdict.REFUTED, Verdict.UNDECIDED)
+    if problem.is_box or not is_open or not (is_partial or report.constraints):
+        return report
+    hint = (
+        "the loss is not defined everywhere, or not known to be: if params lie in a "
+        "box, pass it as `domain=phihat.Box(low, high)`"
+    )
+    return dataclasses.replace(report, lints=(*report.lints, hint))
+
+
 def _has_kinks(program: Program) -> bool:
     return any(equation.primitive in _KINKS for equation in program.equations)
 
@@ -343,7 +363,9 @@ def _searched(
     )
     now = time.monotonic()
     search_until = now + (deadline - now) / 2 if bounded else deadline
-    witness, _ = refutation.search(problem, search_until, proof.jumps)
+    witness, sentence = refutation.search(problem, search_until, proof.jumps)
+    if time.monotonic() >= search_until:
+        sentence = "the budget was used up before all chords were tried."
     if witness is not None:
         return dataclasses.replace(
             report, verdict=Verdict.REFUTED, reason=witness.reason, witness=witness
@@ -354,7 +376,9 @@ def _searched(
         )
         if enclosed.verdict is not Verdict.UNDECIDED:
             return enclosed
-    return report
+        sentence = f"{enclosed.reason}."
+    reason = f"{report.reason}; {sentence}".rstrip(".")
+    return dataclasses.replace(report, reason=reason)
 
 
 def _restricted(problem: Problem, mask: int, held: str) -> Problem:

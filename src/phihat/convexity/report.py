@@ -88,8 +88,8 @@ class Witness(NamedTuple):
         """What it shows, in one sentence."""
         if math.isinf(self.gap):
             return (
-                "the loss has finite values at two points and none between them, so "
-                "that its domain is not convex"
+                "the loss has finite values at two points and none midway, so that "
+                "its domain is not convex"
             )
         return "the function rises above one of its chords"
 
@@ -170,7 +170,7 @@ class ConvexityReport:
       assumptions: what was taken for granted.
       constraints: conditions on the domain that the function itself implies.
       blame: where the proof was lost, the most telling first.
-      lints: where automatic differentiation and the value disagree.
+      lints: where automatic differentiation and the value disagree, and what may help.
       certificate: every step of the proof, for `replay`.
       cells: the boxes of a certificate on a box, for `replay`.
       statement: a digest of the program, the domain and the data that was decided on.
@@ -235,7 +235,10 @@ class ConvexityReport:
 
     def __str__(self) -> str:
         """Write the slide."""
-        lines = [f"{self.verdict.name.replace('_', ' ')}  {self.scope}"]
+        scope = self.scope
+        if self.constraints:  # the loss is not defined on all of the space
+            scope = scope.replace("on all of", "where it is defined in", 1)
+        lines = [f"{self.verdict.name.replace('_', ' ')}  {scope}"]
         if self.reason:
             lines += _wrapped("because ", self.reason)
         if self.mu is not None or self.L is not None:

@@ -74,6 +74,8 @@ def constant(
     ranges: list[Any] = [v.interval for v in inputs]
     if any(r is None for r in ranges):
         return None
+    if name == "convert_element_type" and not is_discrete(equation.input_dtypes[0]):
+        return _truncated(ranges[0], np.dtype(params["new_dtype"]))
     if any(map(is_discrete, (*dtypes, *equation.input_dtypes))):
         if name == "div" and ((ranges[1].low > 0) | (ranges[1].high < 0)).all():
             return [_enclosed(iv.truncate(iv.div(*ranges)))]
@@ -138,6 +140,17 @@ def _is_exact(exact: np.ndarray, dtype: np.dtype) -> bool:
         and bool((np.abs(wide) <= 2.0**53).all())
         and np.array_equal(exact.astype(dtype).astype(np.float64), wide)
     )
+
+
+def _truncated(x: Interval, dtype: np.dtype) -> list[Value] | None:
+    """Cast to integers what lies between the same two, and within their dtype."""
+    whole = iv.truncate(x)
+    if not jnp.issubdtype(dtype, jnp.integer) or not np.array_equal(*whole):
+        return None
+    least, most = max(jnp.iinfo(dtype).min, -(2**53)), min(jnp.iinfo(dtype).max, 2**53)
+    if not ((whole.low >= least) & (whole.low <= most)).all():
+        return None
+    return [Value(x.shape, exact=whole.low.astype(dtype))]
 
 
 def _exactly(value: Value, dtype: Any) -> np.ndarray | None:

@@ -1,8 +1,10 @@
 """Identities that look one or two equations back, checked by the kernel."""
 
 import functools
+from fractions import Fraction
 from typing import Any
 
+from phihat.convexity.kernel.arithmetic import power
 from phihat.convexity.kernel.expressions import EXPRESSIONS
 from phihat.convexity.kernel.facts import ONE, Ask, Known, Refused, meet, normal
 from phihat.convexity.kernel.functions import x_log_x_over_y, z_log_z
@@ -69,13 +71,38 @@ def _entropy(checker: Any, ask: Ask, equation: Equation) -> Value:
             y = _divided_by(checker, logged, x)
         except Refused:
             continue
-        if any(values[n].shape != shape for n in (x, y or x)):
+        if values[x].shape != shape or (
+            y is not None and values[y].shape not in (shape, ())
+        ):
             continue
         if y is None:
             return each(functools.partial(z_log_z, ask), [values[x]], shape)
         sides = [values[x], values[y]]
         return each(functools.partial(x_log_x_over_y, ask), sides, shape)
     raise Refused("not an entropy")
+
+
+def _powers(checker: Any, ask: Ask, equation: Equation) -> Value:
+    """z^a z^b = z^(a + b), of z >= 0 that is a number everywhere, for a, b > 0."""
+    bases, exponents = [], []
+    for n in equation.inputs:
+        writer = checker.writers.get(n)
+        name = getattr(writer, "primitive", "")
+        exponent = {"sqrt": Fraction(1, 2), "square": Fraction(2)}.get(name)
+        if name == "integer_pow":
+            exponent = Fraction(writer.params["y"])
+        bases.append(writer.inputs[0] if exponent and exponent > 0 else n)
+        exponents.append(exponent if exponent and exponent > 0 else Fraction(1))
+    z, shape = checker.values[bases[0]], checker.program.shapes[equation.outputs[0]]
+    if bases[0] != bases[1] or z.shape != shape:
+        raise Refused("not two powers of one value")
+    if not all(k.low >= 0.0 and k.total for k in z.knowns):
+        raise Refused("powers of what is not >= 0 everywhere")
+    whole = each(lambda k: power(ask, k, sum(exponents, Fraction(0))), [z], shape)
+    sides = [checker.values[n] for n in equation.inputs]
+    return each(
+        meet, [each(functools.partial(TABLE["mul"], ask), sides, shape), whole], shape
+    )
 
 
 def _divided_by(checker: Any, logged: int, x: int) -> int | None:
@@ -138,6 +165,7 @@ IDENTITIES: dict[str, tuple[tuple[str, ...], Any]] = {
     "1 - sigmoid": (("sub",), _complement),
     "entropy": (("mul", "xlogy"), _entropy),
     "ordinal likelihood": (("log",), _ordinal),
+    "product of powers": (("mul",), _powers),
     "relative entropy": (("sub",), _relative_entropy),
 }
 """By the name in certificates: the primitives at which each may stand, its check."""

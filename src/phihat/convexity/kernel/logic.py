@@ -61,6 +61,22 @@ def _compare(strictly: bool, swapped: bool) -> Callable[[Ask, Known, Known], Kno
     return rule
 
 
+def _total_order(reflexive: bool) -> Callable[[Ask, Known, Known], Known]:
+    def rule(ask: Ask, x: Known, y: Known) -> Known:
+        """As `<=` or `<` of numbers apart; of zeros, whose sign counts, nothing."""
+        decided = None
+        if all(z.total or z.infinite for z in (x, y)):
+            if _less(x, y, True):
+                decided = True
+            elif _less(y, x, True):
+                decided = False
+            elif x.low == x.high == y.low == y.high != 0.0:
+                decided = reflexive
+        return _bool(decided, x, y)
+
+    return rule
+
+
 def _eq(ask: Ask, x: Known, y: Known) -> Known:
     """True of equal points, false of ranges that do not meet."""
     decided = None
@@ -159,7 +175,9 @@ LOGIC: dict[str, Callable[..., Known]] = {
     "gt": _compare(True, True),
     "is_finite": _is_finite,
     "le": _compare(False, False),
+    "le_to": _total_order(True),
     "lt": _compare(True, False),
+    "lt_to": _total_order(False),
     "ne": lambda ask, x, y: _not(ask, _eq(ask, x, y)),
     "not": _not,
     "or": _or,

@@ -15,6 +15,7 @@ __all__ = [
     "is_boolean",
     "is_float",
     "is_integer",
+    "is_narrow_float",
     "is_readable",
     "is_widening",
 ]
@@ -29,6 +30,14 @@ _BOOLEAN = np.dtype(np.bool_)
 def is_float(dtype: Any) -> bool:
     """Tell the dtypes that stand for the reals."""
     return _plain(dtype) in _FLOATS
+
+
+def is_narrow_float(dtype: Any) -> bool:
+    """Tell the floats of so few bits that no rule reads them as reals."""
+    try:
+        return bool(jnp.issubdtype(dtype, jnp.floating)) and not is_float(dtype)
+    except TypeError:  # the dtypes of random keys
+        return False
 
 
 def is_integer(dtype: Any) -> bool:

@@ -9,6 +9,7 @@ import jaxlib
 import numpy as np
 
 from phihat._core.jaxprs import primitive_name
+from phihat.convexity.numbers import dtypes
 from phihat.convexity.program.form import Equation, Source
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "num_equations",
     "opened",
     "refused_name",
+    "rounds_on_purpose",
     "source_of",
 ]
 
@@ -84,6 +86,19 @@ def bodies(params: Mapping[str, Any]) -> Iterator[Any]:
     for value in params.values():
         entries = value if isinstance(value, (tuple, list)) else (value,)
         yield from (e for e in entries if hasattr(e, "eqns") or hasattr(e, "jaxpr"))
+
+
+def rounds_on_purpose(closed: Any) -> bool:
+    """Tell whether a program rounds where no rule reads that as the identity.
+
+    Casts to floats of 8 bits or fewer do, and `reduce_precision`.
+    """
+    return any(
+        eqn.primitive.name == "reduce_precision"
+        or any(dtypes.is_narrow_float(variable.aval.dtype) for variable in eqn.outvars)
+        or any(map(rounds_on_purpose, bodies(eqn.params)))
+        for eqn in opened(closed)[0].eqns
+    )
 
 
 def hashable_params(params: Mapping[str, Any]) -> Any:

@@ -154,7 +154,8 @@ def _gather(params: Any, array: np.ndarray, indices: np.ndarray, *_: Any) -> np.
             )
         )
     if (read < 0).any():
-        raise Unknown("an index lies out of range, where gather gives NaN")
+        fill = str(params["fill_value"]).replace("None", "NaN").replace("nan", "NaN")
+        raise Unknown(f"an index lies out of range, where gather gives {fill}")
     return array.reshape(-1)[read.reshape(-1)].reshape(read.shape)
 
 

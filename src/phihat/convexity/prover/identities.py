@@ -3,12 +3,14 @@
 Each looks one or two equations back:
 
 - 1 - sigmoid(z) = sigmoid(-z), and 1 - 1/(1 + E) = E / (1 + E);
+- z^a z^b = z^(a + b) for z >= 0;
 - z log z is convex, x log(x / y) jointly convex, for affine arguments;
 - sigmoid(u) - sigmoid(v) = sigmoid(u) sigmoid(-v) (1 - exp(v - u)), so that its
   logarithm, an ordinal likelihood, is concave for affine u > v.
 """
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 from phihat.convexity.primitives.facts.arithmetic import negative
@@ -21,7 +23,7 @@ from phihat.convexity.primitives.facts.functions import (
     relative_entropy,
     z_log_z,
 )
-from phihat.convexity.primitives.facts.powers import divide
+from phihat.convexity.primitives.facts.powers import divide, power
 from phihat.convexity.program.form import Equation
 from phihat.convexity.prover.expressions import (
     EXPRESSIONS,
@@ -102,7 +104,7 @@ def _entropy(
         if source is not None and source.inputs[0] == x:
             return elementwise(lambda f: z_log_z(call, f), [values[x]], shape)
         y = _divisor(interpreter, logged, x)
-        if y is None or values[y].shape != shape:
+        if y is None or values[y].shape not in (shape, ()):
             continue
         if all(f.affine for f in values[y].classes):
             sides = [values[x], values[y]]
@@ -153,6 +155,32 @@ def _same_entropy(
     return elementwise(lambda f: z_log_z(call, f), [inputs[0]], shape)
 
 
+def _powers(
+    interpreter: Any, equation: Equation, inputs: Sequence[Array], call: Call
+) -> Array | None:
+    """z^a z^b = z^(a + b), for z >= 0 and a, b > 0: the cube of a norm, say."""
+    (base, a), (other, b) = (_as_power(interpreter, n) for n in equation.inputs)
+    z, shape = interpreter.values[base], interpreter.shape(equation)
+    if base != other or a == b or z.shape != shape or z.is_constant:
+        return None
+    if not all(f.nonnegative and f.total for f in z.classes):
+        return None
+    whole = elementwise(lambda f: power(call, f, a + b), [z], shape)
+    return joined_with_rule(interpreter, equation, inputs, call, whole)
+
+
+def _as_power(interpreter: Any, number: int) -> tuple[int, Fraction]:
+    """Return z and a > 0 where a value is z^a."""
+    source = writer(interpreter, number, *_EXPONENTS, "integer_pow")
+    if source is None:
+        return number, Fraction(1)
+    exponent = _EXPONENTS.get(source.primitive) or Fraction(source.params["y"])
+    return (source.inputs[0], exponent) if exponent > 0 else (number, Fraction(1))
+
+
+_EXPONENTS = {"sqrt": Fraction(1, 2), "square": Fraction(2)}
+
+
 def _padded(u: Facts, v: Facts) -> Facts:
     """log(1 - sigmoid(v)) at the end u = inf, log sigmoid(u) at the end v = -inf."""
     rest = v if u.is_infinite else u
@@ -198,7 +226,7 @@ Identity = Callable[[Any, Equation, Sequence[Array], Call], Array | None]
 
 _IDENTITIES: dict[str, tuple[tuple[str, Identity], ...]] = {
     "log": (("ordinal likelihood", _ordinal),),
-    "mul": (("entropy", _entropy),),
+    "mul": (("entropy", _entropy), ("product of powers", _powers)),
     "sub": (
         ("relative entropy", _relative_entropy),
         ("1 - sigmoid", _complement),

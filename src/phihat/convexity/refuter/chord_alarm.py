@@ -3,8 +3,8 @@
 It is never evidence of convexity. It guards against a program that was misread: the
 function runs as it is, in its own dtypes and under the user's configuration, and where
 it rises above a chord by more than the rounding of its three values can explain, the
-verdict is taken back. The rounding is bounded by a running error analysis; a function
-without such a bound raises no alarm.
+verdict is taken back. The rounding is bounded by a running error analysis; a chord
+without such a bound raises no alarm, and a lint says so.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ import numpy as np
 
 from phihat._core import checks as _checks
 from phihat._core.types import Box
+from phihat.convexity.numbers import dtypes as floats
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.refuter import chords
 from phihat.convexity.refuter.rounding_errors import Unbounded, value_and_error
@@ -42,13 +43,6 @@ _MAX_ANALYSED = 1 << 24
 
 _SUSPECTS = 6
 """The worst chords of each sign, on which rounding is analysed."""
-
-
-_QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
-"""A small program is compiled in less time than optimising it would save."""
 
 
 class Alarm(NamedTuple):
@@ -204,9 +198,14 @@ def try_chords(
     for _, sign, middle, step, values in suspects[:_SUSPECTS]:
         sag = claims[sign] * float(step @ step) / 2
         gap = sign * float(values[0] - (values[1] / 2 + values[2] / 2) + sag)
-        bound = _bound(problem, function, middle, step)
-        if bound is None:
-            return Alarm(count)
+        try:
+            bound = _bound(problem, function, middle, step)
+        except Unbounded as error:
+            lint = (
+                f"what rounding does is not bounded ({error}), so that a gap of "
+                f"{gap:.2g} on a chord was not judged"
+            )
+            continue
         bound += (4 + step.size) * 2.0**-52 * abs(sag)
         if gap > bound:
             witness = Witness(
@@ -220,7 +219,7 @@ def try_chords(
             return Alarm(count, witness, sign)
         if gap > 1e-3 * usual:
             lint = (
-                f"{function.dtype} hides the curvature here: by rounding alone the "
+                f"{function.narrowest} hides the curvature here: by rounding alone the "
                 f"loss lies off a chord by {gap:.2g}"
             )
     return Alarm(count, lint=lint)
@@ -228,21 +227,23 @@ def try_chords(
 
 def _bound(
     problem: Problem, function: "_Function", middle: np.ndarray, step: np.ndarray
-) -> float | None:
+) -> float:
     """Bound what rounding may do to a gap: the bounds of its three values."""
     if function.largest > _MAX_ANALYSED:
-        return None
+        raise Unbounded("a value of too many numbers")
     errors = []
     try:
         for point in (middle, middle - step, middle + step):
             leaves = function.leaves_of(point)
             _, error = value_and_error(problem.program, leaves, function.data)
             errors.append(error)
-    except (Unbounded, ArithmeticError, ValueError, MemoryError):
-        return None
+    except (ArithmeticError, ValueError, MemoryError) as error:
+        raise Unbounded("a value that was not analysed") from error
     # The gap itself is computed in float64 from the three values.
     bound = errors[0] + (errors[1] + errors[2]) / 2
-    return bound if math.isfinite(bound) else None
+    if not math.isfinite(bound):
+        raise Unbounded("a value that overflows")
+    return bound
 
 
 class _Function:
@@ -253,6 +254,7 @@ class _Function:
       dtype: the widest dtype among the free leaves, in which points are drawn.
       precision: bits of the narrowest one.
       unit: the rounding of the value's dtype.
+      narrowest: the float dtype with the fewest digits in the program.
       batch_size: how many chords are evaluated at once.
       largest: the number of entries of the largest value of the program.
       space: where its chords may lie.
@@ -278,6 +280,8 @@ class _Function:
         self.precision = min(int(jnp.finfo(dtype).nmant) for dtype in free) + 1
         self.dtype = self.closed.out_avals[0].dtype
         self.unit = float(jnp.finfo(self.dtype).eps)
+        kinds = [*filter(floats.is_float, program.dtypes), *program.narrowed.values()]
+        self.narrowest = max(kinds, key=lambda kind: float(jnp.finfo(kind).eps))
         params = [n for n, f in zip(program.params, problem.varied, strict=True) if f]
         moving = program.dependents(params)
         self.largest = max((math.prod(program.shapes[n]) for n in moving), default=1)
@@ -289,9 +293,7 @@ class _Function:
         axes = [0 if f else None for f in problem.varied] + [None] * len(self.data)
         call = jax.extend.core.jaxpr_as_fun(self.closed)
         run = jax.vmap(lambda *leaves: call(*leaves)[0], in_axes=axes)
-        is_quick = self.batch_size > _LEAST and jax.default_backend() == "cpu"
-        self._run = jax.jit(run, compiler_options=_QUICK if is_quick else None)
-        self._plain = jax.jit(run)
+        self._run = chords.compiled(run, is_small=self.batch_size > _LEAST)
         self._dtypes = dtypes
 
     def leaves_of(self, point: np.ndarray) -> list[np.ndarray]:
@@ -309,12 +311,7 @@ class _Function:
     def __call__(self, middle: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Return the values at the middles, and at both ends `[3, B]`."""
         points = np.concatenate([middle, middle - step, middle + step])
-        leaves = self.leaves_of(points)
-        try:
-            values = self._run(*leaves, *self.data)
-        except Exception:  # a compiler that does not know these options
-            self._run = self._plain
-            values = self._run(*leaves, *self.data)
+        values = self._run(*self.leaves_of(points), *self.data)
         return np.asarray(values).astype(np.float64).reshape(3, -1)
 
 

@@ -30,6 +30,9 @@ _CHORDS_A_ROUND = 256
 _ENTRIES = 1 << 22
 """At most so many numbers are in flight for one value of the program."""
 
+_SMALL = 1024
+"""A program whose values have no more numbers is compiled without optimising it."""
+
 _LONGEST = 1500
 """A flat program of more equations would compile slowly: the loss itself is called."""
 
@@ -127,6 +130,7 @@ class ChordSearch:
         widest = max(math.prod(problem.program.shapes[number]) for number in varying)
         widest = max(widest, len(self.space.start))
         self.batch = int(np.clip(_ENTRIES // (3 * widest), 1, _CHORDS_A_ROUND))
+        self.is_small = widest <= _SMALL
 
     @property
     def is_over(self) -> bool:
@@ -150,7 +154,9 @@ class ChordSearch:
             candidates.insert(0, (of_program, _UNIT))
         for value_fn, unit in candidates:
             self.value_fn, self.noise = value_fn, 64 * unit
-            self.values_fn = jax.jit(jax.vmap(value_fn, in_axes=(0, None)))
+            self.values_fn = chords.compiled(
+                jax.vmap(value_fn, in_axes=(0, None)), is_small=self.is_small
+            )
             try:
                 start = jnp.broadcast_to(
                     self.space.start, (3 * self.batch, len(self.space.start))

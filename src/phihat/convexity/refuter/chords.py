@@ -7,16 +7,18 @@ leaves that are held do not move.
 
 import contextlib
 import itertools
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from phihat._core.jaxprs import quick_start_options
 from phihat.convexity.program.problem import Problem
 
 __all__ = [
     "Space",
+    "compiled",
     "dense",
     "evolved",
     "first",
@@ -77,6 +79,12 @@ def in_float64() -> Iterator[None]:
         jax.numpy_rank_promotion("allow"),
     ):
         yield
+
+
+def compiled(function: Callable[..., Any], *, is_small: bool) -> Callable[..., Any]:
+    """Compile a function that is called a few times; a small one without optimizing."""
+    options = quick_start_options(runs_briefly=True) if is_small else None
+    return jax.jit(function, compiler_options=options)
 
 
 def snapped(

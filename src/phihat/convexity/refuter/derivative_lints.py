@@ -55,10 +55,13 @@ def lints(problem: Problem, deadline: float = math.inf) -> tuple[str, ...]:
             rules = problem.program.rules_of_ad
             if rules and _differs_where_smooth(value, with_rules, low, high):
                 sentences.append(f"{_SAY}: {', '.join(rules)}")
-            if time.monotonic() < deadline and _has_concave_kink(value, low, high):
+            kink = None
+            if time.monotonic() < deadline:
+                kink = _concave_kink(value, low, high)
+            if kink is not None:
                 sentences.append(
-                    f"{_SAY}: near the params the slope falls at a concave kink, "
-                    "where AD sees no curvature"
+                    f"{_SAY}: within {_REACH:g} of the params {kink}, where AD sees no "
+                    "curvature"
                 )
         except Exception:  # a lint is a service: what AD cannot do is not its concern
             return ()
@@ -119,12 +122,13 @@ def _differs_where_smooth(
     return int((is_smooth & differs).sum()) >= 2
 
 
-def _has_concave_kink(value: _OnLines, low: np.ndarray, high: np.ndarray) -> bool:
-    """Tell whether the slope falls at once somewhere on the lines.
+def _concave_kink(value: _OnLines, low: np.ndarray, high: np.ndarray) -> str | None:
+    """Say whether the slope falls at once somewhere on the lines, or the value jumps.
 
     On each line two cells are looked into: the one over which the slope falls most, and
     the one that most exceeds its neighbours in that. They are halved until they are 256
-    times narrower: across a kink the fall of the slope stays, elsewhere it shrinks.
+    times narrower: across a kink the fall of the slope stays, at a jump it grows, and
+    elsewhere it shrinks.
     """
     spread = np.linspace(0.0, 1.0, _NUM_CELLS + 1)
     places = low[:, None] + (high - low)[:, None] * spread
@@ -150,14 +154,16 @@ def _has_concave_kink(value: _OnLines, low: np.ndarray, high: np.ndarray) -> boo
         chosen = np.arange(len(row))
         place, fall = centres[chosen, best], -bends[chosen, best] / width
     # What is smooth has lost a factor of 256; of a kink all is left.
-    return bool(
-        ((fall > steepest / 16) & (fall > 100 * _ROUNDING * size / width)).any()
-    )
+    seen = (fall > steepest / 16) & (fall > 100 * _ROUNDING * size / width)
+    if not seen.any():
+        return None
+    is_kink = seen & (fall < 16 * steepest)
+    return "the slope falls at a concave kink" if is_kink.any() else "the value jumps"
 
 
 def _in_batches(function: Callable[[Any, Any], Any]) -> _OnLines:
     """Evaluate many points, in batches of one size: the function is compiled once."""
-    mapped = jax.jit(jax.vmap(function))
+    mapped = chords.compiled(jax.vmap(function), is_small=True)
 
     def values(t: np.ndarray, line: np.ndarray) -> np.ndarray:
         line, places = np.broadcast_to(line, t.shape).reshape(-1), t.reshape(-1)

@@ -17,6 +17,8 @@ from phihat.convexity.numbers import dtypes
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.intervals import Interval, from_array
 from phihat.convexity.primitives.evaluation import Undefined, Unreadable, evaluate
+from phihat.convexity.program.floating import function_of
+from phihat.convexity.program.jaxprs import rounds_on_purpose
 from phihat.convexity.program.problem import Problem
 from phihat.convexity.refuter import chords
 from phihat.convexity.report import Witness
@@ -95,18 +97,19 @@ def proved(
       step: from the middle to either end `[N]`.
       data: the leaves of the data.
       values: the loss at the middle and both ends, in float64, if known: they count
-        where intervals cannot read the program.
+        where intervals cannot read the program, and are shown where they lie in their
+        enclosures.
     """
     left, right = middle - step, middle + step
     a, b = (problem.unflatten(problem.cut(end)) for end in (left, right))
     try:
         ends = [_enclosed(problem, end, data) for end in (left, right)]
-        at_left, at_right = (float(end.middle) for end in ends)
         try:
             between = _enclosed(problem, middle, data)
         except Undefined as error:
             if not error.certain:
                 return None
+            at_left, at_right = (float(end.middle) for end in ends)
             values_of = (at_left, error.value, at_right)
             return Witness(a, b, 0.5, math.inf, True, values_of)
     except Undefined:
@@ -116,7 +119,28 @@ def proved(
     gap = float(iv.sub(between, iv.mul(0.5, iv.add(*ends))).low)
     if not gap > 0.0:
         return None
-    return Witness(a, b, 0.5, gap, True, (at_left, float(between.middle), at_right))
+    found = (between, *ends)
+    if values is None:
+        is_wide = any(float(x.width) > 1e-6 * (1 + float(x.magnitude)) for x in found)
+        points = (middle, left, right) if is_wide else ()
+        values = np.array([_value(problem, x, data) for x in points] or [math.nan] * 3)
+    at_middle, at_left, at_right = map(_within, found, values)
+    return Witness(a, b, 0.5, gap, True, (at_left, at_middle, at_right))
+
+
+def _value(problem: Problem, point: np.ndarray, data: Sequence[Any]) -> float:
+    with chords.in_float64():
+        try:
+            return float(function_of(problem.program)(problem.cut(point), data))
+        except Exception:  # a primitive that has no value in float64
+            return math.nan
+
+
+def _within(enclosure: Interval, value: float) -> float:
+    """Return a value as floats give it, or else the nearest number of its enclosure."""
+    if not math.isfinite(value):
+        return float(enclosure.middle)
+    return float(np.clip(value, enclosure.low, enclosure.high))
 
 
 def _enclosed(problem: Problem, point: np.ndarray, data: Sequence[Any]) -> Interval:
@@ -140,7 +164,10 @@ def _overwhelming(
     """Return a witness where floats alone convince: a huge gap, and no atoms."""
     between, at_left, at_right = (float(value) for value in values)
     gap = between - (at_left + at_right) / 2
-    if not np.isfinite(values).all() or problem.program.assumptions:
+    program = problem.program
+    if not np.isfinite(values).all() or program.assumptions:
+        return None
+    if rounds_on_purpose(program.closed):  # the real function may lie on the chord
         return None
     if not gap > _OVERWHELMING * float(np.abs(values).sum()):
         return None

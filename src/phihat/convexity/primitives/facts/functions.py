@@ -1,5 +1,6 @@
 """Facts of smooth functions of one value, and of entropies."""
 
+import functools
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -83,9 +84,14 @@ def smooth(name: str) -> Rule:
         del call
         if not (derivatives.is_inside(name, x.range) or (x.positive and x.low == 0.0)):
             raise Undecided(f"the argument of {name} is not proved inside its domain")
-        return _composed(x, *derivatives.SMOOTH[name](x.range), **known(x))
+        return _composed(x, *_derivatives(name, x.low, x.high), **known(x))
 
     return rule
+
+
+@functools.lru_cache(256)
+def _derivatives(name: str, low: float, high: float) -> derivatives.Derivatives:
+    return derivatives.SMOOTH[name](Interval(low, high))
 
 
 def logistic(call: Call, x: Facts) -> Facts:
