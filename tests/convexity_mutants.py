@@ -232,6 +232,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("prover.identities", "if all(f.positive for f in e.classes):", "if True:", argument="1 - 1/(1 + E) = E/(1 + E) wherever 1 + E > 0, which the rule of division asks for."),
     Mutant("prover.whole_expressions", "convex, concave = concave, convex", "pass", ("random",)),
     Mutant("prover.cancellation", "tuple((-c, n) for c, n in view.terms)", "view.terms", ("reductions",)),
+    Mutant("prover.identities", "power(call, f, a + b)", "power(call, f, a + 2 * b)", ("a root times",)),
     Mutant("prover.identities", "if not x == again == same or", "if not x == again or", ("pairs",)),
     Mutant("prover.identities", "if source is not None and source.inputs[0] == x:", "if source is not None:", ("pairs",)),
     Mutant("prover.identities", "ratio.inputs[1] if ratio and ratio.inputs[0] == x else None", "ratio.inputs[1] if ratio else None", ("pairs",)),

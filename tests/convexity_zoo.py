@@ -158,6 +158,11 @@ _SADDLE = np.array([[0.0, 1.0], [1.0, 5.0]])
 _SINGULAR = np.array([[1.0, -2.0], [-2.0, 4.0]])
 _ROW = np.array([1.0, 2.0, 3.0])
 
+
+def _times_its_root(z: Any) -> Any:
+    return z * jnp.sqrt(z)
+
+
 _FALSE: dict[str, tuple[Any, ...]] = {
     # casts and steps
     "int cast": (lambda x: x.astype(int).astype(float), _X),
@@ -401,7 +406,13 @@ _FALSE: dict[str, tuple[Any, ...]] = {
     "entropy of a square": (
         lambda x: -jax.jit(special.entr)(x**2), _X, None, Box(0.01, 1.0),
     ),
+    "entropy below zero": (
+        lambda v: jnp.sum(v * jnp.log(v / -2.0)), -np.ones(2), None, Box(-5.0, -0.1),
+    ),
     # powers
+    "a root times its own root": (
+        lambda x: _times_its_root(jnp.sqrt(jnp.abs(x))), _X,
+    ),
     "(sqrt x + sqrt(1-x))^2": (
         lambda x: (jnp.sqrt(x) + jnp.sqrt(1.0 - x)) ** 2, _X, None, Box(0.0, 1.0),
     ),
@@ -749,6 +760,7 @@ _TRUE: dict[str, tuple[Any, ...]] = {
         ), _X,
     ),
     "a parabola and a bump": (lambda x: x**2 + 0.55 / (1.0 + x**2), _X),
+    "the cube of a norm": (lambda v: _times_its_root(v @ v), _V),
     "a parabola less half log cosh": (
         lambda x: x**2 - jnp.logaddexp(x, -x), _X,
     ),
@@ -762,6 +774,7 @@ _PARTLY: dict[str, tuple[Any, ...]] = {
     "x^.4": (lambda x: -(x**0.4), _X),
     "x^-.5": (lambda x: x**-0.5, _X),
     "x log x": (lambda x: x * jnp.log(x), _X),
+    "x log(x / 2)": (lambda v: jnp.sum(v * jnp.log(v / 2.0)), np.ones(2)),
     "xlogy": (lambda x: -special.xlogy(2.0, x), _X),
     "ordinal likelihood": (
         lambda v: -jnp.log(jax.nn.sigmoid(v[0]) - jax.nn.sigmoid(v[1])),

@@ -92,6 +92,38 @@ def test_free_leaves_are_named_by_whole_keys(wrt, free):
     assert free_leaves(params, wrt) == tuple(order)
 
 
+_EDGES, _AT = jnp.array([0.0, 1.0, 2.0]), jnp.array([0.5, 1.0, -1.0])
+_COMPUTED = {
+    "searchsorted": lambda w: w**2 @ jnp.searchsorted(_EDGES, _AT),
+    "digitize": lambda w: w**2 @ jnp.digitize(_AT, _EDGES),
+    "histogram": lambda w: w**2 @ jnp.histogram(_AT, 3)[0],
+    "median": lambda w: jnp.median(1.0 + _EDGES) * (w @ w),
+    "scaled in place": lambda w: jnp.sum(w.at[:2].divide(2.0).at[1:].power(2)),
+    "the cube of a norm": lambda w: (w @ w) * jnp.sqrt(w @ w),
+    "x log(x / 2)": lambda w: jnp.sum(w * jnp.log(w / 2.0)),
+}
+
+
+@pytest.mark.parametrize("name", _COMPUTED)
+def test_replay_accepts_what_is_computed_of_constants(name):
+    with jax.numpy_dtype_promotion("standard"):
+        report = prove_convexity(_COMPUTED[name], np.ones(3))
+        assert report.is_convex
+        assert replay(report, _COMPUTED[name], np.ones(3))
+
+
+def test_the_checker_says_nothing_of_the_order_of_zeros():
+    from phihat.convexity.kernel.facts import number
+    from phihat.convexity.kernel.table import TABLE
+
+    for name, reflexive in (("le_to", 1.0), ("lt_to", 0.0)):
+        holds = lambda x, y, rule=TABLE[name]: rule(None, number(x), number(y))
+        assert holds(0.0, 0.0)[:2] == (0.0, 1.0)
+        assert holds(2.0, 2.0)[:2] == (reflexive, reflexive)
+        assert holds(1.0, 2.0)[:2] == (1.0, 1.0)
+        assert holds(2.0, 1.0)[:2] == (0.0, 0.0)
+
+
 def test_replay_reads_the_leaves_that_are_asked_for():
     loss_fn = lambda p: p["a"] ** 2 - jnp.abs(p["b"])
     params = {"a": 1.0, "b": 2.0}
@@ -102,6 +134,18 @@ def test_replay_reads_the_leaves_that_are_asked_for():
 
 
 # -------------------------------------------------------------------------- the alarm
+
+
+def test_a_chord_that_cannot_be_judged_is_told(monkeypatch):
+    def unbounded(*_):
+        raise Unbounded("no rule reads `cholesky`")
+
+    monkeypatch.setattr(chord_alarm, "value_and_error", unbounded)
+    loss_fn = lambda w: jnp.sum((w + 4096.0) ** 2 - 8192.0 * w - 4096.0**2)
+    report = check_convexity(loss_fn, np.ones(3, np.float32))
+    assert report.verdict is Verdict.PROVED_CONVEX
+    assert "`cholesky`" in report.lints[-1]
+    assert "was not judged" in report.lints[-1]
 
 
 def _misread(monkeypatch, loss_fn, seen):

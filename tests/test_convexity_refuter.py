@@ -9,7 +9,7 @@ import jax.scipy.special as special
 import numpy as np
 import pytest
 
-from phihat import Box
+from phihat import Box, check_convexity
 from phihat.convexity.numbers.intervals import from_array
 from phihat.convexity.primitives.evaluation import evaluate
 from phihat.convexity.program.floating import function_of
@@ -187,7 +187,61 @@ def test_more_that_is_convex(name):
     assert report.verdict is Verdict.UNDECIDED, report
 
 
+def _rounded(dtype):
+    return lambda x: jnp.sum(x.astype(dtype).astype(x.dtype) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("fn", "name"),
+    [
+        (_rounded(jnp.float8_e4m3fn), "float8_e4m3fn"),
+        (_rounded(jnp.float8_e5m2), "float8_e5m2"),
+        (lambda x: jax.lax.reduce_precision(x @ x, 5, 2), "reduce_precision"),
+    ],
+)
+def test_rounding_refutes_nothing(fn, name):
+    report = check_convexity(fn, np.array([0.3, -0.7]), budget=0.5)
+    assert report.verdict is Verdict.UNDECIDED
+    assert name in report.blame[0].primitive
+
+
+def test_a_witness_shows_the_values_of_the_program():
+    """Where an integer may wrap, an enclosure is wide, and its middle no value."""
+
+    def loss_fn(x):
+        wide = jnp.arange(3, dtype=jnp.int32) * jnp.floor(x).astype(jnp.int32)
+        return x**2 - 3.0 * jnp.abs(x) + 0.0 * jnp.sum(wide).astype(x.dtype)
+
+    report = refute_convexity(loss_fn, 0.3)
+    witness = report.witness
+    middle = (witness.a + witness.b) / 2
+    for point, value in zip(
+        (witness.a, middle, witness.b), witness.values, strict=True
+    ):
+        np.testing.assert_allclose(value, loss_fn(jnp.asarray(point)), rtol=1e-6)
+
+
 # --------------------------------------------------------------------------- domains
+
+
+def test_an_open_question_names_the_domain_and_the_budget():
+    report = check_convexity(lambda x: 1.0 / x, 1.0)
+    assert report.verdict is Verdict.REFUTED
+    assert "`domain=phihat.Box(low, high)`" in report.lints[-1]
+    report = check_convexity(lambda x: jnp.hypot(x, x + 1.0), 1.0, budget=1e-9)
+    assert report.verdict is Verdict.UNDECIDED
+    assert "budget was used up" in report.reason
+
+
+def test_a_loss_that_is_not_defined_everywhere_is_not_said_to_be():
+    report = check_convexity(lambda x: -jnp.sum(jnp.log(x)), np.ones(3))
+    assert str(report).startswith("PROVED CONVEX  where it is defined in R^3")
+
+
+def test_a_gather_that_fills_in_is_blamed_with_what_it_gives():
+    fn = lambda x: jnp.sum(x.at[jnp.array([0, 5])].get(mode="fill", fill_value=0.5))
+    (blame,) = check_convexity(fn, np.ones(2), budget=0.0).blame
+    assert blame.reason.endswith("gather gives 0.5")
 
 
 def test_a_domain_with_a_hole_is_told():

@@ -145,7 +145,9 @@ def _is_exact(exact: np.ndarray, dtype: np.dtype) -> bool:
 def _truncated(x: Interval, dtype: np.dtype) -> list[Value] | None:
     """Cast to integers what lies between the same two, and within their dtype."""
     whole = iv.truncate(x)
-    if not jnp.issubdtype(dtype, jnp.integer) or not np.array_equal(*whole):
+    if not jnp.issubdtype(dtype, jnp.integer) or not np.array_equal(
+        whole.low, whole.high
+    ):
         return None
     least, most = max(jnp.iinfo(dtype).min, -(2**53)), min(jnp.iinfo(dtype).max, 2**53)
     if not ((whole.low >= least) & (whole.low <= most)).all():
