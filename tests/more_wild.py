@@ -8,6 +8,7 @@ in 53 problems. A start that is ten times as far from zero is a problem of its o
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -124,7 +125,7 @@ def mancino(x, m):
 
 def _mancino_start(n):
     cubes = (np.arange(1.0, n + 1) - 50) ** 3
-    return -8.710996e-4 * (cubes + np.asarray(_mancino_sums(np.zeros(n))))
+    return -8.710996e-4 * (cubes + np.asarray(jax.jit(_mancino_sums)(np.zeros(n))))
 
 
 def heart(x, m):

@@ -1,7 +1,9 @@
 """The covariance of fitted params, from the curvature of the loss."""
 
+import functools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -83,13 +85,12 @@ def covariance(
     residuals, jacobian = flat_fn(point), dense_jacobian(flat_fn, point)
     spare = residuals.size - point.size
     inverse = decompose(jacobian).inverse_gram
-    if absolute_sigma:
-        return _covariance(1.0, inverse, jnp)
-    if spare <= 0:
+    if spare <= 0 and not absolute_sigma:
         return jnp.full_like(inverse.matrix, jnp.inf)
-    return _covariance(residuals @ residuals / spare, inverse, jnp)
+    return _scaled(residuals, inverse, None if absolute_sigma else spare)
 
 
+@jax.jit
 def decompose(jacobian: Float[Array, "N P"]) -> Decomposition:
     """Return the singular values of a Jacobian with columns of length one."""
     num_rows, size = jacobian.shape
@@ -108,6 +109,16 @@ def decompose(jacobian: Float[Array, "N P"]) -> Decomposition:
     )
 
 
+@functools.partial(jax.jit, static_argnames="spare")
+def _scaled(
+    residuals: Float[Array, " N"], inverse: PseudoInverse, spare: int | None
+) -> Float[Array, "P P"]:
+    """Return the covariance, with the variance of residuals where it is not known."""
+    variance = 1.0 if spare is None else residuals @ residuals / spare
+    return _covariance(variance, inverse, jnp)
+
+
+@jax.jit
 def _inverse_hessian(hessian: Float[Array, "P P"]) -> Float[Array, "P P"]:
     scale = jnp.sqrt(jnp.abs(jnp.diagonal(hessian)))
     scale = jnp.where(scale > 0, scale, 1.0)
