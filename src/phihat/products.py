@@ -344,7 +344,7 @@ def _applied(fn: Callable[..., Any], data: Batch, params: Params) -> Any:
 
 
 def _wants_key(fn: Callable[..., Any]) -> bool:
-    if not _checks.takes_argument(fn, "key"):
+    if not _checks.takes_key(fn):
         return False
     return inspect.signature(fn).parameters["key"].default is inspect.Parameter.empty
 

@@ -295,13 +295,7 @@ def _check_takes_data(caller: str, sampler: Any) -> None:
     """Refuse a function that is no sampler, and a factory that was not called."""
     is_factory = sampler.func is inspect.unwrap(sampling.minibatches)
     is_factory |= sampler.func in (sampling.minibatches, sampling.from_indices)
-    try:
-        inspect.signature(sampler).bind(None)
-    except ValueError:
-        return
-    except TypeError:
-        is_factory = True
-    if is_factory:
+    if is_factory or not _checks.can_call(sampler, None):
         raise TypeError(
             f"{caller}: `sampler` must be a function of the data, such as "
             f"`minibatches(32)`, got {_kinds.describe(sampler.func)}."
@@ -403,7 +397,7 @@ def _check_measuring(step: Step, is_fixed: bool) -> None:
     changing = "rows that are drawn" * (not is_fixed)
     if step.has_model_state:
         changing = "a `model_state`"
-    if _checks.takes_argument(step.loss_fn, "key"):
+    if _checks.takes_key(step.loss_fn):
         changing = "a loss with a `key`"
     if changing:
         raise ValueError(

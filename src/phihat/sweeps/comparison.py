@@ -206,7 +206,7 @@ def compare(
     )
     _checks.check_key(call, key)
     is_random = callable(params) or batch_size is not None or sampler is not None
-    if key is None and (is_random or _checks.takes_argument(loss_fn, "key")):
+    if key is None and (is_random or _checks.takes_key(loss_fn)):
         _checks.warn(
             "compare: these fits are random, so the next release will need a `key`; "
             "pass `key=jax.random.key(0)`, which is used now.",
@@ -296,7 +296,7 @@ def _fit_one(
         record={"loss": _loss, "num_values": _num_values},
     )
     final = result.loss
-    if sampler is not None and not _checks.takes_argument(loss_fn, "key"):
+    if sampler is not None and not _checks.takes_key(loss_fn):
         final = jnp.asarray(loss_fn(result.params, data))  # and not of the last batch
     failed = (result.status >= Status.NONFINITE_LOSS) | ~jnp.isfinite(final)
     last = _num_values(result.state, None)

@@ -16,6 +16,7 @@ from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
 from phihat._engine import spec as _arguments
+from phihat._result_text import count_statuses
 from phihat.critical_points import CriticalPointKind, classify_critical_point
 from phihat.curvature.boxes import flat_box
 from phihat.sweeps import clusters
@@ -259,15 +260,6 @@ def draw_starts(
 def draw_units(method: str, size: int, number: int, key: RandomKey) -> np.ndarray:
     """Return points [number, size] that fill the unit cube evenly."""
     return _METHODS[method](size, number, key)
-
-
-def count_statuses(status: np.ndarray) -> str:
-    """Write how many fits ended with each status."""
-    codes, counts = np.unique(status, return_counts=True)
-    return ", ".join(
-        f"{count} {Status(int(code)).name}"
-        for code, count in zip(codes, counts, strict=True)
-    )
 
 
 # -------------------------------------------------------------------- private helpers

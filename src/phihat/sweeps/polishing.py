@@ -38,7 +38,7 @@ def polish(
 ) -> tuple[PyTree, np.ndarray]:
     """Return the minima beside these ends, or the ends where there is none."""
     loss_fn = _tree.as_partial(loss_fn, call, "loss_fn")
-    if _checks.takes_argument(loss_fn, "key"):
+    if _checks.takes_key(loss_fn):
         return ends, losses
     function = Partial(_polish, loss_fn=loss_fn, data=data, width=jnp.asarray(width))
     try:

@@ -1,7 +1,6 @@
 """Held-out data: how they are looked at, and the params that did best on them."""
 
 import dataclasses
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -75,7 +74,8 @@ class Validation:
         _checks.check_count("Validation", "every", self.every)
         if self.patience is not None:
             _checks.check_count("Validation", "patience", self.patience)
-        if self.metric is not None and not _takes_two(self.metric):
+        is_metric = callable(self.metric) and _checks.can_call(self.metric, None, None)
+        if self.metric is not None and not is_metric:
             raise TypeError(
                 "Validation: `metric` must be a function `(params, data) -> number`, "
                 f"got {_checks.brief(self.metric)}."
@@ -83,19 +83,6 @@ class Validation:
         _checks.check_choice("Validation", "mode", self.mode, ("min", "max"))
         delta = _tree.as_scalar(self.min_delta, "Validation", "min_delta")
         _checks.check_range("Validation", "min_delta", delta, 0.0)
-
-
-def _takes_two(metric: Any) -> bool:
-    """Tell whether it can be called as `metric(params, data)`, as far as it tells."""
-    if not callable(metric):
-        return False
-    try:
-        inspect.signature(metric).bind(None, None)
-    except TypeError:
-        return False
-    except ValueError:  # functions of C that do not tell
-        return True
-    return True
 
 
 class Validator:
