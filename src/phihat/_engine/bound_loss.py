@@ -97,19 +97,13 @@ def _split_output(
 
 
 def _same_model_state(caller: str, after: PyTree, before: PyTree) -> PyTree:
-    old, new = jax.tree.structure(before), jax.tree.structure(after)
-    unlike = None if old != new else _tree.unlike_leaf(before, after)
-    if old != new or unlike is not None:
-        what = (
-            f"structure {_checks.in_words(new)}"
-            if unlike is None
-            else f"shape {unlike[2]}{unlike[0]}"
-        )
-        was = _checks.in_words(old) if unlike is None else f"{unlike[1]}"
+    found = _tree.difference(before, after)
+    if found is not None:
+        what, was, now = found
         raise TypeError(
-            f"{caller}: `loss_fn` returns a model state of {what}, but was given "
-            f"{was}; a compiled loop carries one structure, such as all of "
-            "`batch_stats`."
+            f"{caller}: `loss_fn` returns a model state of another {what} than it was "
+            f"given, {now} for {was}; a compiled loop carries one structure, such as "
+            "all of `batch_stats`."
         )
     return _tree.cast_like(after, before)
 

@@ -20,7 +20,7 @@ from phihat._recorder import Recorder
 from phihat.optimizers import eval_params
 from phihat.results import FitState, StepInfo
 
-__all__ = ["Recorder", "blank", "normalise", "resolve"]
+__all__ = ["Recorder", "are_scalars", "blank", "final_values", "normalise", "resolve"]
 
 
 def normalise(call: str, record: Any) -> tuple[tuple[str, Any], ...]:
@@ -172,3 +172,11 @@ def _sharpness(loss_fn: Any) -> Recorder:
 
 
 _NEED_THE_LOSS: dict[str, Callable[[Any], Recorder]] = {"sharpness": _sharpness}
+
+_OF_ANY_SIZE = ("aux", "params")
+
+
+def are_scalars(entries: tuple[tuple[str, Any], ...]) -> bool:
+    """Tell whether all that goes on record is known to be one number a row."""
+    known = (_BUILT_IN | _NEED_THE_LOSS).keys() - _OF_ANY_SIZE
+    return {name for name, _ in entries} <= known

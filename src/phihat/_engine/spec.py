@@ -326,38 +326,25 @@ def _check_state(caller: str, state: Any, params: Any) -> None:
         )
     if params is None:
         return
-    given, carried = jax.tree.structure(params), jax.tree.structure(state.params)
-    if given != carried:
+    found = _tree.difference(params, state.params)
+    if found is not None:
+        what, given, carried = found
         raise ValueError(
-            f"{caller}: `params` and `state.params` differ in structure: "
-            f"{_checks.in_words(given)} and {_checks.in_words(carried)}; pass the "
-            "params of that state, or None."
-        )
-    unlike = _tree.unlike_leaf(params, state.params)
-    if unlike is not None:
-        path, shape, carried_shape = unlike
-        raise ValueError(
-            f"{caller}: `params` and `state.params` differ in shape at "
-            f"{path or 'the only leaf'}: {shape} and {carried_shape}."
+            f"{caller}: `params` and `state.params` differ in {what}: {given} and "
+            f"{carried}; pass the params of that state, or None."
         )
 
 
 def check_opt_state(caller: str, optimizer: Optimizer, state: FitState) -> None:
     """Check that the optimizer could have made this state for these params."""
     expected = jax.eval_shape(optimizer.init, state.params)
-    wanted, given = jax.tree.structure(expected), jax.tree.structure(state.opt_state)
-    if wanted != given:
+    found = _tree.difference(state.opt_state, expected)
+    if found is not None:
+        what, given, wanted = found
+        whom = "optimizer" if what == "structure" else "params"
         raise ValueError(
-            f"{caller}: `state` does not fit the optimizer: its `opt_state` has the "
-            f"structure {_checks.in_words(given)}, but this optimizer's is "
-            f"{_checks.in_words(wanted)}."
-        )
-    unlike = _tree.unlike_leaf(expected, state.opt_state)
-    if unlike is not None:
-        path, shape, given_shape = unlike
-        raise ValueError(
-            f"{caller}: `state` does not fit the params: `opt_state{path}` has shape "
-            f"{given_shape}, but these params need {shape}."
+            f"{caller}: `state` does not fit the {whom}: its `opt_state` has the "
+            f"{what} {given}, but this fit needs {wanted}."
         )
 
 

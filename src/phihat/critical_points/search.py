@@ -17,6 +17,7 @@ from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.programs import Mode
 from phihat._core.types import Batch, Box, LossFn, RandomKey
+from phihat._linalg.dense_hessian import dense_hessian, eigh
 from phihat.critical_points import winding
 from phihat.critical_points.classification import (
     CriticalPoint,
@@ -169,7 +170,7 @@ def _descend(
 
     def measure(unit: Array) -> tuple[Array, Array, Array]:
         gradient = gradient_fn(unit)
-        return gradient, _core.dense(gradient_fn, unit), _core.norm(gradient)
+        return gradient, dense_hessian(gradient_fn, unit), _core.norm(gradient)
 
     def is_open(carry: tuple[Any, ...]) -> Array:
         *_, is_done, rounds = carry
@@ -177,7 +178,7 @@ def _descend(
 
     def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         unit, gradient, matrix, norm, damping, _, rounds = carry
-        values, vectors = _core.eigh(matrix)
+        values, vectors = eigh(matrix)
         largest = jnp.max(jnp.abs(values))
         # Both are divided by the largest eigenvalue, so that squares cannot underflow.
         scale = jnp.where(largest > 0, largest, 1.0)

@@ -170,7 +170,7 @@ def _measure_loss(
     scalar_fn = products.bind(loss_fn, params, data, call=_CALL)
     flat_fn = lambda free: scalar_fn(complete(free)).astype(point.dtype)  # noqa: E731
     value, gradient = jax.value_and_grad(flat_fn)(point)
-    hessian = dense_hessian(flat_fn, point)
+    hessian = dense_hessian(jax.grad(flat_fn), point)
     if not setting.is_squares:
         kind = _of_likelihood(flat_fn, point, value, hessian)
         return value, gradient, hessian, kind

@@ -136,19 +136,16 @@ class _Limits(NamedTuple):
 
 def _limits(tolerance: Any, dtype: Any) -> _Limits:
     """Read a tolerance as limits of relative quantities."""
+    # A new field of Tolerance does not fit in here: say what it means for these fits.
+    gradient, loss, params, relative, relative_gradient = tolerance or (None,) * 5
 
-    def largest(*names: str) -> Any:
-        given = [getattr(tolerance, name, None) for name in names]
+    def largest(*given: Any) -> Any:
         limits = [jnp.asarray(x).astype(dtype) for x in given if x is not None]
         return jnp.max(jnp.stack(limits)) if limits else None
 
-    def relative(name: str) -> Any:
-        absent = getattr(tolerance, name, None) is None
-        return None if absent else largest(name, "relative")
-
-    gradient = largest("gradient", "relative_gradient")
+    steepest = largest(gradient, relative_gradient)
     return _Limits(
-        gradient=0.0 if gradient is None else gradient,
-        loss=relative("loss"),
-        params=relative("params"),
+        gradient=0.0 if steepest is None else steepest,
+        loss=None if loss is None else largest(loss, relative),
+        params=None if params is None else largest(params, relative),
     )

@@ -14,7 +14,7 @@ from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
 from phihat._linalg import small as _small
-from phihat._linalg.lanczos import smallest_eigenpair
+from phihat._linalg.lanczos import ritz
 from phihat.optimizers import Optimizer
 from phihat.second_order import flat_params as _flat_params
 from phihat.second_order import negative_curvature as _negative_curvature
@@ -181,19 +181,19 @@ def _check_curvature(is_due: Flag, model: Model) -> Curvature:
 
     def measure() -> Curvature:
         start = jax.random.normal(jax.random.key(0), free.shape, model.slopes.dtype)
-        lowest, vector, largest = smallest_eigenpair(
+        found = ritz(
             lambda vector: jnp.where(
                 free, model.hessian.multiply(jnp.where(free, vector, 0.0)), 0.0
             ),
             jnp.where(free, start, 0.0),
-            _LANCZOS_STEPS,
+            min(_LANCZOS_STEPS, free.size),
         )
         own_size = jnp.maximum(jnp.abs(model.point), 1.0)
         return _negative_curvature.judge_curvature(
             model,
-            lowest=lowest,
-            direction=vector,
-            largest=largest,
+            lowest=found.values[0],
+            direction=found.coefficients[:, 0] @ found.basis,
+            largest=jnp.max(jnp.abs(found.values)),
             own_size=own_size,
         )
 

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from phihat._core import programs as _programs
 from phihat._core.types import Status
-from phihat._engine.recorders import blank
+from phihat._engine.recorders import are_scalars, blank
 from phihat._engine.spec import FitSpec
 from phihat.results import FitResult, FitState, with_parts
 from phihat.training import chunks, multihost
@@ -54,8 +54,7 @@ _PATIENT_SECONDS = 0.4
 
 def first_room(entries: Any, state: FitState) -> int:
     """Return room for rows, before it is known how large they are."""
-    scalars = {"grad_norm", "learning_rate", "loss", "sharpness"}
-    if {name for name, _ in entries} <= scalars:
+    if are_scalars(entries):
         return _FEW_ROWS
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     return min(_FEW_ROWS, max(4, _BUFFER_BYTES // max(size, 1)))
