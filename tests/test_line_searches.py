@@ -388,7 +388,7 @@ def test_wrong_values_are_refused_by_name(call, sentence):
         (
             lambda: bracketing(max_step="far"),
             "bracketing: `max_step` must be a real number or an array of them, got "
-            'far'."",
+            "'far'.",
         ),
         (
             lambda: backtracking(max_iterations=2.5),
