@@ -20,7 +20,14 @@ from phihat._recorder import Recorder
 from phihat.optimizers import eval_params
 from phihat.results import FitState, StepInfo
 
-__all__ = ["Recorder", "are_scalars", "blank", "final_values", "normalise", "resolve"]
+__all__ = [
+    "Recorder",
+    "are_scalars",
+    "blank",
+    "final_values",
+    "make_recorders",
+    "normalise",
+]
 
 
 def normalise(call: str, record: Any) -> tuple[tuple[str, Any], ...]:
@@ -54,7 +61,7 @@ def _as_code(fn: Any, call: str, argument: str) -> Any:
     return _tree.as_partial(fn, call, argument)
 
 
-def resolve(
+def make_recorders(
     caller: str, entries: tuple[tuple[str, Any], ...], loss_fn: Any, projection: Any
 ) -> dict[str, Recorder]:
     """Return a recorder for every entry; inside a trace."""

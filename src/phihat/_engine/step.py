@@ -103,7 +103,7 @@ def attempt(
 ) -> Attempt:
     """Try a step from a state."""
     if not isinstance(step, Step):
-        return _attempt_foreign(step, state, use, tolerance)
+        return _attempt_step_fn(step, state, use, tolerance)
     if measures_itself(state.opt_state):
         return _attempt_measuring(step, state, use, tolerance)
     state = _keep_in_place(step.placement, state)
@@ -185,7 +185,7 @@ def _attempt_measuring(
     return Attempt(proposal, info, None)
 
 
-def _attempt_foreign(
+def _attempt_step_fn(
     step: Any, state: FitState, use: UseBatch, tolerance: Tolerance | None
 ) -> Attempt:
     proposal, info = use(lambda batch: step(state, batch))

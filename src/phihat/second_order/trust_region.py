@@ -19,7 +19,6 @@ from phihat._core.types import Params, Status
 from phihat._linalg import dense_hessian as _dense
 from phihat._linalg import small as _small
 from phihat.second_order import negative_curvature as _negative_curvature
-from phihat.second_order.ends import End, TrialResult, find_end, status_of
 from phihat.second_order.flat_params import Space
 from phihat.second_order.negative_curvature import Curvature
 from phihat.second_order.quadratic_model import (
@@ -32,6 +31,12 @@ from phihat.second_order.quadratic_model import (
     trial_point,
 )
 from phihat.second_order.subproblem import Bounds, Proposal
+from phihat.second_order.termination import (
+    Termination,
+    TrialResult,
+    check_termination,
+    status_of,
+)
 
 __all__ = ["Method", "TrustRegionState", "advance", "as_radius", "init"]
 
@@ -202,7 +207,7 @@ def advance(
     is_known &= space.is_same(space.vector, last) | space.is_same(space.vector, carried)
     point = jnp.where(is_known, trial, space.clip(space.vector))
     found, eps = method.measure(point)
-    verdict = _judge(space, state, point, found, eps, is_known)
+    verdict = _judge_trial(space, state, point, found, eps, is_known)
     is_new = verdict.is_new
     before = Point(state.value, last_half_gradient, state.half_hessian)
     here = _tree.select(is_new, found, before)
@@ -216,7 +221,7 @@ def advance(
     proposal, following, is_exact = _propose(
         method, space, state, model, radius, first_slope, eps
     )
-    escape = _judge_end(
+    escape = _check_end(
         method,
         space,
         state,
@@ -310,7 +315,7 @@ class _Escape(NamedTuple):
     step: PredictedStep
 
 
-def _judge_end(
+def _check_end(
     method: Method,
     space: Space,
     state: TrustRegionState,
@@ -324,7 +329,7 @@ def _judge_end(
     radius: Scalar,
 ) -> _Escape:
     """Tell whether the fit ends, or leaves along negative curvature."""
-    end = find_end(
+    end = check_termination(
         space,
         model,
         verdict,
@@ -340,7 +345,7 @@ def _judge_end(
     is_negative = is_over & curvature.is_negative
     # Where residuals stay, J'J may miss the curvature that makes a point a minimum.
     is_minimum = curvature.rest <= model.visible
-    end = End(end.is_converged | (end.is_stuck & is_minimum), end.is_stuck)
+    end = Termination(end.is_converged | (end.is_stuck & is_minimum), end.is_stuck)
     away = _negative_curvature.escape_step(space, model, curvature, radius, eps)
     # A trial that was refused for its length is tried again, and shorter.
     leaves = (state.counts[2] < method.max_escapes) | (away.length <= radius)
@@ -350,7 +355,7 @@ def _judge_end(
     return _Escape(status, curvature, leaves, away)
 
 
-def _judge(
+def _judge_trial(
     space: Space,
     state: TrustRegionState,
     point: Vector,
@@ -417,10 +422,10 @@ def _build(
     scale = positive(scale)
     free = space.free(point, here.half_gradient)
     slopes = here.half_gradient / scale
-    room = None
+    step_bounds = None
     if space.bounds is not None:
         slopes = jnp.where(free, slopes, 0.0)
-        room = Bounds(*((end - point) * scale for end in space.bounds))
+        step_bounds = Bounds(*((end - point) * scale for end in space.bounds))
     model = Model(
         here=here,
         point=point,
@@ -428,7 +433,7 @@ def _build(
         slopes=slopes,
         slope=_small.norm(slopes),
         free=free,
-        room=room,
+        step_bounds=step_bounds,
         hessian=method.scale_hessian(here, point, scale, free),
         size=jnp.abs(here.value),
         noise=here.value,

@@ -15,7 +15,7 @@ from phihat._core import tree as _tree
 from phihat._core.serialization import UnknownClass, rebuild
 from phihat._core.types import Status
 from phihat.results import FitResult
-from phihat.training import chunks
+from phihat.training import chunk_programs
 from phihat.training.streams import StreamPosition
 from phihat.training.validation import Validator
 
@@ -37,7 +37,7 @@ class RestoredRun(NamedTuple):
       folder: of the checkpoint.
     """
 
-    carry: chunks.ChunkCarry
+    carry: chunk_programs.ChunkCarry
     history: dict[str, Any]
     num_rows: int
     start_step: int
@@ -51,7 +51,7 @@ class RestoredRun(NamedTuple):
 def restore(
     folder: Path,
     about: dict[str, Any],
-    carry: chunks.ChunkCarry,
+    carry: chunk_programs.ChunkCarry,
     validator: Validator | None,
     rows_like: Callable[[], dict[str, Any]] | None,
 ) -> RestoredRun:
@@ -60,7 +60,7 @@ def restore(
     wanted = {
         "state": carry.state,
         "recorders": carry.recorder_states,
-        "sound_params": carry.sound_params,
+        "sound_params": carry.last_finite_params,
     }
     like = {
         f"[{part!r}][{path!r}]": leaf
@@ -74,8 +74,8 @@ def restore(
         state = from_path(carry.state, saved["state"])
         recorders = from_path(carry.recorder_states, saved["recorders"])
         restored = RestoredRun(
-            carry=chunks.ChunkCarry(
-                state, recorders, _restore_sound(saved, carry, state)
+            carry=chunk_programs.ChunkCarry(
+                state, recorders, _restore_last_finite(saved, carry, state)
             ),
             history=rows,
             num_rows=int(notes["num_rows"]),
@@ -91,7 +91,7 @@ def restore(
                 _restore_like(params, saved.get("best_params")),
                 _restore_like(state.model_state, saved.get("best_model_state")),
             )
-            validator.go_to(notes["validation"], point)
+            validator.restore(notes["validation"], point)
     except UnknownClass as error:
         raise ValueError(
             f"train: the history in {folder} cannot be rebuilt from a stream: {error}; "
@@ -108,12 +108,14 @@ def _restore_like(like: PyTree, leaves: dict[str, Any] | None) -> PyTree:
     return None if leaves is None else from_path(like, leaves)
 
 
-def _restore_sound(saved: Any, carry: chunks.ChunkCarry, state: Any) -> PyTree:
-    """Return the last sound params; an older checkpoint has none but those it is at."""
-    if carry.sound_params is None:
+def _restore_last_finite(
+    saved: Any, carry: chunk_programs.ChunkCarry, state: Any
+) -> PyTree:
+    """Return the last params of finite loss; an older checkpoint has only its own."""
+    if carry.last_finite_params is None:
         return None
     if "sound_params" in saved:
-        return from_path(carry.sound_params, saved["sound_params"])
+        return from_path(carry.last_finite_params, saved["sound_params"])
     return jax.tree.map(jnp.copy, state.params)
 
 

@@ -171,7 +171,7 @@ class Stream:
         self._x64 = jax.dtypes.canonicalize_dtype(float) == np.float64
         self._device = getattr(jax.config, "jax_default_device", None)
 
-    def go_to(self, place: StreamPosition) -> None:
+    def seek(self, place: StreamPosition) -> None:
         """Begin there; where the stream did not tell, at the beginning of its pass."""
         self.place = (
             place if place.own_state is not None else StreamPosition(place.passes, 0)

@@ -17,8 +17,8 @@ from phihat._core import data_checks as _data_checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Params
-from phihat.training import chunks
-from phihat.training.chunked_run import Run
+from phihat.training import chunk_programs
+from phihat.training.chunked_run import ChunkedRun
 
 __all__ = ["Validation", "Validator"]
 
@@ -117,7 +117,7 @@ class Validator:
         """Steps between two looks."""
         return self.validation.every
 
-    def look(self, run: Run) -> None:
+    def look(self, run: ChunkedRun) -> None:
         """Measure where the run stands."""
         if self.steps and self.steps[-1] == run.step:
             return
@@ -186,7 +186,7 @@ class Validator:
             "waited": self.waited,
         }
 
-    def go_to(self, notes: dict[str, Any], point: tuple[PyTree, PyTree]) -> None:
+    def restore(self, notes: dict[str, Any], point: tuple[PyTree, PyTree]) -> None:
         """Bring it to where it was."""
         self.steps, self.losses = notes["steps"], notes["losses"]
         self.metrics, self.best = notes["metrics"], notes["best"]
@@ -195,14 +195,16 @@ class Validator:
 
 def _measure(
     code: tuple[Any, Partial | None],
-    options: chunks.ChunkOptions,
+    options: chunk_programs.ChunkOptions,
     mode: Any,
     state: Any,
     data: Batch,
 ) -> tuple[jax.Array, jax.Array | None, tuple[Params, Any]]:
     """Return loss and metric on held-out data, and params and state that have them."""
     spec, metric = code
-    loss, params, model_state = chunks.evaluate(spec, options, mode, state, data)
+    loss, params, model_state = chunk_programs.evaluate(
+        spec, options, mode, state, data
+    )
     if metric is None:
         return loss, None, (params, model_state)
     value = metric(params, data)

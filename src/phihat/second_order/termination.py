@@ -12,7 +12,7 @@ from phihat.second_order.flat_params import Space
 from phihat.second_order.quadratic_model import Model, PredictedStep
 from phihat.second_order.subproblem import Proposal
 
-__all__ = ["End", "TrialResult", "find_end", "status_of"]
+__all__ = ["Termination", "TrialResult", "check_termination", "status_of"]
 
 Vector = Float[Array, " P"]
 Scalar = Float[Array, ""]
@@ -57,14 +57,14 @@ class TrialResult(NamedTuple):
     is_exact: Flag
 
 
-class End(NamedTuple):
+class Termination(NamedTuple):
     """Whether a fit ends at the accepted point: at a minimum, or where it is stuck."""
 
     is_converged: Flag
     is_stuck: Flag
 
 
-def find_end(
+def check_termination(
     space: Space,
     model: Model,
     verdict: TrialResult,
@@ -74,7 +74,7 @@ def find_end(
     eps: float,
     relative_gradient: Vector,
     tolerance: Any,
-) -> End:
+) -> Termination:
     """Judge the accepted point."""
     limits = _limits(tolerance, model.slopes.dtype)
     own_size = model.scale * jnp.abs(model.point)
@@ -111,11 +111,16 @@ def find_end(
     is_stuck &= is_bad & verdict.is_exact
     is_stuck |= ~(predicted_step.fall > 0)
     is_converged |= is_stuck & (is_noise | is_least)
-    return End(is_converged, is_stuck & ~is_converged)
+    return Termination(is_converged, is_stuck & ~is_converged)
 
 
 def status_of(
-    verdict: TrialResult, end: End, is_finite: Flag, *, leaves: Flag, is_negative: Flag
+    verdict: TrialResult,
+    end: Termination,
+    is_finite: Flag,
+    *,
+    leaves: Flag,
+    is_negative: Flag,
 ) -> Int[Array, ""]:
     """Return the status of a fit at this point."""
     is_stalled = ~leaves & (end.is_stuck | (end.is_converged & is_negative))
