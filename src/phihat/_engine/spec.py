@@ -265,8 +265,8 @@ def as_tolerance(caller: str, tolerance: Any) -> Tolerance | None:
     criteria = {name for name, bound in checked.items() if bound is not None}
     if criteria <= {"relative"}:
         raise ValueError(
-            f"{caller}: `tolerance` names no criterion; give one of gradient, "
-            "relative_gradient, loss, params."
+            f"{caller}: `tolerance` names no criterion; give one of "
+            f"{', '.join(name for name in Tolerance._fields if name != 'relative')}."
         )
     return Tolerance(**checked)
 
