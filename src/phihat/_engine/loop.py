@@ -90,16 +90,8 @@ def run_loop(
     if source.is_fixed:
         attempt_fn = _traced_once(attempt_fn, source)
     context = Context(attempt_fn, source, state, recorders, plan, evaluate_fn, {}, 1)
-    row, last = {}, None
-    if recorders or plan.keeps_last:  # else nobody needs the shapes of a step
-        row, last = jax.eval_shape(functools.partial(try_first, context), carry)
-    if plan.keeps_last:
-        carry = carry._replace(last=blank(last))
-    num_leaves = len(jax.tree.leaves((state.params, state.opt_state)))
-    is_flat = num_leaves > _MANY_LEAVES and (plan.stops_early or not plan.selects)
-    block = _buffer.block_length(row, plan)
-    context = context._replace(row=row, block=block, is_flat=is_flat)
-    history = _buffer.blank_rows(row, _buffer.num_buffer_rows(context))
+    context, carry = _with_shapes(context, carry)
+    history = _buffer.blank_rows(context.row, _buffer.num_buffer_rows(context))
     run = _run_selecting if plan.selects else _run_replaying
     if plan.selects and not plan.stops_early:
         run = _run_scanning
@@ -121,6 +113,19 @@ def run_loop(
         history=jax.tree.map(lambda leaf: leaf[: plan.num_rows], history),
         recorder_states=last.recorder_states,
     )
+
+
+def _with_shapes(context: Context, carry: Carry) -> tuple[Context, Carry]:
+    """Find out what a step measures, and so how long a block is."""
+    plan, row, last = context.plan, {}, None
+    if context.recorders or plan.keeps_last:  # else nobody needs the shapes of a step
+        row, last = jax.eval_shape(functools.partial(try_first, context), carry)
+    if plan.keeps_last:
+        carry = carry._replace(last=blank(last))
+    num_leaves = len(jax.tree.leaves((carry.params, carry.opt_state)))
+    is_flat = num_leaves > _MANY_LEAVES and (plan.stops_early or not plan.selects)
+    block = _buffer.block_length(row, plan)
+    return context._replace(row=row, block=block, is_flat=is_flat), carry
 
 
 def _traced_once(attempt_fn: AttemptFn, source: BatchSource) -> AttemptFn:

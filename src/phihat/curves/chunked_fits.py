@@ -156,21 +156,24 @@ def _advance(
         lanes = (state, own_leaves, box if own_box else None)
         return jax.lax.map(lane, lanes, batch_size=chunk)
 
-    if mesh is None:
-        return advance(state, leaves, box)
-    # Each device loops over its own lanes, and none waits for another's.
+    if mesh is not None:
+        advance = _on_each_device(advance, mesh, is_own, own_box)
+    return advance(state, leaves, box)
+
+
+def _on_each_device(
+    advance: Callable[..., Any], mesh: Mesh, is_own: tuple[bool, ...], own_box: bool
+) -> Callable[..., Any]:
+    """Let each device loop over its own lanes, so that none waits for another's."""
     split, whole = PartitionSpec("lanes"), PartitionSpec()
+    leaves = [split if own else whole for own in is_own]
     return jax.shard_map(
         advance,
         mesh=mesh,
-        in_specs=(
-            split,
-            [split if own else whole for own in is_own],
-            split if own_box else whole,
-        ),
+        in_specs=(split, leaves, split if own_box else whole),
         out_specs=split,
         check_vma=False,
-    )(state, leaves, box)
+    )
 
 
 def _measure(

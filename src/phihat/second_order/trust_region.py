@@ -202,18 +202,8 @@ def advance(
     tolerance: Any,
 ) -> tuple[PyTree, TrustRegionState]:
     """Measure the trial, accept or refuse it, propose the next, and judge the end."""
-    last, carried, last_half_gradient, last_scale, trial = state.points
-    is_known = state.counts[3] > 0
-    is_known &= space.is_same(space.vector, last) | space.is_same(space.vector, carried)
-    point = jnp.where(is_known, trial, space.clip(space.vector))
-    found, eps = method.measure(point)
-    verdict = _judge_trial(space, state, point, found, eps, is_known)
-    is_new = verdict.is_new
-    before = Point(state.value, last_half_gradient, state.half_hessian)
-    here = _tree.select(is_new, found, before)
-    point = jnp.where(is_new, point, last)
-    scale = jnp.where(is_new, method.rescale(last_scale, found, point), last_scale)
-    model = _build(method, space, here, point, scale, eps)
+    verdict, scale, model, eps = _measure_trial(method, space, state)
+    here, point = model.here, model.point
     first = method.first_radius(model) if initial_radius is None else initial_radius
     was_set = state.radius > 0
     radius = jnp.where(was_set, verdict.radius, jnp.asarray(first).astype(scale.dtype))
@@ -251,18 +241,37 @@ def advance(
         radius=radius,
         gain=verdict.gain,
         status=escape.status,
-        counts=_count(state, is_known, verdict.is_good, escape),
+        counts=_count(state, verdict, escape),
         promises=jnp.stack(promises),
         half_hessian=here.half_hessian,
         points=jnp.stack([point, moved, here.half_gradient, scale, following.trial]),
     )
 
 
+def _measure_trial(
+    method: Method, space: Space, state: TrustRegionState
+) -> tuple[TrialResult, Vector, Model, float]:
+    """Measure the trial, and make the model at the point that is then accepted."""
+    last, carried, last_half_gradient, last_scale, trial = state.points
+    is_known = state.counts[3] > 0
+    is_known &= space.is_same(space.vector, last) | space.is_same(space.vector, carried)
+    point = jnp.where(is_known, trial, space.clip(space.vector))
+    found, eps = method.measure(point)
+    verdict = _judge_trial(space, state, point, found, eps, is_known)
+    is_new = verdict.is_new
+    before = Point(state.value, last_half_gradient, state.half_hessian)
+    here = _tree.select(is_new, found, before)
+    point = jnp.where(is_new, point, last)
+    scale = jnp.where(is_new, method.rescale(last_scale, found, point), last_scale)
+    return verdict, scale, _build(method, space, here, point, scale, eps), eps
+
+
 def _count(
-    state: TrustRegionState, is_known: Flag, is_good: Flag, escape: "_Escape"
+    state: TrustRegionState, verdict: TrialResult, escape: "_Escape"
 ) -> Int[Array, " 5"]:
     """Count the trial, and tell what is known of the curvature."""
-    trials = jnp.stack([is_known, is_good, escape.leaves]).astype(jnp.int32)
+    trials = [verdict.is_known, verdict.is_good, escape.leaves]
+    trials = jnp.stack(trials).astype(jnp.int32)
     # Negative curvature was looked at, and counts as two.
     seen = escape.curvature.is_checked.astype(jnp.int32)
     seen += escape.curvature.is_negative.astype(jnp.int32)
@@ -389,11 +398,7 @@ def _judge_trial(
     gain = jnp.where(is_sound, fall / jnp.where(is_sound, predicted, 1.0), 0.0)
     gain = jnp.where(is_known, gain, state.gain)
     is_cut = length >= 0.9 * state.radius
-    widened = jnp.where((gain > 0.75) & is_cut, 2 * state.radius, state.radius)
-    after_fall = jnp.where(gain < 0.25, 0.5 * length, widened)
-    after_good = jnp.where(falls, after_fall, state.radius)
-    after_bad = 0.25 * jnp.minimum(state.radius, length)
-    radius = jnp.where(is_good, after_good, after_bad)
+    radius = _next_radius(state.radius, length, gain, is_good, falls, is_cut)
     # A radius of zero was never set.
     tiny = float(jnp.finfo(radius.dtype).tiny)
     return TrialResult(
@@ -413,6 +418,16 @@ def _judge_trial(
         is_first=state.counts[1] == 0,
         is_exact=is_exact > 0,
     )
+
+
+def _next_radius(
+    radius: Scalar, length: Scalar, gain: Scalar, is_good: Flag, falls: Flag, cut: Flag
+) -> Scalar:
+    """Widen the region after a step that it cut short, narrow it after a bad one."""
+    widened = jnp.where((gain > 0.75) & cut, 2 * radius, radius)
+    after_fall = jnp.where(gain < 0.25, 0.5 * length, widened)
+    after_good = jnp.where(falls, after_fall, radius)
+    return jnp.where(is_good, after_good, 0.25 * jnp.minimum(radius, length))
 
 
 def _build(

@@ -234,13 +234,7 @@ def _open_run(
             options = options._replace(is_single=True)
     manager = restored = None
     if checkpoint is not None:
-        validation = hooks.validator and hooks.validator.validation
-        configuration = fingerprint.describe_fit(
-            spec, state, data, validation, is_stream=is_streamed
-        )
-        manager = CheckpointManager(checkpoint, configuration)
-        manager.open()
-        stack.callback(manager.close)
+        manager = _open_manager(stack, spec, state, data, hooks.validator, checkpoint)
         rows_like = functools.partial(
             chunk_programs.row_shapes, spec, options, carry, data
         )
@@ -265,6 +259,25 @@ def _open_run(
             return run, hooks, restored.result
         run.mark_running()
     return run, hooks, None
+
+
+def _open_manager(
+    stack: contextlib.ExitStack,
+    spec: FitSpec,
+    state: FitState,
+    data: Any,
+    validator: Validator | None,
+    checkpoint: Checkpoints,
+) -> CheckpointManager:
+    """Claim the folder of the checkpoints for this fit."""
+    validation = validator and validator.validation
+    configuration = fingerprint.describe_fit(
+        spec, state, data, validation, is_stream=is_stream(data)
+    )
+    manager = CheckpointManager(checkpoint, configuration)
+    manager.open()
+    stack.callback(manager.close)
+    return manager
 
 
 def _open_reports(
