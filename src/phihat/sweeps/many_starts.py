@@ -18,7 +18,7 @@ from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
 from phihat._engine import spec as _arguments
 from phihat._result_text import count_statuses
 from phihat.critical_points import CriticalPointKind, classify_critical_point
-from phihat.curvature.boxes import flat_box
+from phihat.curvature.boxes import flat_box, sobol
 from phihat.sweeps import clusters
 from phihat.sweeps.compaction import Descents, descend
 from phihat.sweeps.grid import as_mesh, refuse_tracing
@@ -266,13 +266,7 @@ def draw_units(method: str, size: int, number: int, key: RandomKey) -> np.ndarra
 
 
 def _sobol(size: int, num_starts: int, key: RandomKey) -> np.ndarray:
-    from scipy.stats import qmc  # slow to import
-
-    shift = np.asarray(jax.random.uniform(key, (size,)), float)
-    # Whole powers of two keep the points balanced.
-    exponent = max(num_starts - 1, 0).bit_length()
-    points = qmc.Sobol(size, scramble=False).random_base2(exponent)[:num_starts]
-    return (points + shift) % 1.0
+    return sobol(size, key)(num_starts)
 
 
 def _latin_hypercube(size: int, num_starts: int, key: RandomKey) -> np.ndarray:

@@ -179,14 +179,6 @@ class Stream:
 
     # ------------------------------------------------------------ the reader's side
 
-    def __iter__(self) -> Iterator[StreamBatches]:
-        """Yield batches until the stream ends."""
-        while True:
-            batches = self.read()
-            if batches is None:
-                return
-            yield batches
-
     def read(self, timeout: float | None = None) -> StreamBatches | None:
         """Return the next batches, or None where the stream has ended."""
         if self._thread is None:
