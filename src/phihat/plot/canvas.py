@@ -78,7 +78,7 @@ def make_axes(
 
 def new_figure(call: str, size: tuple[float, float]) -> Any:
     """Return a figure of this size in inches that no one else holds."""
-    _checks.require(call, "matplotlib", '"phihat[plot]"')
+    _checks.require(call, "matplotlib.figure", '"phihat[plot]"')
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
