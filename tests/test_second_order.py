@@ -148,7 +148,7 @@ def test_the_way_to_the_step_stops_at_bounds():
             jnp.where(free, slopes, 0.0),
             jnp.asarray(1e3),
             free=free,
-            room=_subproblem.Bounds(low, high),
+            step_bounds=_subproblem.Bounds(low, high),
         )
 
     found = search(matrices, slopes, jnp.asarray(low), jnp.asarray(high))

@@ -12,7 +12,13 @@ from phihat.second_order.flat_params import Space
 from phihat.second_order.quadratic_model import Model, PredictedStep
 from phihat.second_order.subproblem import Proposal
 
-__all__ = ["Termination", "TrialResult", "check_termination", "status_of"]
+__all__ = [
+    "Termination",
+    "TrialResult",
+    "check_termination",
+    "next_radius",
+    "status_of",
+]
 
 Vector = Float[Array, " P"]
 Scalar = Float[Array, ""]
@@ -131,6 +137,16 @@ def status_of(
     failed = np.int32(Status.NONFINITE_GRADIENT)
     failed = jnp.where(is_finite, failed, np.int32(Status.NONFINITE_LOSS))
     return jnp.where(is_bad, failed, status)
+
+
+def next_radius(
+    radius: Scalar, length: Scalar, gain: Scalar, is_good: Flag, falls: Flag, cut: Flag
+) -> Scalar:
+    """Widen the region after a step that it cut short, narrow it after a bad one."""
+    widened = jnp.where((gain > 0.75) & cut, 2 * radius, radius)
+    after_fall = jnp.where(gain < 0.25, 0.5 * length, widened)
+    after_good = jnp.where(falls, after_fall, radius)
+    return jnp.where(is_good, after_good, 0.25 * jnp.minimum(radius, length))
 
 
 class _Limits(NamedTuple):

@@ -35,6 +35,7 @@ from phihat.second_order.termination import (
     Termination,
     TrialResult,
     check_termination,
+    next_radius,
     status_of,
 )
 
@@ -398,7 +399,7 @@ def _judge_trial(
     gain = jnp.where(is_sound, fall / jnp.where(is_sound, predicted, 1.0), 0.0)
     gain = jnp.where(is_known, gain, state.gain)
     is_cut = length >= 0.9 * state.radius
-    radius = _next_radius(state.radius, length, gain, is_good, falls, is_cut)
+    radius = next_radius(state.radius, length, gain, is_good, falls, is_cut)
     # A radius of zero was never set.
     tiny = float(jnp.finfo(radius.dtype).tiny)
     return TrialResult(
@@ -418,16 +419,6 @@ def _judge_trial(
         is_first=state.counts[1] == 0,
         is_exact=is_exact > 0,
     )
-
-
-def _next_radius(
-    radius: Scalar, length: Scalar, gain: Scalar, is_good: Flag, falls: Flag, cut: Flag
-) -> Scalar:
-    """Widen the region after a step that it cut short, narrow it after a bad one."""
-    widened = jnp.where((gain > 0.75) & cut, 2 * radius, radius)
-    after_fall = jnp.where(gain < 0.25, 0.5 * length, widened)
-    after_good = jnp.where(falls, after_fall, radius)
-    return jnp.where(is_good, after_good, 0.25 * jnp.minimum(radius, length))
 
 
 def _build(

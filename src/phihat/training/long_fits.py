@@ -36,7 +36,7 @@ from phihat.training.callbacks import as_seconds
 from phihat.training.checkpointing import CheckpointManager
 from phihat.training.chunked_run import ChunkedRun, first_buffer_rows
 from phihat.training.logging import Log, Progress
-from phihat.training.restoring import RestoredRun
+from phihat.training.restoring import RestoredRun, check_budget, is_final
 from phihat.training.signals import tell_user, watch
 from phihat.training.streams import Stream, is_stream
 from phihat.training.train_loop import Hooks, TrainLoop
@@ -255,7 +255,7 @@ def _open_run(
     hooks = hooks._replace(manager=manager)
     if restored is not None:
         _resume(run, restored)
-        if restored.result is not None and _is_final(restored, num_steps):
+        if restored.result is not None and is_final(restored, num_steps):
             return run, hooks, restored.result
         run.mark_running()
     return run, hooks, None
@@ -380,7 +380,7 @@ def _first_state(
 
 def _resume(run: ChunkedRun, restored: RestoredRun) -> None:
     """Bring a run to where its checkpoint was written."""
-    _check_budget(restored, run.num_steps)
+    check_budget(restored, run.num_steps)
     if run.stream is not None:
         _seek(run.stream, restored)
     run.history, run.num_rows = [restored.history], restored.num_rows
@@ -403,27 +403,6 @@ def _on_device(leaf: Any) -> Any:
     if not isinstance(leaf, (np.ndarray, np.generic)):
         return leaf
     return jax.device_put(leaf, may_alias=False)  # `jnp.asarray` compiles to do so
-
-
-def _check_budget(restored: RestoredRun, num_steps: int | None) -> None:
-    done = int(restored.carry.state.step) - restored.start_step
-    if num_steps is not None and done > num_steps:
-        raise ValueError(
-            f"train: {restored.folder} holds {done} steps, more than the {num_steps} "
-            "asked for; raise `num_steps`, or choose another folder."
-        )
-
-
-def _is_final(restored: RestoredRun, num_steps: int | None) -> bool:
-    """Tell whether a checkpoint holds a fit that needs no more steps."""
-    if restored.status == Status.COMPLETED:
-        done = int(restored.carry.state.step) - restored.start_step
-        return num_steps is None or done == num_steps
-    return restored.status not in (
-        Status.RUNNING,
-        Status.INTERRUPTED,
-        Status.TIME_LIMIT,
-    )
 
 
 def _seek(stream: Stream, restored: RestoredRun) -> None:

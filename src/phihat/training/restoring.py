@@ -19,7 +19,16 @@ from phihat.training import chunk_programs
 from phihat.training.streams import StreamPosition
 from phihat.training.validation import Validator
 
-__all__ = ["RESULT_PARTS", "RestoredRun", "as_text", "by_path", "from_path", "restore"]
+__all__ = [
+    "RESULT_PARTS",
+    "RestoredRun",
+    "as_text",
+    "by_path",
+    "check_budget",
+    "from_path",
+    "is_final",
+    "restore",
+]
 
 
 class RestoredRun(NamedTuple):
@@ -203,3 +212,25 @@ def _from_text(text: Any) -> StreamPosition | None:
         is_bytes = "bytes" in told
         told = told["bytes"].encode("latin-1") if is_bytes else json.loads(told["json"])
     return StreamPosition(passes, batches, told)
+
+
+def check_budget(restored: RestoredRun, num_steps: int | None) -> None:
+    """Refuse a checkpoint of more steps than are asked for."""
+    done = int(restored.carry.state.step) - restored.start_step
+    if num_steps is not None and done > num_steps:
+        raise ValueError(
+            f"train: {restored.folder} holds {done} steps, more than the {num_steps} "
+            "asked for; raise `num_steps`, or choose another folder."
+        )
+
+
+def is_final(restored: RestoredRun, num_steps: int | None) -> bool:
+    """Tell whether a checkpoint holds a fit that needs no more steps."""
+    if restored.status == Status.COMPLETED:
+        done = int(restored.carry.state.step) - restored.start_step
+        return num_steps is None or done == num_steps
+    return restored.status not in (
+        Status.RUNNING,
+        Status.INTERRUPTED,
+        Status.TIME_LIMIT,
+    )
