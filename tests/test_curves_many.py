@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from phihat import Status, fit_curve, fit_curves
-from phihat.curves import lanes
+from phihat.curves import chunked_fits
 
 T = np.linspace(0.0, 5.0, 25)
 START = {"tau": 1.0, "height": 1.0}
@@ -73,8 +73,8 @@ def test_each_curve_has_its_own_x_sigma_and_start():
 
 def test_chunks_and_rounds_change_nothing(monkeypatch):
     whole = fit_curves(decay, T, MANY, START)
-    monkeypatch.setattr(lanes, "_CHUNK", 3)
-    monkeypatch.setattr(lanes, "round_length", lambda budget: 2)
+    monkeypatch.setattr(chunked_fits, "_CHUNK", 3)
+    monkeypatch.setattr(chunked_fits, "round_length", lambda budget: 2)
     cut = fit_curves(decay, T, MANY, START, progress=False)
     np.testing.assert_allclose(cut.values, whole.values, rtol=1e-9)
     np.testing.assert_array_equal(cut.num_steps, whole.num_steps)

@@ -17,7 +17,7 @@ import pytest
 import phihat
 from phihat import FitResult, Status, fitting, losses, models
 from phihat._core import jaxprs as _jaxprs
-from phihat._engine import pages
+from phihat._engine import history_buffer
 from phihat.fitting import Tolerance
 from tests import as_user
 
@@ -43,7 +43,7 @@ def test_resumed_fits_are_the_same_to_the_bit(stride, monkeypatch):
     whole = line_fit(num_steps=105, **options)
     # A length for each block: what is compiled once is not traced again.
     for block, first in ((3, 7), (50, 56), (100, 98)):
-        monkeypatch.setattr(pages, "_BLOCK", block)
+        monkeypatch.setattr(history_buffer, "_BLOCK", block)
         part = line_fit(num_steps=first, **options)
         rest = line_fit(start=None, num_steps=105 - first, state=part.state, **options)
         for mine, yours in zip(

@@ -383,12 +383,12 @@ def test_wrong_values_are_refused_by_name(call, sentence):
     [
         (
             lambda: steepest_descent(0.1),
-            "steepest_descent: `search` must be a function, got 0.1 of type float.",
+            "steepest_descent: `search` must be a function, got 0.1.",
         ),
         (
             lambda: bracketing(max_step="far"),
             "bracketing: `max_step` must be a real number or an array of them, got "
-            "'far' of type str.",
+            "'far'.",
         ),
         (
             lambda: backtracking(max_iterations=2.5),

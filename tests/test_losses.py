@@ -430,8 +430,8 @@ def test_a_model_that_takes_a_key_makes_a_loss_that_does(name):
         (keyed, plain),
         (losses.with_l2(keyed, 0.0), losses.with_l2(plain, 0.0)),
     ]:
-        assert _checks.takes_argument(loss_fn, "key")
-        assert not _checks.takes_argument(plain_fn, "key")
+        assert _checks.takes_key(loss_fn)
+        assert not _checks.takes_key(plain_fn)
         assert _tree.is_importable(loss_fn)
         found = []
         for seed in (0, 1, 2):
@@ -445,7 +445,7 @@ def test_a_model_that_takes_a_key_makes_a_loss_that_does(name):
 def test_a_model_whose_key_is_bound_takes_none():
     model = functools.partial(dropout, key=jax.random.key(0))
     loss_fn = losses.least_squares(model)
-    assert not _checks.takes_argument(loss_fn, "key")
+    assert not _checks.takes_key(loss_fn)
     prediction, batch = _example("least_squares")
     assert loss_fn(prediction, batch).shape == ()
 

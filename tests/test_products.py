@@ -191,7 +191,7 @@ BAD = [
     (
         lambda: products.hvp(jnp.sum, jnp.ones(3), jnp.ones(2)),
         ValueError,
-        r"`vector` must have the shapes of `params`, got \(2,\) instead of \(3,\)",
+        r"`vector` must be a pytree like `params`, \[3\], got \[2\]",
     ),
     (
         lambda: products.hvp(jnp.sum, jnp.ones(3), {"a": jnp.ones(3)}),

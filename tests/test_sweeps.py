@@ -185,7 +185,9 @@ def test_lanes_equal_the_function_alone(name):
 def test_lanes_first_and_last_agree(name, monkeypatch):
     function, axes = FUNCTIONS[name]
     last = phihat.sweep(Partial(function), axes).values
-    monkeypatch.setattr("phihat.sweeps.vectorize.suits", lambda *arguments: False)
+    monkeypatch.setattr(
+        "phihat.sweeps.vectorize.prefers_lanes_last", lambda *arguments: False
+    )
     again = functools.wraps(function)(lambda **row: function(**row))
     first = phihat.sweep(again, axes).values
     if name == "Gabor":

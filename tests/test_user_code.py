@@ -182,7 +182,7 @@ def by_name(params, batch):
         ),
         (
             lambda: fit(state=phihat.fitting.init(START, phihat.momentum(0.1))),
-            "the structure MomentumState, but this optimizer's is AdamState.",
+            "the structure MomentumState, but this fit needs AdamState.",
         ),
     ],
 )

@@ -104,91 +104,47 @@ __version__ = "0.2.0"
 
 # A name costs its module's import when it is first used, and nothing before. One that
 # is added here is imported above too, for the type checker.
-_HOMES = {
-    "Box": "_core.types",
-    "Checkpoints": "checkpoint",
-    "ConfidenceIntervals": "error_bars",
-    "ConvexityReport": "convexity",
-    "CriticalPointKind": "critical_points",
-    "CurveFit": "curves",
-    "CurveFits": "curves",
-    "FitError": "results",
-    "FitResult": "results",
-    "FitState": "results",
-    "Recorder": "_recorder",
-    "Status": "_core.types",
-    "StepInfo": "results",
-    "SweepResult": "sweeps",
-    "Tolerance": "fitting",
-    "Verdict": "convexity",
-    "adam": "optimizers",
-    "backtracking": "line_searches",
-    "basins": "sweeps",
-    "bracketing": "line_searches",
-    "certified_radius": "convexity",
-    "certify_convexity": "convexity",
-    "check_convexity": "convexity",
-    "checkpoint": "checkpoint",
-    "classify_critical_point": "critical_points",
-    "clear_programs": "_core.programs",
-    "compare": "sweeps",
-    "confidence_intervals": "error_bars",
-    "convex_blocks": "convexity",
-    "convexity": "convexity",
-    "covariance": "second_order",
-    "critical_points": "critical_points",
-    "curvature": "curvature",
-    "curvature_floor": "convexity",
-    "curves": "curves",
+_NAMES = {
+    "_core.programs": "clear_programs",
+    "_core.types": "Box Status",
+    "_recorder": "Recorder",
+    "checkpoint": "Checkpoints checkpoint",
+    "convexity": (
+        "ConvexityReport Verdict certified_radius certify_convexity check_convexity "
+        "convex_blocks convexity curvature_floor minimal_ridge prove_convexity "
+        "refute_convexity"
+    ),
+    "critical_points": (
+        "CriticalPointKind classify_critical_point critical_points find_critical_points"
+    ),
+    "curvature": (
+        "curvature eigenvalues hessian hessian_trace sharpness spectral_density"
+    ),
+    "curves": "CurveFit CurveFits curves fit_curve fit_curves",
     "datasets": "datasets",
-    "eigenvalues": "curvature",
-    "error_bars": "error_bars",
-    "eval_params": "optimizers",
-    "find_critical_points": "critical_points",
-    "fit": "fitting",
-    "fit_curve": "curves",
-    "fit_curves": "curves",
-    "fitting": "fitting",
-    "from_indices": "sampling",
-    "full_batch": "sampling",
-    "golden_section": "line_searches",
-    "gradient_descent": "optimizers",
-    "hessian": "curvature",
-    "hessian_trace": "curvature",
-    "hvp": "products",
-    "learning_rate_range": "sweeps",
-    "levenberg_marquardt": "second_order",
-    "line_search": "line_searches",
-    "line_searches": "line_searches",
+    "error_bars": "ConfidenceIntervals confidence_intervals error_bars",
+    "fitting": "Tolerance fit fitting",
+    "line_searches": (
+        "backtracking bracketing golden_section line_search line_searches "
+        "steepest_descent strong_wolfe"
+    ),
     "losses": "losses",
-    "minibatches": "sampling",
-    "minimal_ridge": "convexity",
     "models": "models",
-    "momentum": "optimizers",
-    "multistart": "sweeps",
-    "nesterov": "optimizers",
-    "newton": "second_order",
-    "newton_cg": "second_order",
-    "normalized_gradient": "optimizers",
-    "optimizers": "optimizers",
+    "optimizers": (
+        "adam eval_params gradient_descent momentum nesterov normalized_gradient "
+        "optimizers"
+    ),
     "plot": "plot",
     "problems": "problems",
-    "products": "products",
-    "prove_convexity": "convexity",
-    "raise_for_status": "results",
-    "refute_convexity": "convexity",
-    "sampling": "sampling",
-    "second_order": "second_order",
+    "products": "hvp products",
+    "results": "FitError FitResult FitState StepInfo raise_for_status",
+    "sampling": "from_indices full_batch minibatches sampling",
+    "second_order": "covariance levenberg_marquardt newton newton_cg second_order",
     "sharding": "sharding",
-    "sharpness": "curvature",
-    "spectral_density": "curvature",
-    "steepest_descent": "line_searches",
-    "strong_wolfe": "line_searches",
-    "sweep": "sweeps",
-    "sweeps": "sweeps",
-    "train": "training",
-    "training": "training",
+    "sweeps": "SweepResult basins compare learning_rate_range multistart sweep sweeps",
+    "training": "train training",
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 if not TYPE_CHECKING:
     __all__ = sorted(_HOMES)

@@ -10,7 +10,6 @@ Example:
   ((12,), (12,))
 """
 
-import importlib
 from typing import Any
 
 import jax
@@ -277,13 +276,8 @@ def _floats(values: Any) -> Float[Array, "..."]:
 
 def _scikit_learn(name: str, **options: Any) -> tuple[Any, Any]:
     """Return x and y of a set that comes with scikit-learn."""
-    try:
-        sets = importlib.import_module("sklearn.datasets")
-    except ImportError as error:
-        raise ImportError(
-            f"datasets.{name}: the data come with scikit-learn; install it with "
-            '`pip install "phihat[examples]"`.'
-        ) from error
+    call, extra = f"datasets.{name}", '"phihat[examples]"'
+    sets = _checks.require(call, "sklearn.datasets", extra)
     return getattr(sets, f"load_{name}")(return_X_y=True, **options)
 
 

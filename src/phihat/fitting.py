@@ -345,7 +345,7 @@ def _fit(
         ran.state,
         is_stopped=_is_stopped(spec, source, ran),
         last=ran.last,
-        sound_params=ran.sound_params,
+        last_finite_params=ran.last_finite_params,
     )
     history = _result.complete_history(spec, ran, state, ending.params)
     draws = not source.is_fixed

@@ -268,7 +268,7 @@ def mixed_precision(model: ModelFn, compute_dtype: Any = jnp.bfloat16) -> ModelF
             f"{call}: `compute_dtype` must be a floating dtype, such as "
             f"`jnp.bfloat16`, got {_checks.brief(compute_dtype)}."
         )
-    keyed = _checks.takes_argument(model, "key")
+    keyed = _checks.takes_key(model)
     function = _mixed_keyed if keyed else _mixed
     return Partial(function, model, compute_dtype=_tree.Static(dtype))
 

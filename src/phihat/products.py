@@ -285,10 +285,10 @@ def inner(left: PyTree, right: PyTree) -> Float[Array, ""]:
     _checks.check_arrays("inner", "left", left)
     _checks.check_arrays("inner", "right", right)
     if jax.tree.structure(left) != jax.tree.structure(right):
+        _, one, other = _tree.difference(left, right) or ("", "", "")
         raise ValueError(
             "inner: `left` and `right` must be pytrees of the same structure, got "
-            f"{_checks.in_words(jax.tree.structure(left))} and "
-            f"{_checks.in_words(jax.tree.structure(right))}."
+            f"{one} and {other}."
         )
     wide = lambda leaf: jnp.asarray(leaf).astype(_tree.default_float())  # noqa: E731
     products = jax.tree.map(
@@ -344,33 +344,21 @@ def _applied(fn: Callable[..., Any], data: Batch, params: Params) -> Any:
 
 
 def _wants_key(fn: Callable[..., Any]) -> bool:
-    if not _checks.takes_argument(fn, "key"):
+    if not _checks.takes_key(fn):
         return False
     return inspect.signature(fn).parameters["key"].default is inspect.Parameter.empty
 
 
 def _like(params: Params, vector: Params, call: str, argument: str) -> Params:
     """Give `vector` the dtypes of `params`; refuse another structure or shape."""
-    structure = jax.tree.structure(params)
-    if jax.tree.structure(vector) != structure:
+    found = _tree.difference(params, vector)
+    if found is not None:
+        what, wanted, given = found
+        at = "" if what == "structure" else f", the {what}"
         raise ValueError(
-            f"{call}: `{argument}` must be a pytree like `params`, "
-            f"{_checks.in_words(structure)}, got "
-            f"{_checks.in_words(jax.tree.structure(vector))}."
+            f"{call}: `{argument}` must be a pytree like `params`, {wanted}, got "
+            f"{given}{at}."
         )
-    pairs = zip(
-        _tree.leaf_paths(params),
-        jax.tree.leaves(params),
-        jax.tree.leaves(vector),
-        strict=True,
-    )
-    for path, leaf, entry in pairs:
-        if jnp.shape(leaf) != jnp.shape(entry):
-            at = f" at {path}" if path else ""
-            raise ValueError(
-                f"{call}: `{argument}` must have the shapes of `params`, got "
-                f"{jnp.shape(entry)} instead of {jnp.shape(leaf)}{at}."
-            )
     # Tangents must have exactly the dtype of the point, and its weak type where that
     # is a Python float.
     return jax.tree.map(

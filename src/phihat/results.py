@@ -227,17 +227,8 @@ class FitResult:
         return "\n".join(lines)
 
 
-_CHILDREN = (
-    "params",
-    "loss",
-    "grad_norm",
-    "history",
-    "status",
-    "num_steps",
-    "state",
-    "nonfinite_leaf",
-    "nonfinite_data_leaf",
-    "best_model_state",
+_CHILDREN = tuple(
+    field.name for field in dataclasses.fields(FitResult) if not field.metadata
 )
 
 

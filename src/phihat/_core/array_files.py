@@ -179,13 +179,7 @@ def check_installed() -> None:
 
 
 def _orbax() -> Any:
-    try:
-        import orbax.checkpoint as orbax
-    except ImportError as error:
-        raise ImportError(
-            "Checkpoints need orbax: `pip install 'phihat[checkpoint]'`."
-        ) from error
-    return orbax
+    return _checks.require("Checkpoints", "orbax.checkpoint", '"phihat[checkpoint]"')
 
 
 class _SharedContext:

@@ -320,14 +320,8 @@ def _explain_loss(bound: dict[str, Any]) -> str | None:
     text = _user_code.explain_model(loss_fn, data)
     if text is not None:
         return text
-    try:
-        signature = inspect.signature(loss_fn)
-    except (TypeError, ValueError):
-        return None
     names = ("params",) if data is None else ("params", "batch")
-    try:
-        signature.bind(*names)
-    except TypeError:
+    if not _checks.can_call(loss_fn, *names):
         shown = _user_code.plain_signature(loss_fn)
         cure = "pass the data" if data is None else "leave `data` out, or use the batch"
         return (
@@ -339,17 +333,13 @@ def _explain_loss(bound: dict[str, Any]) -> str | None:
 
 def _explain_searched(fn: Callable[..., Any]) -> str | None:
     """Say so if a function that is searched along a line takes more than a step."""
-    try:
-        inspect.signature(fn).bind(0.0)
-    except TypeError:
-        shown = _user_code.plain_signature(fn)
-        return (
-            f"`fn` is called as (step), but its signature is {shown}; bind the rest "
-            "with `functools.partial`."
-        )
-    except ValueError:
+    if _checks.can_call(fn, 0.0):
         return None
-    return None
+    shown = _user_code.plain_signature(fn)
+    return (
+        f"`fn` is called as (step), but its signature is {shown}; bind the rest "
+        "with `functools.partial`."
+    )
 
 
 def _is_table(tree: Any) -> bool:

@@ -5,6 +5,7 @@ break every sweep.
 """
 
 import difflib
+import importlib
 import inspect
 import numbers
 import re
@@ -24,6 +25,7 @@ __all__ = [
     "MOST",
     "as_floats",
     "brief",
+    "can_call",
     "check_arrays",
     "check_box",
     "check_choice",
@@ -38,7 +40,8 @@ __all__ = [
     "is_deleted",
     "is_numeric",
     "is_of_pytorch",
-    "takes_argument",
+    "require",
+    "takes_key",
     "warn",
 ]
 
@@ -367,16 +370,39 @@ def _is_ours(module: str) -> bool:
     return module == "phihat" or module.startswith("phihat.")
 
 
-def takes_argument(fn: Callable[..., Any], name: str) -> bool:
-    """Tell whether a callable has a parameter of this very name, still unbound."""
+def takes_key(fn: Callable[..., Any]) -> bool:
+    """Tell whether a callable has a parameter `key`, still unbound."""
+    if "key" in getattr(fn, "keywords", {}):
+        return False
     try:
-        parameters = inspect.signature(fn).parameters
+        found = inspect.signature(fn).parameters.get("key")
     except (TypeError, ValueError):
         return False
-    found = parameters.get(name)
-    bound = name in getattr(fn, "keywords", {})
-    return (
-        found is not None
-        and not bound
-        and found.kind in (found.KEYWORD_ONLY, found.POSITIONAL_OR_KEYWORD)
+    return found is not None and found.kind in (
+        found.KEYWORD_ONLY,
+        found.POSITIONAL_OR_KEYWORD,
     )
+
+
+def can_call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+    """Tell whether a callable takes these arguments, as far as its signature tells."""
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # some functions of C have none
+        return True
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+def require(call: str, package: str, install: str | None = None) -> Any:
+    """Import a package that is no dependency, or say how to install it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(
+            f"{call}: it needs {package.split('.')[0]}; install it with `pip install "
+            f"{install or package}`."
+        ) from error

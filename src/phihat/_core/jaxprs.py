@@ -13,7 +13,9 @@ import jax.extend.core.primitives
 import numpy as np
 
 __all__ = [
+    "bodies",
     "branch_of_platform",
+    "equations",
     "holds",
     "is_tracing",
     "primitive_name",
@@ -35,19 +37,27 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
     return len(list(consts)), len(list(carry))
 
 
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Yield the equations of a jaxpr, at any depth."""
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        yield equation
+        for body in bodies(equation):
+            yield from equations(body)
+
+
+def bodies(equation: Any) -> list[Any]:
+    """Return the jaxprs in the params of an equation, such as a loop's body."""
+    values = [
+        getattr(one, "jaxpr", one)
+        for value in equation.params.values()
+        for one in (value if isinstance(value, (tuple, list)) else (value,))
+    ]
+    return [value for value in values if hasattr(value, "eqns")]
+
+
 def holds(jaxpr: Any, name: str) -> bool:
     """Tell whether a jaxpr holds a primitive of this name, at any depth."""
-    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == name:
-            return True
-        for value in equation.params.values():
-            inner = value if isinstance(value, (tuple, list)) else (value,)
-            if any(hasattr(one, "eqns") and holds(one, name) for one in inner):
-                return True
-            if any(hasattr(one, "jaxpr") and holds(one, name) for one in inner):
-                return True
-    return False
+    return any(equation.primitive.name == name for equation in equations(jaxpr))
 
 
 @functools.cache

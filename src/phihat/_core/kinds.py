@@ -22,7 +22,7 @@ from jaxtyping import AbstractArray, PyTree
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 
-__all__ = ["MARK", "ROLES", "Kind", "describe", "of"]
+__all__ = ["MARK", "ROLES", "Kind", "describe", "is_optimizer", "of"]
 
 MARK = "_phihat_public"
 """The attribute by which a public function of phihat is known."""
@@ -264,20 +264,21 @@ def _is_box_or_function(value: Any) -> bool:
     return value is None or _is_function(value) or hasattr(value, "ends_like")
 
 
-def _is_optimizer(value: Any) -> bool:
+def is_optimizer(value: Any) -> bool:
+    """Tell an (init, update) pair, of whatever class."""
     return callable(getattr(value, "init", None)) and callable(
         getattr(value, "update", None)
     )
 
 
 def _is_code(value: Any) -> bool:
-    return _is_function(value) and not _is_optimizer(value)
+    return _is_function(value) and not is_optimizer(value)
 
 
 ROLES: dict[str, Callable[[Any], bool]] = {
     "loss_fn": _is_code,
     "model": _is_code,
-    "optimizer": _is_optimizer,
+    "optimizer": is_optimizer,
 }
 """Arguments that nothing but their own kind can stand for."""
 
@@ -292,7 +293,7 @@ _PATH = Kind(
     "a path", lambda value: isinstance(value, (str, os.PathLike)) and value != ""
 )
 _OPTIMIZER = Kind(
-    "an optimizer, an (init, update) pair such as `phihat.adam(0.1)`", _is_optimizer
+    "an optimizer, an (init, update) pair such as `phihat.adam(0.1)`", is_optimizer
 )
 _RECORD = Kind(
     "names, or a dict of functions",

@@ -19,6 +19,8 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, PyTree
 
+from phihat._core import checks as _checks
+
 __all__ = [
     "Static",
     "accumulator_dtype",
@@ -29,6 +31,7 @@ __all__ = [
     "cast",
     "cast_like",
     "default_float",
+    "difference",
     "is_importable",
     "is_key",
     "is_module_level",
@@ -96,7 +99,9 @@ def as_partial(fn: Callable[..., Any], call: str, argument: str) -> Partial:
             inner.func, *inner.args, *fn.args, **{**inner.keywords, **fn.keywords}
         )
     if not callable(fn) or isinstance(fn, type):
-        raise TypeError(f"{call}: `{argument}` must be a function, got {_brief(fn)}.")
+        raise TypeError(
+            f"{call}: `{argument}` must be a function, got {_checks.brief(fn)}."
+        )
     _check_hashable(fn, argument)
     return Partial(fn)
 
@@ -118,7 +123,7 @@ def as_number(value: Any, call: str, argument: str) -> Any:
         return float(value)
     raise TypeError(
         f"{call}: `{argument}` must be a real number or an array of them, got "
-        f"{_brief(value)}."
+        f"{_checks.brief(value)}."
     )
 
 
@@ -252,12 +257,6 @@ def _is_real_dtype(dtype: Any) -> bool:
     )
 
 
-def _brief(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    text = text if len(text) <= 60 else text[:57] + "..."
-    return f"{text} of type {type(value).__name__}"
-
-
 # ------------------------------------------------------------------ pytree arithmetic
 
 
@@ -342,6 +341,18 @@ def unlike_leaf(tree: PyTree, other: PyTree) -> tuple[str, list[int], list[int]]
         if np.shape(one) != np.shape(another):
             return path, list(np.shape(one)), list(np.shape(another))
     return None
+
+
+def difference(tree: PyTree, other: PyTree) -> tuple[str, Any, Any] | None:
+    """Say in what two trees differ, structure or a shape, and how each has it."""
+    one, another = jax.tree.structure(tree), jax.tree.structure(other)
+    if one != another:
+        return "structure", _checks.in_words(one), _checks.in_words(another)
+    unlike = unlike_leaf(tree, other)
+    if unlike is None:
+        return None
+    path, shape, other_shape = unlike
+    return f"shape at {path or 'the only leaf'}", shape, other_shape
 
 
 def leaf_paths(tree: PyTree) -> list[str]:

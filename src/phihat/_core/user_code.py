@@ -13,6 +13,7 @@ import numpy as np
 from jax.extend.core import Var
 
 from phihat._core import checks as _checks
+from phihat._core import jaxprs as _jaxprs
 
 __all__ = [
     "explain_failure",
@@ -251,7 +252,7 @@ def _multiplies_integers(loss_fn: Any, params: Any, data: Any) -> bool:
     return jaxpr is not None and any(
         equation.primitive.name in _PRODUCTS
         and all(_is_integer_array(one) for one in equation.outvars)
-        for equation in _equations(jaxpr.jaxpr)
+        for equation in _jaxprs.equations(jaxpr)
     )
 
 
@@ -315,14 +316,3 @@ def _paired_rows(closed: Any, params: Any) -> int | None:
 def _is_integer_array(variable: Any) -> bool:
     aval = variable.aval
     return getattr(aval.dtype, "kind", "") in "iu" and aval.size > 1
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """Yield the equations of a jaxpr, at any depth."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in equation.params.values():
-            for one in value if isinstance(value, (tuple, list)) else (value,):
-                inner = getattr(one, "jaxpr", one)
-                if hasattr(inner, "eqns"):
-                    yield from _equations(inner)

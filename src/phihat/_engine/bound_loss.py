@@ -1,6 +1,5 @@
 """The loss of a step: its batch, key and model state, checked where it is traced."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +30,7 @@ def bind_loss(
     """
     placement = step.placement
     keyed: dict[str, Any] = {}
-    if _checks.takes_argument(step.loss_fn, "key"):
+    if _checks.takes_key(step.loss_fn):
         if state.key is None:
             raise ValueError(
                 f"{step.caller}: `loss_fn` takes a key, so `key` is needed: pass "
@@ -56,26 +55,21 @@ def bind_loss(
 
 
 def _check_signature(step: Any, num_arguments: int, extra: dict[str, Any]) -> None:
-    try:
-        signature = inspect.signature(step.loss_fn)
-    except (TypeError, ValueError):
+    if _checks.can_call(step.loss_fn, *(None,) * (1 + num_arguments), **extra):
         return
-    try:
-        signature.bind(*(None,) * (1 + num_arguments), **extra)
-    except TypeError as error:
-        num_batches = num_arguments - step.has_model_state
-        called = ["params"] + ["batch"] * num_batches
-        called += ["model_state"] * step.has_model_state
-        cure = (
-            "make one array or tuple of its data, bind the rest with "
-            "`jax.tree_util.Partial`, or pass `model_state=` where it takes one"
-            if num_batches
-            else "pass the data to the fit"
-        )
-        raise TypeError(
-            f"{step.caller}: `loss_fn` is called as ({', '.join(called)}), but its "
-            f"signature is {_user_code.plain_signature(step.loss_fn)}; {cure}."
-        ) from error
+    num_batches = num_arguments - step.has_model_state
+    called = ["params"] + ["batch"] * num_batches
+    called += ["model_state"] * step.has_model_state
+    cure = (
+        "make one array or tuple of its data, bind the rest with "
+        "`jax.tree_util.Partial`, or pass `model_state=` where it takes one"
+        if num_batches
+        else "pass the data to the fit"
+    )
+    raise TypeError(
+        f"{step.caller}: `loss_fn` is called as ({', '.join(called)}), but its "
+        f"signature is {_user_code.plain_signature(step.loss_fn)}; {cure}."
+    )
 
 
 def _split_output(
@@ -103,19 +97,13 @@ def _split_output(
 
 
 def _same_model_state(caller: str, after: PyTree, before: PyTree) -> PyTree:
-    old, new = jax.tree.structure(before), jax.tree.structure(after)
-    unlike = None if old != new else _tree.unlike_leaf(before, after)
-    if old != new or unlike is not None:
-        what = (
-            f"structure {_checks.in_words(new)}"
-            if unlike is None
-            else f"shape {unlike[2]}{unlike[0]}"
-        )
-        was = _checks.in_words(old) if unlike is None else f"{unlike[1]}"
+    found = _tree.difference(before, after)
+    if found is not None:
+        what, was, now = found
         raise TypeError(
-            f"{caller}: `loss_fn` returns a model state of {what}, but was given "
-            f"{was}; a compiled loop carries one structure, such as all of "
-            "`batch_stats`."
+            f"{caller}: `loss_fn` returns a model state of another {what} than it was "
+            f"given, {now} for {was}; a compiled loop carries one structure, such as "
+            "all of `batch_stats`."
         )
     return _tree.cast_like(after, before)
 

@@ -19,8 +19,8 @@ __all__ = [
     "Context",
     "LoopPlan",
     "LoopResult",
+    "LoopState",
     "Measured",
-    "Steps",
 ]
 
 AttemptFn = Callable[[FitState, Callable[[Any], Any]], Attempt]
@@ -74,7 +74,7 @@ class LoopResult(NamedTuple):
       state: where it stopped.
       num_taken: the steps taken, counted as `begin` is.
       last: what was measured at the last params, None where nothing was.
-      sound_params: the params to evaluate before the last step, None where not kept.
+      last_finite_params: those to evaluate before the last step, or None.
       history: one row per `record_every` steps, blank where none was measured.
       recorder_states: those after the last step taken.
     """
@@ -82,7 +82,7 @@ class LoopResult(NamedTuple):
     state: FitState
     num_taken: Int[Array, ""]
     last: "Measured | None"
-    sound_params: Params | None
+    last_finite_params: Params | None
     history: dict[str, Any]
     recorder_states: PyTree
 
@@ -109,11 +109,11 @@ class Carry(NamedTuple):
     model_state: PyTree
     loss: Float[Array, ""]
     last: Measured | None
-    sound_params: Params | None
+    last_finite_params: Params | None
     recorder_states: PyTree
 
 
-class Steps(NamedTuple):
+class LoopState(NamedTuple):
     """What the loop over the steps of a block carries.
 
     `refusal` is that of the last step, in replay alone; `taken` counts the steps taken
@@ -124,11 +124,11 @@ class Steps(NamedTuple):
     carry: Carry
     taken: Int[Array, ""]
     refusal: Float[Array, ""] | None
-    page: dict[str, Any]
+    block_rows: dict[str, Any]
 
 
 class Context(NamedTuple):
-    """What is the same in all steps of a run; flat runs have no blocks and no pages."""
+    """What is the same in all steps of a run; flat runs have no blocks."""
 
     attempt_fn: AttemptFn
     source: BatchSource

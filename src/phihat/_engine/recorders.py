@@ -20,7 +20,14 @@ from phihat._recorder import Recorder
 from phihat.optimizers import eval_params
 from phihat.results import FitState, StepInfo
 
-__all__ = ["Recorder", "blank", "normalise", "resolve"]
+__all__ = [
+    "Recorder",
+    "are_scalars",
+    "blank",
+    "final_values",
+    "make_recorders",
+    "normalise",
+]
 
 
 def normalise(call: str, record: Any) -> tuple[tuple[str, Any], ...]:
@@ -54,7 +61,7 @@ def _as_code(fn: Any, call: str, argument: str) -> Any:
     return _tree.as_partial(fn, call, argument)
 
 
-def resolve(
+def make_recorders(
     caller: str, entries: tuple[tuple[str, Any], ...], loss_fn: Any, projection: Any
 ) -> dict[str, Recorder]:
     """Return a recorder for every entry; inside a trace."""
@@ -172,3 +179,11 @@ def _sharpness(loss_fn: Any) -> Recorder:
 
 
 _NEED_THE_LOSS: dict[str, Callable[[Any], Recorder]] = {"sharpness": _sharpness}
+
+_OF_ANY_SIZE = ("aux", "params")
+
+
+def are_scalars(entries: tuple[tuple[str, Any], ...]) -> bool:
+    """Tell whether all that goes on record is known to be one number a row."""
+    known = (_BUILT_IN | _NEED_THE_LOSS).keys() - _OF_ANY_SIZE
+    return {name for name, _ in entries} <= known

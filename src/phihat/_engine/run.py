@@ -32,7 +32,7 @@ __all__ = [
     "final_values",
     "num_steps_of",
     "reason_to_stop",
-    "resolve",
+    "recorders_of",
     "run_spec",
 ]
 
@@ -67,7 +67,7 @@ def run_spec(
     num_rows: int | None = None,
     is_single: bool = False,
     recorder_states: PyTree = None,
-    sound_params: Params | None = None,
+    last_finite_params: Params | None = None,
 ) -> LoopResult:
     """Run the steps of a fit, or a part of them, by the loop that suits.
 
@@ -82,7 +82,7 @@ def run_spec(
       num_rows: for a part, room for rows.
       is_single: the part is one step, without a loop round it.
       recorder_states: of the part before.
-      sound_params: likewise.
+      last_finite_params: likewise.
     """
     source = make_source(spec, data, state.key)
     check_optimizer(spec, state.opt_state, is_fixed=source.is_fixed)
@@ -118,7 +118,7 @@ def run_spec(
     can_replay &= not (is_single or is_wrapped)
     can_replay &= jax.default_backend() == "cpu" and not spec.remat
     run = functools.partial(_run_plan, make_source, plan)
-    rest = (begin, end, plan.num_measurements, recorder_states, sound_params)
+    rest = (begin, end, plan.num_measurements, recorder_states, last_finite_params)
     if can_replay and mode.is_eager:
         return run(False, spec, state, data, rest)
     if can_replay and mode.hides_no_tracers and not is_part:
@@ -136,18 +136,18 @@ def _run_plan(
     rest: Any,
 ) -> LoopResult:
     """Run a plan; all of it that may be traced is in `rest`."""
-    begin, end, num_measurements, recorder_states, sound_params = rest
+    begin, end, num_measurements, recorder_states, last_finite_params = rest
     return run_loop(
         functools.partial(attempt, spec.step, tolerance=spec.tolerance),
         make_source(spec, data, state.key),
         state,
-        resolve(spec),
+        recorders_of(spec),
         plan._replace(
             begin=begin, end=end, num_measurements=num_measurements, selects=selects
         ),
         evaluate_fn=_evaluate_fn(spec.step),
         recorder_states=recorder_states,
-        sound_params=sound_params,
+        last_finite_params=last_finite_params,
     )
 
 
@@ -184,19 +184,19 @@ def check_history(spec: FitSpec, num_steps: int) -> None:
         )
 
 
-def resolve(spec: FitSpec) -> dict[str, _recorders.Recorder]:
+def recorders_of(spec: FitSpec) -> dict[str, _recorders.Recorder]:
     """Return the recorders of a fit; inside a trace."""
     step = spec.step
     loss_fn = step.loss_fn if isinstance(step, Step) else None
     projection = step.projection if isinstance(step, Step) else None
     if loss_fn is not None and step.has_model_state:
         loss_fn = None  # it takes more than params and a batch
-    return _recorders.resolve(spec.caller, spec.record, loss_fn, projection)
+    return _recorders.make_recorders(spec.caller, spec.record, loss_fn, projection)
 
 
 def final_values(spec: FitSpec, recorder_states: PyTree) -> dict[str, PyTree]:
     """Return what recorders with a final value have to tell."""
-    return _recorders.final_values(resolve(spec), recorder_states)
+    return _recorders.final_values(recorders_of(spec), recorder_states)
 
 
 def _evaluate_fn(step: Any) -> Callable[[PyTree, Params], Params] | None:
@@ -269,7 +269,7 @@ def conclude(
     *,
     is_stopped: Bool[Array, ""],
     last: Measured | None,
-    sound_params: Params | None,
+    last_finite_params: Params | None,
 ) -> Ending:
     """Find out how a run ended, and with which params."""
     step = spec.step
@@ -293,19 +293,23 @@ def conclude(
     leaf = jnp.where(is_ended, leaf, jnp.asarray(-1, jnp.int32))
     if params is not state.params:
         loss, grad = _measure(step, source, here, final)
-    if sound_params is not None:
-        final, loss = _last_sound(status, state, sound_params, final, loss)
+    if last_finite_params is not None:
+        final, loss = _last_finite(status, state, last_finite_params, final, loss)
     return Ending(state._replace(status=status), final, loss, grad, leaf)
 
 
-def _last_sound(
-    status: Array, state: FitState, sound_params: Params, final: Params, loss: Array
+def _last_finite(
+    status: Array,
+    state: FitState,
+    last_finite_params: Params,
+    final: Params,
+    loss: Array,
 ) -> tuple[Params, Array]:
     """Return the last params whose loss was finite, and that loss."""
     # A branch compiles to copies, where choices would compile one by one.
     return jax.lax.cond(
         (status == Status.NONFINITE_LOSS) & jnp.isfinite(state.loss),
-        lambda: (sound_params, state.loss.astype(loss.dtype)),
+        lambda: (last_finite_params, state.loss.astype(loss.dtype)),
         lambda: (final, loss),
     )
 

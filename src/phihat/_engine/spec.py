@@ -265,8 +265,8 @@ def as_tolerance(caller: str, tolerance: Any) -> Tolerance | None:
     criteria = {name for name, bound in checked.items() if bound is not None}
     if criteria <= {"relative"}:
         raise ValueError(
-            f"{caller}: `tolerance` names no criterion; give one of gradient, "
-            "relative_gradient, loss, params."
+            f"{caller}: `tolerance` names no criterion; give one of "
+            f"{', '.join(name for name in Tolerance._fields if name != 'relative')}."
         )
     return Tolerance(**checked)
 
@@ -295,13 +295,7 @@ def _check_takes_data(caller: str, sampler: Any) -> None:
     """Refuse a function that is no sampler, and a factory that was not called."""
     is_factory = sampler.func is inspect.unwrap(sampling.minibatches)
     is_factory |= sampler.func in (sampling.minibatches, sampling.from_indices)
-    try:
-        inspect.signature(sampler).bind(None)
-    except ValueError:
-        return
-    except TypeError:
-        is_factory = True
-    if is_factory:
+    if is_factory or not _checks.can_call(sampler, None):
         raise TypeError(
             f"{caller}: `sampler` must be a function of the data, such as "
             f"`minibatches(32)`, got {_kinds.describe(sampler.func)}."
@@ -332,38 +326,25 @@ def _check_state(caller: str, state: Any, params: Any) -> None:
         )
     if params is None:
         return
-    given, carried = jax.tree.structure(params), jax.tree.structure(state.params)
-    if given != carried:
+    found = _tree.difference(params, state.params)
+    if found is not None:
+        what, given, carried = found
         raise ValueError(
-            f"{caller}: `params` and `state.params` differ in structure: "
-            f"{_checks.in_words(given)} and {_checks.in_words(carried)}; pass the "
-            "params of that state, or None."
-        )
-    unlike = _tree.unlike_leaf(params, state.params)
-    if unlike is not None:
-        path, shape, carried_shape = unlike
-        raise ValueError(
-            f"{caller}: `params` and `state.params` differ in shape at "
-            f"{path or 'the only leaf'}: {shape} and {carried_shape}."
+            f"{caller}: `params` and `state.params` differ in {what}: {given} and "
+            f"{carried}; pass the params of that state, or None."
         )
 
 
 def check_opt_state(caller: str, optimizer: Optimizer, state: FitState) -> None:
     """Check that the optimizer could have made this state for these params."""
     expected = jax.eval_shape(optimizer.init, state.params)
-    wanted, given = jax.tree.structure(expected), jax.tree.structure(state.opt_state)
-    if wanted != given:
+    found = _tree.difference(state.opt_state, expected)
+    if found is not None:
+        what, given, wanted = found
+        whom = "optimizer" if what == "structure" else "params"
         raise ValueError(
-            f"{caller}: `state` does not fit the optimizer: its `opt_state` has the "
-            f"structure {_checks.in_words(given)}, but this optimizer's is "
-            f"{_checks.in_words(wanted)}."
-        )
-    unlike = _tree.unlike_leaf(expected, state.opt_state)
-    if unlike is not None:
-        path, shape, given_shape = unlike
-        raise ValueError(
-            f"{caller}: `state` does not fit the params: `opt_state{path}` has shape "
-            f"{given_shape}, but these params need {shape}."
+            f"{caller}: `state` does not fit the {whom}: its `opt_state` has the "
+            f"{what} {given}, but this fit needs {wanted}."
         )
 
 
@@ -403,7 +384,7 @@ def _check_measuring(step: Step, is_fixed: bool) -> None:
     changing = "rows that are drawn" * (not is_fixed)
     if step.has_model_state:
         changing = "a `model_state`"
-    if _checks.takes_argument(step.loss_fn, "key"):
+    if _checks.takes_key(step.loss_fn):
         changing = "a loss with a `key`"
     if changing:
         raise ValueError(

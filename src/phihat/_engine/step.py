@@ -12,7 +12,6 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from phihat import losses
-from phihat._core import checks as _checks
 from phihat._core import placement as _placement
 from phihat._core import reductions as _reductions
 from phihat._core import tree as _tree
@@ -104,7 +103,7 @@ def attempt(
 ) -> Attempt:
     """Try a step from a state."""
     if not isinstance(step, Step):
-        return _attempt_foreign(step, state, use, tolerance)
+        return _attempt_step_fn(step, state, use, tolerance)
     if measures_itself(state.opt_state):
         return _attempt_measuring(step, state, use, tolerance)
     state = _keep_in_place(step.placement, state)
@@ -186,7 +185,7 @@ def _attempt_measuring(
     return Attempt(proposal, info, None)
 
 
-def _attempt_foreign(
+def _attempt_step_fn(
     step: Any, state: FitState, use: UseBatch, tolerance: Tolerance | None
 ) -> Attempt:
     proposal, info = use(lambda batch: step(state, batch))
@@ -340,20 +339,12 @@ def _check_updates(caller: str, updates: PyTree, params: Params) -> None:
 
 def _same_types(caller: str, after: PyTree, before: PyTree) -> PyTree:
     """Give every leaf the dtype that it had, as a loop must; refuse other shapes."""
-    old, new = jax.tree.structure(before), jax.tree.structure(after)
-    if old != new:
+    found = _tree.difference(before, after)
+    if found is not None:
+        what, old, new = found
         raise TypeError(
-            f"{caller}: the optimizer's `update` returns a state of another structure "
-            f"than its `init`, so no compiled loop can carry it: "
-            f"{_checks.in_words(old)} became {_checks.in_words(new)}."
-        )
-    unlike = _tree.unlike_leaf(before, after)
-    if unlike is not None:
-        path, old_shape, new_shape = unlike
-        raise TypeError(
-            f"{caller}: the optimizer's `update` changes the shape of "
-            f"{path or 'a leaf'} from {old_shape} to {new_shape}, so no compiled loop "
-            "can carry it."
+            f"{caller}: the optimizer's `update` returns another {what} than its "
+            f"`init`, so no compiled loop can carry it: {old} became {new}."
         )
     return _tree.cast_like(after, before)
 

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from phihat._linalg import small as _small
 
-__all__ = ["check_size", "columns", "dense_hessian", "dense_jacobian"]
+__all__ = ["check_size", "columns", "dense_hessian", "dense_jacobian", "eigh"]
 
 Vector = Float[Array, " P"]
 Scalar = Float[Array, ""]
@@ -16,23 +17,38 @@ Scalar = Float[Array, ""]
 _MAX_BYTES = 2**30
 """The largest Hessian or Jacobian that is formed."""
 
-_BLOCK = 256
+_FEW = 256
 """Columns that are computed at once."""
+
+_BLOCK = 64
+"""Columns at once where there are more: each holds a network's activations."""
 
 
 def dense_hessian(
-    flat_fn: Callable[[Vector], Scalar], point: Vector
+    gradient_fn: Callable[[Vector], Vector], point: Vector
 ) -> Float[Array, "P P"]:
-    """Return the Hessian, some columns at a time: all tangents at once may not fit."""
-    return columns(jax.linearize(jax.grad(flat_fn), point)[1], point)
+    """Return the Hessian, the symmetric Jacobian of a gradient."""
+    matrix = columns(jax.linearize(gradient_fn, point)[1], point)
+    return 0.5 * (matrix + matrix.T)
 
 
 def columns(product_fn: Callable[[Vector], Any], point: Vector) -> Any:
     """Return the products of a linear function with every unit vector, stacked."""
-    units = _small.identity(point.size, point.dtype)
-    if point.size <= _BLOCK:
-        return jax.vmap(product_fn)(units)
-    return jax.lax.map(product_fn, units, batch_size=_BLOCK)
+    size, dtype = point.size, point.dtype
+    if size <= _FEW:
+        return jax.vmap(product_fn)(_small.identity(size, dtype))
+    places = jnp.arange(size)
+    column = lambda place: product_fn((places == place).astype(dtype))  # noqa: E731
+    return jax.lax.map(column, places, batch_size=_BLOCK)
+
+
+def eigh(matrix: Float[Array, "P P"]) -> tuple[Vector, Float[Array, "P P"]]:
+    """Decompose a symmetric matrix; all NaN where an entry is infinite or NaN."""
+    # LAPACK promises nothing about such entries, not even that it ends.
+    is_finite = jnp.all(jnp.isfinite(matrix))
+    values, vectors = jnp.linalg.eigh(jnp.where(is_finite, matrix, 0.0))
+    blank = jnp.where(is_finite, 0.0, jnp.nan).astype(matrix.dtype)
+    return values + blank, vectors + blank
 
 
 def dense_jacobian(

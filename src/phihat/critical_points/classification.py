@@ -17,6 +17,7 @@ from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.programs import Mode
 from phihat._core.types import Batch, LossFn, Params
+from phihat._linalg.dense_hessian import dense_hessian, eigh
 from phihat.curvature import _core
 
 __all__ = [
@@ -189,12 +190,12 @@ def classify_flat(
     """Classify one point given as a flat vector; for use inside a program."""
     value_fn = lambda vector: scalar_fn(unflatten(vector))  # noqa: E731
     gradient_fn = jax.grad(value_fn)
-    hessian_fn = lambda vector: _core.dense(gradient_fn, vector)  # noqa: E731
+    hessian_fn = lambda vector: dense_hessian(gradient_fn, vector)  # noqa: E731
     eps = float(jnp.finfo(flat.dtype).eps)
 
     value, gradient = jax.value_and_grad(value_fn)(flat)
     value = jnp.asarray(value).astype(flat.dtype)
-    eigenvalues, vectors = _core.eigh(hessian_fn(flat))
+    eigenvalues, vectors = eigh(hessian_fn(flat))
     largest = jnp.max(jnp.abs(eigenvalues), initial=0.0)
     size = jnp.max(jnp.abs(flat), initial=0.0)
     # What rounding leaves of a zero gradient: the point's own rounding times H, and

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from phihat import products
 from phihat._core import calls as _calls
@@ -17,6 +17,7 @@ from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.programs import Mode
 from phihat._core.types import Batch, Box, LossFn, RandomKey
+from phihat._linalg.dense_hessian import dense_hessian, eigh
 from phihat.critical_points import winding
 from phihat.critical_points.classification import (
     CriticalPoint,
@@ -26,7 +27,7 @@ from phihat.critical_points.classification import (
 )
 from phihat.critical_points.points import CriticalPoints, WindingCheck
 from phihat.curvature import _core
-from phihat.curvature.boxes import flat_box
+from phihat.curvature.boxes import flat_box, sobol
 
 __all__ = ["find_critical_points"]
 
@@ -112,12 +113,12 @@ def find_critical_points(
     tolerance = default_tolerance(call, tolerance, low.dtype)
     code = _tree.as_partial(loss_fn, call, "loss_fn")
     problem = _Problem(code, box, data)
-    starts = _sobol(low.size, key)
+    draw = sobol(low.size, key)
 
     candidates = np.zeros((0, low.size))
     for _ in range(max_rounds):
         ends, norms = problem.run(
-            _descend, int(num_iterations), starts(int(num_starts))
+            _descend, int(num_iterations), _floats(draw(int(num_starts)))
         )
         candidates = np.concatenate([candidates, _inside(ends, norms)])
         points, places = _sorted(problem, _distinct(candidates), tolerance)
@@ -169,7 +170,7 @@ def _descend(
 
     def measure(unit: Array) -> tuple[Array, Array, Array]:
         gradient = gradient_fn(unit)
-        return gradient, _core.dense(gradient_fn, unit), _core.norm(gradient)
+        return gradient, dense_hessian(gradient_fn, unit), _core.norm(gradient)
 
     def is_open(carry: tuple[Any, ...]) -> Array:
         *_, is_done, rounds = carry
@@ -177,7 +178,7 @@ def _descend(
 
     def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         unit, gradient, matrix, norm, damping, _, rounds = carry
-        values, vectors = _core.eigh(matrix)
+        values, vectors = eigh(matrix)
         largest = jnp.max(jnp.abs(values))
         # Both are divided by the largest eigenvalue, so that squares cannot underflow.
         scale = jnp.where(largest > 0, largest, 1.0)
@@ -239,21 +240,6 @@ def _gradients(
 
 
 # ----------------------------------------------------------------------------- host
-
-
-def _sobol(size: int, key: RandomKey | None) -> Callable[[int], Float[Array, "N P"]]:
-    from scipy.stats import qmc  # slow to import, and only needed here
-
-    key = jax.random.key(0) if key is None else key
-    shift = np.asarray(jax.random.uniform(key, (size,)), float)
-    sampler = qmc.Sobol(size, scramble=False)
-
-    def draw(num_starts: int) -> Float[Array, "N P"]:
-        # Whole powers of two keep the points balanced from round to round.
-        units = sampler.random(_power_of_two(num_starts))[:num_starts]
-        return _floats((units + shift) % 1.0)
-
-    return draw
 
 
 def _inside(ends: Any, norms: Any) -> Any:
@@ -364,8 +350,3 @@ def _padded(units: Any, block: int) -> Any:
     padded = np.full((num_blocks * block, units.shape[1]), 0.5)
     padded[: len(units)] = units
     return padded
-
-
-def _power_of_two(number: int) -> int:
-    """Return the least power of two that is no smaller."""
-    return 1 << max(number - 1, 0).bit_length()

@@ -24,7 +24,7 @@ from phihat.curvature.dense import (
     log_determinant,
 )
 from phihat.curvature.determinant_test import ConvexityMap, convexity_map
-from phihat.curvature.ends import ExtremeEigenvalues, extreme_eigenvalues, sharpness
+from phihat.curvature.extremes import ExtremeEigenvalues, extreme_eigenvalues, sharpness
 from phihat.curvature.recorder import sharpness_recorder
 from phihat.curvature.spectrum import (
     SpectralDensity,

@@ -15,13 +15,12 @@ from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.programs import Mode
 from phihat._core.types import Batch, LossFn, Params, RandomKey
+from phihat._linalg.dense_hessian import dense_hessian
 
 __all__ = [
     "DENSE_SIZE",
     "check_dense",
     "default_key",
-    "dense",
-    "eigh",
     "flat_product",
     "hessian",
     "lanczos_options",
@@ -32,8 +31,6 @@ __all__ = [
 
 DENSE_SIZE = 512
 """Up to here a dense eigen-decomposition costs less than the Lanczos steps."""
-
-_BLOCK = 64
 
 
 def run(
@@ -94,32 +91,7 @@ def hessian(
     del mode, numbers
     scalar_fn = products.bind(loss_fn, params, data, call=options[0])
     flat, unflatten = products.flatten(params)
-    return dense(jax.grad(lambda vector: scalar_fn(unflatten(vector))), flat)
-
-
-def dense(gradient_fn: Callable[[Array], Array], flat: Array) -> Float[Array, "P P"]:
-    """Form the symmetric Jacobian of a gradient over flat vectors."""
-    product_fn = jax.linearize(gradient_fn, flat)[1]
-
-    def row(position: Array) -> Array:
-        return product_fn((jnp.arange(flat.size) == position).astype(flat.dtype))
-
-    # Products in blocks: all at once would hold P copies of the network's activations.
-    positions = jnp.arange(flat.size)
-    if flat.size <= _BLOCK:
-        matrix = jax.vmap(row)(positions)
-    else:
-        matrix = jax.lax.map(row, positions, batch_size=_BLOCK)
-    return 0.5 * (matrix + matrix.T)
-
-
-def eigh(matrix: Float[Array, "P P"]) -> tuple[Float[Array, " P"], Float[Array, "P P"]]:
-    """Decompose a symmetric matrix; all NaN where an entry is infinite or NaN."""
-    # LAPACK promises nothing about such entries, not even that it ends.
-    is_finite = jnp.all(jnp.isfinite(matrix))
-    values, vectors = jnp.linalg.eigh(jnp.where(is_finite, matrix, 0.0))
-    blank = jnp.where(is_finite, 0.0, jnp.nan).astype(matrix.dtype)
-    return values + blank, vectors + blank
+    return dense_hessian(jax.grad(lambda vector: scalar_fn(unflatten(vector))), flat)
 
 
 def norm(vector: Float[Array, " P"]) -> Float[Array, ""]:

@@ -11,10 +11,10 @@ from jaxtyping import Array, Float
 
 from phihat import products
 from phihat._core import tree as _tree
-from phihat._core.types import Box, Params
+from phihat._core.types import Box, Params, RandomKey
 from phihat.curvature.dense import labels
 
-__all__ = ["flat_box"]
+__all__ = ["flat_box", "sobol"]
 
 
 def flat_box(
@@ -45,6 +45,22 @@ def flat_box(
     if not isinstance(low, Tracer) and not isinstance(high, Tracer):
         _check_ends(call, np.asarray(low), np.asarray(high), labels(low_tree))
     return low, high, unflatten
+
+
+def sobol(size: int, key: RandomKey | None) -> Callable[[int], np.ndarray]:
+    """Return how to draw so many points [N, P] that fill the unit cube evenly."""
+    from scipy.stats import qmc  # slow to import, and rarely needed
+
+    key = jax.random.key(0) if key is None else key
+    shift = np.asarray(jax.random.uniform(key, (size,)), float)
+    sequence = qmc.Sobol(size, scramble=False)
+
+    def draw(number: int) -> np.ndarray:
+        # Whole powers of two keep the points balanced, from one draw to the next too.
+        power = 1 << max(number - 1, 0).bit_length()
+        return (sequence.random(power)[:number] + shift) % 1.0
+
+    return draw
 
 
 def _check_ends(call: str, low: Any, high: Any, names: list[str]) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from phihat._core import calls as _calls
 from phihat._core.types import Batch, LossFn, Params
+from phihat._linalg.dense_hessian import eigh
 from phihat.curvature import _core
 
 __all__ = [
@@ -201,7 +202,7 @@ def condition_number(
 
 
 def _eigenvalues(*arguments: Any) -> Float[Array, " P"]:
-    return _core.eigh(_core.hessian(*arguments))[0]
+    return eigh(_core.hessian(*arguments))[0]
 
 
 def _log_determinant(*arguments: Any) -> LogDeterminant:

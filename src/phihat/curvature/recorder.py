@@ -12,8 +12,9 @@ from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, LossFn, Params
+from phihat._linalg.lanczos import ritz
 from phihat._recorder import Recorder
-from phihat.curvature import _core, _lanczos
+from phihat.curvature import _core
 from phihat.results import FitState, StepInfo
 
 __all__ = ["sharpness_recorder"]
@@ -95,7 +96,7 @@ def _update_sharpness(
 
     def refine(carry: LanczosState) -> LanczosState:
         start, _, _, rounds = carry
-        result = _lanczos.ritz(product_fn, start, steps)
+        result = ritz(product_fn, start, steps)
         scale = jnp.max(jnp.abs(result.values))
         excess = result.errors[-1] - jnp.asarray(tolerance, flat.dtype) * scale
         best = result.coefficients[:, -1] @ result.basis

@@ -15,7 +15,9 @@ from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.programs import Mode
 from phihat._core.types import Batch, LossFn, Params, RandomKey
-from phihat.curvature import _core, _lanczos
+from phihat._linalg.dense_hessian import eigh
+from phihat._linalg.lanczos import ritz
+from phihat.curvature import _core
 from phihat.curvature._core import DENSE_SIZE
 
 __all__ = [
@@ -256,14 +258,14 @@ def _density(
     flat, _ = products.flatten(params)
     if is_dense:
         matrix = _core.hessian(loss_fn, options, mode, params, data, ())
-        nodes = _core.eigh(matrix)[0][None]
+        nodes = eigh(matrix)[0][None]
         weights = jnp.full(nodes.shape, 1 / flat.size, nodes.dtype)
     else:
         product_fn = _core.flat_product(loss_fn, params, data, call)
 
         def quadrature(probe_key: RandomKey) -> tuple[Array, Array]:
             start = jax.random.normal(probe_key, flat.shape, flat.dtype)
-            result = _lanczos.ritz(product_fn, start, num_iterations)
+            result = ritz(product_fn, start, num_iterations)
             return result.values, result.coefficients[0] ** 2
 
         keys = jax.random.split(key, num_probes)

@@ -7,7 +7,7 @@ import numpy as np
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
 from phihat._core.types import ModelFn, Params, Status
-from phihat.curves import lanes, statistics
+from phihat.curves import chunked_fits, statistics
 from phihat.curves.many_problems import ManyProblems, prepare_many
 from phihat.curves.many_results import CurveFits
 from phihat.curves.options import check_options
@@ -106,7 +106,9 @@ def fit_curves(
     )
     rest = {"mask": mask, "sigma": sigma, "bounds": bounds, "fixed": fixed}
     many = prepare_many(call, model, x, y, start, options, **rest)
-    return _conclude(many, lanes.run(many, max_bytes=max_bytes, progress=progress))
+    return _conclude(
+        many, chunked_fits.run(many, max_bytes=max_bytes, progress=progress)
+    )
 
 
 # ------------------------------------------------------------------------- private
@@ -115,7 +117,7 @@ _BLOCK = 2**15
 """Curves at once in NumPy, so that no array as large as the data is made."""
 
 
-def _conclude(many: ManyProblems, ends: lanes.Ends) -> CurveFits:
+def _conclude(many: ManyProblems, ends: chunked_fits.LaneResults) -> CurveFits:
     layout = many.layout
     places = layout.free_places
     num_points = many.num_points
@@ -156,11 +158,7 @@ def _conclude(many: ManyProblems, ends: lanes.Ends) -> CurveFits:
         errors=layout.as_tree(statistics.errors_of(covariance)),
         names=layout.names,
         covariance=covariance,
-        chi_square=measures.chi_square,
-        reduced_chi_square=measures.reduced_chi_square,
-        r_squared=measures.r_squared,
-        aic=measures.aic,
-        bic=measures.bic,
+        **measures._asdict(),
         num_points=num_points,
         num_steps=ends.num_steps,
         status=status,

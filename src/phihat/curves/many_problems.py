@@ -12,7 +12,7 @@ from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat.curves import missing, model_checks
 from phihat.curves.arrays import as_array, as_tree, refuse_traces
-from phihat.curves.limits import Bounds, as_bounds, as_free, check_start
+from phihat.curves.bounds import Bounds, as_bounds, as_free, check_start
 from phihat.curves.options import Options
 from phihat.curves.param_names import Layout, describe
 from phihat.curves.problem import Problem

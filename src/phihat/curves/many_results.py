@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from phihat._core import checks as _checks
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Status
@@ -150,13 +151,7 @@ class CurveFits(copying.Copied):
 
     def to_pandas(self) -> Any:
         """Return a table with a row for each curve: params, errors, quality, status."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError(
-                "CurveFits.to_pandas: the table needs pandas; install it with "
-                "`pip install pandas`."
-            ) from error
+        pandas = _checks.require("CurveFits.to_pandas", "pandas")
         errors = statistics.errors_of(self.covariance)
         columns: dict[str, Any] = {}
         for place, name in enumerate(self.names):
@@ -171,13 +166,7 @@ class CurveFits(copying.Copied):
 
     def to_xarray(self) -> Any:
         """Return a Dataset over curves and params."""
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError(
-                "CurveFits.to_xarray: it needs xarray; install it with "
-                "`pip install xarray`."
-            ) from error
+        xarray = _checks.require("CurveFits.to_xarray", "xarray")
         curves = np.arange(len(self)) if self.labels is None else list(self.labels)
         both = ("curve", "param")
         found = {

@@ -17,6 +17,7 @@ from phihat.curves.arrays import as_array, as_tree
 from phihat.curves.model_checks import in_floats
 from phihat.curves.problem import Problem, with_model
 from phihat.curves.residuals import Prediction, predictions
+from phihat.error_bars.confidence import quantile
 
 __all__ = ["Bands", "CurveFit", "makes_again", "predict_at"]
 
@@ -176,7 +177,7 @@ class CurveFit(copying.Copied):
         given = problem.x if x is None else as_tree("predict", "x", x)
         found = predict_at(problem, self.values, given)
         freedom = None if self.absolute_sigma else self.degrees_of_freedom
-        reach = statistics.quantile(level, freedom)
+        reach = quantile(level, freedom)
         free = np.ix_(problem.layout.free_places, problem.layout.free_places)
         spread = self.covariance[free]
         errors = jax.tree.map(lambda leaf: _error_of(leaf, spread), found.jacobian)
@@ -209,7 +210,7 @@ class CurveFit(copying.Copied):
 
     def to_pandas(self) -> Any:
         """Return a table with a row for each param: value, error, percent, remark."""
-        pandas = _pandas("CurveFit.to_pandas")
+        pandas = _checks.require("CurveFit.to_pandas", "pandas")
         rows = self.rows()
         values = np.array([row.value for row in rows])
         errors = np.array([row.error for row in rows])
@@ -384,13 +385,3 @@ def _check_level(call: str, level: Any) -> None:
     _checks.check_range(
         call, "level", float(level), 0.0, 1.0, include_low=False, include_high=False
     )
-
-
-def _pandas(call: str) -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError(
-            f"{call}: the table needs pandas; install it with `pip install pandas`."
-        ) from error
-    return pandas

@@ -8,38 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from phihat.curves.copying import public_fields
+
 __all__ = ["decode", "encode", "load", "save"]
 
 _FORMAT = "phihat.CurveFit"
 _VERSION = 1
-_FIELDS = (
-    "params",
-    "errors",
-    "names",
-    "covariance",
-    "chi_square",
-    "reduced_chi_square",
-    "r_squared",
-    "aic",
-    "bic",
-    "residuals",
-    "num_points",
-    "num_steps",
-    "status",
-    "success",
-    "bounds_reached",
-    "loss",
-    "f_scale",
-    "absolute_sigma",
-    "model_name",
-    "fixed",
-    "values",
-)
 
 
 def save(path: str | os.PathLike[str], fit: Any, problem: Any) -> None:
     """Write a `CurveFit` and the problem that it solved."""
-    found = {name: getattr(fit, name) for name in _FIELDS}
+    found = public_fields(fit)
     found["doubts"] = fit.doubts
     found["problem"] = None if problem is None else _arguments(problem)
     text = json.dumps(

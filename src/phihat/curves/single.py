@@ -16,7 +16,7 @@ from phihat.curves.model_checks import in_floats
 from phihat.curves.options import check_options
 from phihat.curves.problem import Problem, prepare
 from phihat.curves.report import status_words
-from phihat.curves.residuals import curve_loss
+from phihat.curves.residuals import Prediction, curve_loss
 from phihat.curves.result import CurveFit, makes_again, predict_at
 from phihat.error_bars.confidence import find_intervals
 from phihat.fitting import fit_as
@@ -126,48 +126,25 @@ def fit_curve(
 def conclude(problem: Problem, result: FitResult) -> CurveFit:
     """Return the report of a fit that has ended."""
     layout, inputs, target = problem.layout, problem.inputs, problem.target
-    free = np.asarray(result.params, np.float64)
     values = problem.start.copy()
-    values[layout.free_places] = free
+    values[layout.free_places] = np.asarray(result.params, np.float64)
     found = predict_at(problem, values, inputs.x)
     residual = target.flatten(found.value) - inputs.y
-    columns = [
-        target.flatten(jax.tree.map(lambda leaf, k=k: leaf[..., k], found.jacobian))
-        for k in range(free.size)
-    ]
-    jacobian = np.stack(columns, axis=1)
-    mask = inputs.mask
-    raw = residual if mask is None else residual[mask]
-    weighted, jacobian = _whiten(problem, residual, jacobian)
+    weighted, jacobian = _whiten(problem, residual, _flat_jacobian(problem, found))
     total, jacobian = _robust(problem, weighted, jacobian)
-    spare = problem.num_points - free.size
-    scale = (float(spare), float(spare)) if problem.options.absolute_sigma else None
-    if spare <= 0 and scale is not None:
-        scale = (1.0, 1.0)
-    spread = statistics.covariance(jacobian, *(scale or (total, spare)))
-    full = np.zeros((layout.size, layout.size))
-    full[np.ix_(layout.free_places, layout.free_places)] = spread
-    measures = statistics.quality(
-        float(weighted @ weighted),
-        float(raw @ raw),
-        float(statistics.scatter(np.asarray(inputs.y, np.float64), mask)),
-        problem.num_points,
-        free.size,
-    )
+    covariance = _covariance(problem, jacobian, total)
+    quality = _quality(problem, residual, weighted)
+    mask = inputs.mask
     left_out = 0.0 if mask is None else np.where(mask, 0.0, np.nan)
     status, num_steps = int(result.status), int(result.num_steps)
     # In NumPy, since copies of float64 arrays of jax would be float32 outside.
     end = ended(np.asarray(result.params), np.asarray(result.loss), status, num_steps)
     return CurveFit(
         params=layout.as_tree(values),
-        errors=layout.as_tree(statistics.errors_of(full)),
+        errors=layout.as_tree(statistics.errors_of(covariance)),
         names=layout.names,
-        covariance=full,
-        chi_square=float(measures.chi_square),
-        reduced_chi_square=float(measures.reduced_chi_square),
-        r_squared=float(measures.r_squared),
-        aic=float(measures.aic),
-        bic=float(measures.bic),
+        covariance=covariance,
+        **{name: float(value) for name, value in quality._asdict().items()},
         residuals=target.unflatten(left_out - residual),
         num_points=problem.num_points,
         num_steps=num_steps,
@@ -304,6 +281,42 @@ def _rank(result: FitResult) -> tuple[bool, float]:
     """Order the ends of several starts: those that are finite, by their loss."""
     loss = float(result.loss)
     return (not np.isfinite(loss), loss if np.isfinite(loss) else 0.0)
+
+
+def _flat_jacobian(problem: Problem, found: Prediction) -> np.ndarray:
+    """Return the derivatives of all residuals by the free params, [n, F]."""
+    columns = [
+        problem.target.flatten(
+            jax.tree.map(lambda leaf, k=k: leaf[..., k], found.jacobian)
+        )
+        for k in range(len(problem.layout.free_names))
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _covariance(problem: Problem, jacobian: np.ndarray, total: float) -> np.ndarray:
+    """Return the covariance of all params, zero for those that are held."""
+    places, size = problem.layout.free_places, problem.layout.size
+    spare = float(problem.num_points - places.size)
+    if problem.options.absolute_sigma:
+        total = spare = spare if spare > 0 else 1.0
+    full = np.zeros((size, size))
+    full[np.ix_(places, places)] = statistics.covariance(jacobian, total, spare)
+    return full
+
+
+def _quality(
+    problem: Problem, residual: np.ndarray, weighted: np.ndarray
+) -> statistics.Quality:
+    mask = problem.inputs.mask
+    raw = residual if mask is None else residual[mask]
+    return statistics.quality(
+        float(weighted @ weighted),
+        float(raw @ raw),
+        float(statistics.scatter(np.asarray(problem.inputs.y, np.float64), mask)),
+        problem.num_points,
+        len(problem.layout.free_names),
+    )
 
 
 def _whiten(

@@ -8,7 +8,6 @@ $\mathrm{BIC} = n \ln(\chi^2/n) + F \ln n$, and $R^2$ from the residuals without
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special
 
 from phihat._linalg import pseudo_inverse
 
@@ -19,7 +18,6 @@ __all__ = [
     "covariance_of_gram",
     "errors_of",
     "quality",
-    "quantile",
 ]
 
 _EPS = float(np.finfo(float).eps)
@@ -172,13 +170,3 @@ def correlations_of(covariance: np.ndarray) -> np.ndarray:
     size = covariance.shape[-1]
     found[..., range(size), range(size)] = 1.0
     return found
-
-
-def quantile(level: float, degrees_of_freedom: float | None) -> float:
-    """Return the quantile of Student's t, or of the normal where that is None."""
-    share = 0.5 * (1.0 + level)
-    if degrees_of_freedom is None:
-        return float(special.ndtri(share))
-    if degrees_of_freedom <= 0:
-        return float("inf")
-    return float(special.stdtrit(degrees_of_freedom, share))

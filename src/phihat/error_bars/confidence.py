@@ -352,8 +352,6 @@ def _free(params: Params, box: Box | None) -> tuple[bool, ...]:
 
 
 def _quantile(level: Any, degrees_of_freedom: int | None) -> float:
-    from scipy import special
-
     if isinstance(level, bool) or not isinstance(level, numbers.Real):
         raise TypeError(
             f"{_CALL}: `level` must be a number, got {_checks.brief(level)}."
@@ -361,7 +359,14 @@ def _quantile(level: Any, degrees_of_freedom: int | None) -> float:
     _checks.check_range(
         _CALL, "level", level, 0.0, 1.0, include_low=False, include_high=False
     )
-    share = 0.5 * (1.0 + float(level))
+    return quantile(float(level), degrees_of_freedom)
+
+
+def quantile(level: float, degrees_of_freedom: float | None) -> float:
+    """Return the quantile of Student's t, or of the normal where that is None."""
+    from scipy import special
+
+    share = 0.5 * (1.0 + level)
     if degrees_of_freedom is None:
         return float(special.ndtri(share))
     if degrees_of_freedom <= 0:

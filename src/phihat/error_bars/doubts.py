@@ -2,12 +2,11 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from phihat._core import tree as _tree
 from phihat._core.types import Params, Status
+from phihat.curvature.dense import labels
 
 __all__ = [
     "SENTENCES",
@@ -93,15 +92,7 @@ class Setting(NamedTuple):
 
 def entry_names(params: Params) -> list[str]:
     """Name every number among the params, in the order of the covariance."""
-    names = []
-    for path, leaf in zip(
-        _tree.leaf_paths(params), jax.tree.leaves(params), strict=True
-    ):
-        shape = np.shape(leaf)
-        for place in np.ndindex(shape):
-            inner = f"[{', '.join(map(str, place))}]" if shape else ""
-            names.append(path + inner or "the param")
-    return names
+    return [name or "the param" for name in labels(params)]
 
 
 def find_doubts(

@@ -68,46 +68,36 @@ def measure(
     value, gradient, hessian, kind = _measure_loss(
         loss_fn, setting, params, data, complete, point
     )
-    quantile = quantile.astype(point.dtype)
     spread = kind.covariance
     errors = jnp.sqrt(jnp.diagonal(spread))
-    # Where nothing determines a param its interval is the whole line, not NaN.
-    reach = jnp.where(errors > 0, quantile * errors, 0.0)
-    correlation, lengths = _paths(kind.finite)
-    offsets = quantile * lengths
-    rise_fn = lambda unit: kind.rise_fn(offsets * unit) / (kind.unit * quantile**2)  # noqa: E731
-    signs = jnp.asarray([-1.0, 1.0], point.dtype)
-    paths = signs[:, None, None] * correlation[None]
-    wald = signs[:, None] * reach[None]
     edges = _edges(box, as_tree, whole)[:, indices]
-    ends, lowest_rise = wald, jnp.zeros((), point.dtype)
-    if setting.method == "profile":
-        edge_offsets = _offsets(box, edges, point, offsets)
-        ends, lowest_rise = _profile_ends(rise_fn, correlation, edge_offsets, wald)
+    bounds = None if box is None else edges
+    found = _intervals(setting, kind, point, quantile.astype(point.dtype), bounds)
     is_finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
     is_finite &= jnp.all(jnp.isfinite(hessian)) & ~jnp.any(jnp.isnan(spread))
     lowest, _ = spectrum(hessian)
     at_edge = _at_edge(edges, point, errors)
     downhill = jnp.stack([gradient > 0, gradient < 0])  # that is, out of the box
     active = jnp.any(at_edge & downhill, axis=0)
-    distances = _distances(correlation, lengths, gradient, active) / (2.0 * kind.unit)
+    distances = _distances(found.correlation, found.lengths, gradient, active)
+    ends = found.ends
     full = lambda vector: spread_out(places, vector)  # noqa: E731
     evidence = Evidence(
         status=status,
         is_finite=is_finite,
-        distances=full(distances),
+        distances=full(distances / (2.0 * kind.unit)),
         lowest=lowest,
         weakest=full(kind.weakest),
         rounding=kind.rounding,
         # Where a bound holds the minimum the loss falls beyond it: no parabola is due.
-        rises=full(jnp.where(jnp.any(active), 1.0, jax.vmap(jax.vmap(rise_fn))(paths))),
+        rises=full(jnp.where(jnp.any(active), 1.0, found.rises)),
         at_bound=full(jnp.any(at_edge, axis=0)),
         beyond_bound=full((point + ends[0] < edges[0]) | (point + ends[1] > edges[1])),
         chi_square=kind.chi_square,
         is_exact=kind.is_exact,
         num_empty=kind.num_empty,
-        wald=full(wald),
-        lowest_rise=lowest_rise,
+        wald=full(found.wald),
+        lowest_rise=found.lowest_rise,
     )
     failed = jnp.where(is_finite, 0.0, jnp.nan)
     low, high = (as_tree(whole + full(end + failed)) for end in ends)
@@ -170,7 +160,7 @@ def _measure_loss(
     scalar_fn = products.bind(loss_fn, params, data, call=_CALL)
     flat_fn = lambda free: scalar_fn(complete(free)).astype(point.dtype)  # noqa: E731
     value, gradient = jax.value_and_grad(flat_fn)(point)
-    hessian = dense_hessian(flat_fn, point)
+    hessian = dense_hessian(jax.grad(flat_fn), point)
     if not setting.is_squares:
         kind = _of_likelihood(flat_fn, point, value, hessian)
         return value, gradient, hessian, kind
@@ -241,6 +231,37 @@ def _of_likelihood(
     )
 
 
+class _Intervals(NamedTuple):
+    """Both ends of each interval, as offsets [2, F], and what was measured for them."""
+
+    ends: Array
+    wald: Array
+    rises: Array
+    lowest_rise: Array
+    correlation: Array
+    lengths: Array
+
+
+def _intervals(
+    setting: Setting, kind: _Kind, point: Array, quantile: Array, edges: Array | None
+) -> _Intervals:
+    """Find the ends of the intervals, and how the loss rises at those of a parabola."""
+    errors = jnp.sqrt(jnp.diagonal(kind.covariance))
+    # Where nothing determines a param its interval is the whole line, not NaN.
+    reach = jnp.where(errors > 0, quantile * errors, 0.0)
+    correlation, lengths = _paths(kind.finite)
+    offsets = quantile * lengths
+    rise_fn = lambda unit: kind.rise_fn(offsets * unit) / (kind.unit * quantile**2)  # noqa: E731
+    signs = jnp.asarray([-1.0, 1.0], point.dtype)
+    wald = signs[:, None] * reach[None]
+    ends, lowest_rise = wald, jnp.zeros((), point.dtype)
+    if setting.method == "profile":
+        bounds = _offsets(edges, point, offsets)
+        ends, lowest_rise = _profile_ends(rise_fn, correlation, bounds, wald)
+    rises = jax.vmap(jax.vmap(rise_fn))(signs[:, None, None] * correlation[None])
+    return _Intervals(ends, wald, rises, lowest_rise, correlation, lengths)
+
+
 def _paths(spread: Array) -> tuple[Array, Array]:
     """Return the correlations and the standard errors of a finite covariance."""
     errors = jnp.sqrt(jnp.maximum(jnp.diagonal(spread), 0.0))
@@ -272,10 +293,10 @@ def _edges(
 
 
 def _offsets(
-    box: Box | None, edges: Array, point: Array, reach: Array
+    edges: Array | None, point: Array, reach: Array
 ) -> Float[Array, "2 F"] | None:
     """Return the ends of the box as seen from the params, in units of their reach."""
-    if box is None:
+    if edges is None:
         return None
     scale = jnp.where(reach > 0, reach, 1.0)
     offsets = (edges - point[None]) / scale[None]

@@ -202,7 +202,7 @@ def with_l2(loss_fn: LossFn, weight: Any) -> LossFn:
     loss_fn = _tree.as_partial(loss_fn, "with_l2", "loss_fn")
     weight = _tree.as_number(weight, "with_l2", "weight")
     _checks.check_range("with_l2", "weight", weight, 0.0)
-    keyed = _checks.takes_argument(loss_fn, "key")
+    keyed = _checks.takes_key(loss_fn)
     return Partial(penalized_keyed if keyed else penalized, loss_fn, weight)
 
 
@@ -216,7 +216,7 @@ def _loss(
     _checks.check_choice(call, "reduction", reduction, ("sum", "mean"))
     if weights is not None:
         weights = _as_weights(call, weights)
-    keyed = _checks.takes_argument(model, "key")
+    keyed = _checks.takes_key(model)
     function = reduced_keyed if keyed else reduced
     static = _tree.Static
     return Partial(function, static(call), terms, model, static(reduction), weights)

@@ -78,15 +78,11 @@ def make_axes(
 
 def new_figure(call: str, size: tuple[float, float]) -> Any:
     """Return a figure of this size in inches that no one else holds."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as error:
-        raise ImportError(
-            f"{call}: pictures need matplotlib; install it with "
-            '`pip install "phihat[plot]"`.'
-        ) from error
+    _checks.require(call, "matplotlib.figure", '"phihat[plot]"')
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     pad = 0.015 * min(size)
     layout = ConstrainedLayoutEngine(w_pad=pad, h_pad=pad)
     figure = Figure(figsize=size, dpi=100, layout=layout)

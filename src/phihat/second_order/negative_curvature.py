@@ -126,12 +126,12 @@ def escape_step(
     visible = 20 * eps ** (2 / 3) * model.size + 4 * model.noise
     wanted = jnp.maximum(radius, jnp.sqrt(-visible / lowest))
     slope = jnp.sum(model.slopes * curvature.direction)
-    if model.room is None:
+    if model.step_bounds is None:
         # Downhill, for the fall is the same both ways but for the slope.
         length = jnp.where(slope > 0, -wanted, wanted)
     else:
-        ahead = _room_along(model.room, curvature.direction, wanted)
-        back = _room_along(model.room, -curvature.direction, wanted)
+        ahead = _distance_to_bound(model.step_bounds, curvature.direction, wanted)
+        back = _distance_to_bound(model.step_bounds, -curvature.direction, wanted)
         falls = [-x * (2 * slope + lowest * x) for x in (ahead, -back)]
         length = jnp.where(falls[0] >= falls[1], ahead, -back)
     return PredictedStep(
@@ -141,9 +141,9 @@ def escape_step(
     )
 
 
-def _room_along(room: Any, direction: Vector, wanted: Scalar) -> Scalar:
+def _distance_to_bound(step_bounds: Any, direction: Vector, wanted: Scalar) -> Scalar:
     """Return how far one may go: as far as wanted, or to the first bound."""
-    end = jnp.where(direction > 0, room.high, room.low)
+    end = jnp.where(direction > 0, step_bounds.high, step_bounds.low)
     is_moving = direction != 0
     share = jnp.where(is_moving, end / jnp.where(is_moving, direction, 1.0), jnp.inf)
     return jnp.minimum(wanted, jnp.min(share))

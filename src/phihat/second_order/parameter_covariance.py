@@ -79,7 +79,9 @@ def covariance(
         residual_fn = losses.residual_fn(loss_fn)
     except ValueError:  # no sum of squares
         scalar_fn = products.bind(loss_fn, params, data, call="covariance")
-        hessian = dense_hessian(lambda vector: scalar_fn(unflatten(vector)), point)
+        hessian = dense_hessian(
+            jax.grad(lambda vector: scalar_fn(unflatten(vector))), point
+        )
         return _inverse_hessian(hessian)
     flat_fn = lambda vector: residual_fn(unflatten(vector), *arguments)  # noqa: E731
     residuals, jacobian = flat_fn(point), dense_jacobian(flat_fn, point)

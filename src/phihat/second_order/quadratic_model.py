@@ -64,7 +64,7 @@ class Model(NamedTuple):
       slopes: b in the scale of D, and zero for params that are held at a bound.
       slope: their norm.
       free: the params that may move, bool [P], or None for all.
-      room: how far each may move down and up in the scale of D, or None.
+      step_bounds: how far each may move down and up in the scale of D, or None.
       hessian: the curvature in the scale of D.
       size: the absolute value of the loss, [].
       noise: the part of a fall that the loss cannot show for rounding, [].
@@ -77,7 +77,7 @@ class Model(NamedTuple):
     slopes: Vector
     slope: Scalar
     free: Bool[Array, " P"] | None
-    room: Bounds | None
+    step_bounds: Bounds | None
     hessian: ScaledHessian
     size: Scalar
     noise: Scalar
@@ -141,7 +141,7 @@ def search_dense(
         model.slopes,
         radius,
         free=model.free,
-        room=model.room,
+        step_bounds=model.step_bounds,
     )
 
 

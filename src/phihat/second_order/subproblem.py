@@ -80,7 +80,7 @@ def search_step(
     radius: Scalar,
     *,
     free: Bool[Array, " P"] | None = None,
-    room: Bounds | None = None,
+    step_bounds: Bounds | None = None,
 ) -> Proposal:
     """Return the step to the least value of the model.
 
@@ -91,18 +91,20 @@ def search_step(
       slopes: b [P].
       radius: the length of step that the model is trusted for.
       free: the params that may move, or None for all.
-      room: how far each param may move down and up, or None.
+      step_bounds: how far each param may move down and up, or None.
     """
     right = -slopes if free is None else jnp.where(free, -slopes, 0.0)
-    if free is None or room is None:
+    if free is None or step_bounds is None:
         found = _search_damping(solver, factors, right, 0.0, radius)
         step = found.solution * jnp.minimum(1.0, radius / found.length)
         return Proposal(step, None, found.undamped)
     zero = jnp.zeros_like(slopes)
     end = jax.lax.while_loop(
         lambda at: at.goes_on,
-        functools.partial(_follow, solver, matrix, slopes, radius, room),
-        _BoundedSearch(
+        functools.partial(
+            _advance_to_bound, solver, matrix, slopes, radius, step_bounds
+        ),
+        _BoundedSolve(
             step=zero,
             free=free,
             factors=factors,
@@ -116,7 +118,7 @@ def search_step(
     return Proposal(end.step, end.sides, end.undamped)
 
 
-class _BoundedSearch(NamedTuple):
+class _BoundedSolve(NamedTuple):
     """How far a search between bounds has come; params that met one are not free."""
 
     step: Vector
@@ -129,14 +131,14 @@ class _BoundedSearch(NamedTuple):
     goes_on: Flag
 
 
-def _follow(
+def _advance_to_bound(
     solver: Solver,
     matrix: Matrix,
     slopes: Vector,
     radius: Scalar,
-    room: Bounds,
-    at: _BoundedSearch,
-) -> _BoundedSearch:
+    step_bounds: Bounds,
+    at: _BoundedSolve,
+) -> _BoundedSolve:
     """Go towards the minimum over the free params, up to the first bound."""
     displaced = jnp.where(at.free, 0.0, at.step)
     right = -slopes - _small.matmul(matrix, displaced)
@@ -147,11 +149,11 @@ def _follow(
     shrink = jnp.minimum(1.0, reach / found.length)
     target = jnp.where(at.free, found.solution * shrink, at.step)
     move = target - at.step
-    met = meet_bounds(room, at.step, move, target, at.free)
+    met = meet_bounds(step_bounds, at.step, move, target, at.free)
     meets = met.share <= met.first
     free = at.free & ~meets
     goes_on = jnp.any(meets) & jnp.any(free)
-    return _BoundedSearch(
+    return _BoundedSolve(
         step=jnp.where(meets, met.end, at.step + met.first * move),
         free=free,
         factors=solver.prepare(matrix, free),
@@ -178,10 +180,14 @@ class MetBounds(NamedTuple):
 
 
 def meet_bounds(
-    room: Bounds, step: Vector, move: Vector, target: Vector, free: Bool[Array, " P"]
+    step_bounds: Bounds,
+    step: Vector,
+    move: Vector,
+    target: Vector,
+    free: Bool[Array, " P"],
 ) -> MetBounds:
     """Tell where the move from a step to its target meets bounds."""
-    end = jnp.where(move > 0, room.high, room.low)
+    end = jnp.where(move > 0, step_bounds.high, step_bounds.low)
     is_beyond = free & jnp.where(move > 0, target > end, target < end)
     share = jnp.where(is_beyond, (end - step) / jnp.where(is_beyond, move, 1.0), 2.0)
     return MetBounds(end, share, jnp.minimum(jnp.min(share), 1.0))

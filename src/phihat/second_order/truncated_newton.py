@@ -14,7 +14,7 @@ from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Box, Params
 from phihat._linalg import small as _small
-from phihat._linalg.lanczos import smallest_eigenpair
+from phihat._linalg.lanczos import ritz
 from phihat.optimizers import Optimizer
 from phihat.second_order import flat_params as _flat_params
 from phihat.second_order import negative_curvature as _negative_curvature
@@ -181,19 +181,19 @@ def _check_curvature(is_due: Flag, model: Model) -> Curvature:
 
     def measure() -> Curvature:
         start = jax.random.normal(jax.random.key(0), free.shape, model.slopes.dtype)
-        lowest, vector, largest = smallest_eigenpair(
+        found = ritz(
             lambda vector: jnp.where(
                 free, model.hessian.multiply(jnp.where(free, vector, 0.0)), 0.0
             ),
             jnp.where(free, start, 0.0),
-            _LANCZOS_STEPS,
+            min(_LANCZOS_STEPS, free.size),
         )
         own_size = jnp.maximum(jnp.abs(model.point), 1.0)
         return _negative_curvature.judge_curvature(
             model,
-            lowest=lowest,
-            direction=vector,
-            largest=largest,
+            lowest=found.values[0],
+            direction=found.coefficients[:, 0] @ found.basis,
+            largest=jnp.max(jnp.abs(found.values)),
             own_size=own_size,
         )
 
@@ -213,7 +213,7 @@ def _search(
     goal = forcing * _small.norm(slopes)
     is_tight = forcing <= float(jnp.finfo(goal.dtype).eps) ** 0.5
     limit = min(max_iterations, 2 * slopes.shape[0])
-    if model.free is None or model.room is None:
+    if model.free is None or model.step_bounds is None:
         found = _conjugate_gradients(
             multiply, slopes, jnp.zeros_like(slopes), radius, goal, limit
         )
@@ -222,17 +222,17 @@ def _search(
     none = jnp.zeros((), jnp.int32)
     end = jax.lax.while_loop(
         lambda at: at.goes_on,
-        partial(_follow, model, model.room, radius, goal, limit),
-        _BoundedSearch(zero, zero, model.free, zero, yes, none, yes),
+        partial(_advance_by_cg, model, model.step_bounds, radius, goal, limit),
+        _BoundedCG(zero, zero, model.free, zero, yes, none, yes),
     )
-    low, high = model.room
+    low, high = model.step_bounds
     is_low, is_high = end.step <= low, end.step >= high
     sides = is_high.astype(jnp.int8) - is_low.astype(jnp.int8)
     sides = jnp.where(model.free, sides, 0)
     return Proposal(end.step, sides, end.undamped, end.is_inside & is_tight)
 
 
-class _BoundedSearch(NamedTuple):
+class _BoundedCG(NamedTuple):
     """How far a search between bounds has come; params that met one are not free."""
 
     step: Vector
@@ -244,14 +244,14 @@ class _BoundedSearch(NamedTuple):
     goes_on: Flag
 
 
-def _follow(
+def _advance_by_cg(
     model: Model,
-    room: Bounds,
+    step_bounds: Bounds,
     radius: Scalar,
     goal: Scalar,
     limit: int,
-    at: _BoundedSearch,
-) -> _BoundedSearch:
+    at: _BoundedCG,
+) -> _BoundedCG:
     """Search over the free params, and go as far as the bounds allow."""
     multiply, slopes = model.hessian.multiply, model.slopes
     found = _conjugate_gradients(
@@ -264,11 +264,11 @@ def _follow(
     )
     move = found.step - jnp.where(at.free, at.step, 0.0)
     target = at.step + move
-    met = meet_bounds(room, at.step, move, target, at.free)
+    met = meet_bounds(step_bounds, at.step, move, target, at.free)
     # To the first bound the model falls for certain; beyond, many bounds may be met
     # at once.
     near = jnp.where(met.share <= met.first, met.end, at.step + met.first * move)
-    far = jnp.clip(target, room.low, room.high)
+    far = jnp.clip(target, step_bounds.low, step_bounds.high)
     falls = []
     for step in (near, far):
         product = multiply(step)
@@ -278,7 +278,7 @@ def _follow(
     meets = at.free & (step == met.end) & (move != 0)
     free = at.free & ~meets
     is_first = at.round == 0
-    return _BoundedSearch(
+    return _BoundedCG(
         step=step,
         product=jnp.where(is_far, falls[1][2], falls[0][2]),
         free=free,

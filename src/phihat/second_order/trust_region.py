@@ -19,7 +19,6 @@ from phihat._core.types import Params, Status
 from phihat._linalg import dense_hessian as _dense
 from phihat._linalg import small as _small
 from phihat.second_order import negative_curvature as _negative_curvature
-from phihat.second_order.ends import End, TrialResult, find_end, status_of
 from phihat.second_order.flat_params import Space
 from phihat.second_order.negative_curvature import Curvature
 from phihat.second_order.quadratic_model import (
@@ -32,6 +31,13 @@ from phihat.second_order.quadratic_model import (
     trial_point,
 )
 from phihat.second_order.subproblem import Bounds, Proposal
+from phihat.second_order.termination import (
+    Termination,
+    TrialResult,
+    check_termination,
+    next_radius,
+    status_of,
+)
 
 __all__ = ["Method", "TrustRegionState", "advance", "as_radius", "init"]
 
@@ -197,18 +203,8 @@ def advance(
     tolerance: Any,
 ) -> tuple[PyTree, TrustRegionState]:
     """Measure the trial, accept or refuse it, propose the next, and judge the end."""
-    last, carried, last_half_gradient, last_scale, trial = state.points
-    is_known = state.counts[3] > 0
-    is_known &= space.is_same(space.vector, last) | space.is_same(space.vector, carried)
-    point = jnp.where(is_known, trial, space.clip(space.vector))
-    found, eps = method.measure(point)
-    verdict = _judge(space, state, point, found, eps, is_known)
-    is_new = verdict.is_new
-    before = Point(state.value, last_half_gradient, state.half_hessian)
-    here = _tree.select(is_new, found, before)
-    point = jnp.where(is_new, point, last)
-    scale = jnp.where(is_new, method.rescale(last_scale, found, point), last_scale)
-    model = _build(method, space, here, point, scale, eps)
+    verdict, scale, model, eps = _measure_trial(method, space, state)
+    here, point = model.here, model.point
     first = method.first_radius(model) if initial_radius is None else initial_radius
     was_set = state.radius > 0
     radius = jnp.where(was_set, verdict.radius, jnp.asarray(first).astype(scale.dtype))
@@ -216,7 +212,7 @@ def advance(
     proposal, following, is_exact = _propose(
         method, space, state, model, radius, first_slope, eps
     )
-    escape = _judge_end(
+    escape = _check_end(
         method,
         space,
         state,
@@ -246,18 +242,37 @@ def advance(
         radius=radius,
         gain=verdict.gain,
         status=escape.status,
-        counts=_count(state, is_known, verdict.is_good, escape),
+        counts=_count(state, verdict, escape),
         promises=jnp.stack(promises),
         half_hessian=here.half_hessian,
         points=jnp.stack([point, moved, here.half_gradient, scale, following.trial]),
     )
 
 
+def _measure_trial(
+    method: Method, space: Space, state: TrustRegionState
+) -> tuple[TrialResult, Vector, Model, float]:
+    """Measure the trial, and make the model at the point that is then accepted."""
+    last, carried, last_half_gradient, last_scale, trial = state.points
+    is_known = state.counts[3] > 0
+    is_known &= space.is_same(space.vector, last) | space.is_same(space.vector, carried)
+    point = jnp.where(is_known, trial, space.clip(space.vector))
+    found, eps = method.measure(point)
+    verdict = _judge_trial(space, state, point, found, eps, is_known)
+    is_new = verdict.is_new
+    before = Point(state.value, last_half_gradient, state.half_hessian)
+    here = _tree.select(is_new, found, before)
+    point = jnp.where(is_new, point, last)
+    scale = jnp.where(is_new, method.rescale(last_scale, found, point), last_scale)
+    return verdict, scale, _build(method, space, here, point, scale, eps), eps
+
+
 def _count(
-    state: TrustRegionState, is_known: Flag, is_good: Flag, escape: "_Escape"
+    state: TrustRegionState, verdict: TrialResult, escape: "_Escape"
 ) -> Int[Array, " 5"]:
     """Count the trial, and tell what is known of the curvature."""
-    trials = jnp.stack([is_known, is_good, escape.leaves]).astype(jnp.int32)
+    trials = [verdict.is_known, verdict.is_good, escape.leaves]
+    trials = jnp.stack(trials).astype(jnp.int32)
     # Negative curvature was looked at, and counts as two.
     seen = escape.curvature.is_checked.astype(jnp.int32)
     seen += escape.curvature.is_negative.astype(jnp.int32)
@@ -310,7 +325,7 @@ class _Escape(NamedTuple):
     step: PredictedStep
 
 
-def _judge_end(
+def _check_end(
     method: Method,
     space: Space,
     state: TrustRegionState,
@@ -324,7 +339,7 @@ def _judge_end(
     radius: Scalar,
 ) -> _Escape:
     """Tell whether the fit ends, or leaves along negative curvature."""
-    end = find_end(
+    end = check_termination(
         space,
         model,
         verdict,
@@ -340,7 +355,7 @@ def _judge_end(
     is_negative = is_over & curvature.is_negative
     # Where residuals stay, J'J may miss the curvature that makes a point a minimum.
     is_minimum = curvature.rest <= model.visible
-    end = End(end.is_converged | (end.is_stuck & is_minimum), end.is_stuck)
+    end = Termination(end.is_converged | (end.is_stuck & is_minimum), end.is_stuck)
     away = _negative_curvature.escape_step(space, model, curvature, radius, eps)
     # A trial that was refused for its length is tried again, and shorter.
     leaves = (state.counts[2] < method.max_escapes) | (away.length <= radius)
@@ -350,7 +365,7 @@ def _judge_end(
     return _Escape(status, curvature, leaves, away)
 
 
-def _judge(
+def _judge_trial(
     space: Space,
     state: TrustRegionState,
     point: Vector,
@@ -384,11 +399,7 @@ def _judge(
     gain = jnp.where(is_sound, fall / jnp.where(is_sound, predicted, 1.0), 0.0)
     gain = jnp.where(is_known, gain, state.gain)
     is_cut = length >= 0.9 * state.radius
-    widened = jnp.where((gain > 0.75) & is_cut, 2 * state.radius, state.radius)
-    after_fall = jnp.where(gain < 0.25, 0.5 * length, widened)
-    after_good = jnp.where(falls, after_fall, state.radius)
-    after_bad = 0.25 * jnp.minimum(state.radius, length)
-    radius = jnp.where(is_good, after_good, after_bad)
+    radius = next_radius(state.radius, length, gain, is_good, falls, is_cut)
     # A radius of zero was never set.
     tiny = float(jnp.finfo(radius.dtype).tiny)
     return TrialResult(
@@ -417,10 +428,10 @@ def _build(
     scale = positive(scale)
     free = space.free(point, here.half_gradient)
     slopes = here.half_gradient / scale
-    room = None
+    step_bounds = None
     if space.bounds is not None:
         slopes = jnp.where(free, slopes, 0.0)
-        room = Bounds(*((end - point) * scale for end in space.bounds))
+        step_bounds = Bounds(*((end - point) * scale for end in space.bounds))
     model = Model(
         here=here,
         point=point,
@@ -428,7 +439,7 @@ def _build(
         slopes=slopes,
         slope=_small.norm(slopes),
         free=free,
-        room=room,
+        step_bounds=step_bounds,
         hessian=method.scale_hessian(here, point, scale, free),
         size=jnp.abs(here.value),
         noise=here.value,

@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from phihat._core import calls as _calls
 from phihat._core import checks as _checks
+from phihat._core import kinds as _kinds
 from phihat._core import tree as _tree
 
 __all__ = [
@@ -237,13 +238,7 @@ def _as_column(call: str, name: str, value: Any) -> _Column:
 
 
 def _is_alternative(entry: Any) -> bool:
-    return callable(entry) or isinstance(entry, str) or _is_optimizer(entry)
-
-
-def _is_optimizer(entry: Any) -> bool:
-    return callable(getattr(entry, "init", None)) and callable(
-        getattr(entry, "update", None)
-    )
+    return callable(entry) or isinstance(entry, str) or _kinds.is_optimizer(entry)
 
 
 def _alternatives(values: list[Any]) -> _Column:

@@ -65,7 +65,7 @@ def descend(
     num_lanes = len(jax.tree.leaves(starts)[0])
     everyone = np.arange(num_lanes)
     limit = memory.default_max_bytes() if max_bytes is None else max_bytes
-    begin = Partial(_begin, optimizer=optimizer)
+    begin = Partial(_init_lane, optimizer=optimizer)
     program = lane_program(call, begin, {"start": starts})
     ends = _Buffers(_run(call, program, everyone, limit, mesh)[0])
 
@@ -117,7 +117,7 @@ def _round_length(done: int) -> int:
     return 16 if done < 512 else 64
 
 
-def _begin(start: Params, *, optimizer: Any) -> dict[str, Any]:
+def _init_lane(start: Params, *, optimizer: Any) -> dict[str, Any]:
     state = fitting.init(start, optimizer)
     unknown = jnp.asarray(jnp.nan, _tree.default_float())
     return {

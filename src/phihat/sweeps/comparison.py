@@ -206,13 +206,7 @@ def compare(
     )
     _checks.check_key(call, key)
     is_random = callable(params) or batch_size is not None or sampler is not None
-    if key is None and (is_random or _checks.takes_argument(loss_fn, "key")):
-        _checks.warn(
-            "compare: these fits are random, so the next release will need a `key`; "
-            "pass `key=jax.random.key(0)`, which is used now.",
-            FutureWarning,
-        )
-    key = jax.random.key(0) if key is None else key
+    key = _as_key(key, is_random or _checks.takes_key(loss_fn))
     spaces = _as_spaces(call, optimizers)
     data = _data_checks.columns_as_arrays(data)
     if not callable(params):
@@ -242,6 +236,16 @@ def compare(
 
 
 # -------------------------------------------------------------------- private helpers
+
+
+def _as_key(key: RandomKey | None, is_random: bool) -> RandomKey:
+    if key is None and is_random:
+        _checks.warn(
+            "compare: these fits are random, so the next release will need a `key`; "
+            "pass `key=jax.random.key(0)`, which is used now.",
+            FutureWarning,
+        )
+    return jax.random.key(0) if key is None else key
 
 
 def _judge_best(
@@ -296,7 +300,7 @@ def _fit_one(
         record={"loss": _loss, "num_values": _num_values},
     )
     final = result.loss
-    if sampler is not None and not _checks.takes_argument(loss_fn, "key"):
+    if sampler is not None and not _checks.takes_key(loss_fn):
         final = jnp.asarray(loss_fn(result.params, data))  # and not of the last batch
     failed = (result.status >= Status.NONFINITE_LOSS) | ~jnp.isfinite(final)
     last = _num_values(result.state, None)

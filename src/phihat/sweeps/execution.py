@@ -106,7 +106,7 @@ class _Code:
         self.results = traced.out_info
         is_mapped = [owner >= 0 for owner in owners]
         self.need = memory.bytes_per_lane(self._closed, is_mapped)
-        self._is_last = self.need.loop <= _SMALL_LANE and vectorize.suits(
+        self._is_last = self.need.loop <= _SMALL_LANE and vectorize.prefers_lanes_last(
             self._closed, is_mapped
         )
         self.chunk_program = functools.cache(self._chunk_program)
@@ -150,7 +150,9 @@ class _Code:
             jnp.moveaxis(array, 0, -1) if mapped else array
             for array, mapped in zip(self._take(numbers, rows), is_mapped, strict=True)
         ]
-        results = vectorize.map_last(self._closed, taken, is_mapped, len(rows[0]), one)
+        results = vectorize.evaluate_lanes_last(
+            self._closed, taken, is_mapped, len(rows[0]), one
+        )
         return [jnp.moveaxis(result, -1, 0) for result in results]
 
 

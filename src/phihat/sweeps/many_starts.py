@@ -16,8 +16,9 @@ from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Box, LossFn, Params, RandomKey, Status
 from phihat._engine import spec as _arguments
+from phihat._result_text import count_statuses
 from phihat.critical_points import CriticalPointKind, classify_critical_point
-from phihat.curvature.boxes import flat_box
+from phihat.curvature.boxes import flat_box, sobol
 from phihat.sweeps import clusters
 from phihat.sweeps.compaction import Descents, descend
 from phihat.sweeps.grid import as_mesh, refuse_tracing
@@ -261,26 +262,11 @@ def draw_units(method: str, size: int, number: int, key: RandomKey) -> np.ndarra
     return _METHODS[method](size, number, key)
 
 
-def count_statuses(status: np.ndarray) -> str:
-    """Write how many fits ended with each status."""
-    codes, counts = np.unique(status, return_counts=True)
-    return ", ".join(
-        f"{count} {Status(int(code)).name}"
-        for code, count in zip(codes, counts, strict=True)
-    )
-
-
 # -------------------------------------------------------------------- private helpers
 
 
 def _sobol(size: int, num_starts: int, key: RandomKey) -> np.ndarray:
-    from scipy.stats import qmc  # slow to import
-
-    shift = np.asarray(jax.random.uniform(key, (size,)), float)
-    # Whole powers of two keep the points balanced.
-    exponent = max(num_starts - 1, 0).bit_length()
-    points = qmc.Sobol(size, scramble=False).random_base2(exponent)[:num_starts]
-    return (points + shift) % 1.0
+    return sobol(size, key)(num_starts)
 
 
 def _latin_hypercube(size: int, num_starts: int, key: RandomKey) -> np.ndarray:

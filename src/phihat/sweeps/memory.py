@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from phihat._core import placement as _placement
-from phihat._core.jaxprs import scan_counts
+from phihat._core.jaxprs import bodies, scan_counts
 
 __all__ = ["Bytes", "Plan", "bytes_per_lane", "default_max_bytes", "plan_chunks"]
 
@@ -152,7 +152,7 @@ def _measure_inside(
         peak, results = _measure_loop(params["body_jaxpr"], flags, carried, loops)
         return peak, [flag or tests for flag in results]
     peaks, found = [0], [any(flags)] * len(equation.outvars)
-    for body in _bodies(params):
+    for body in bodies(equation):
         count = len(body.invars)
         inner = flags[-count:] if count <= len(flags) else [any(flags)] * count
         peak, results = _measure(body, inner, loops)
@@ -184,16 +184,6 @@ def _measure_loop(
         ]
     loops.extend(inner or [peak])
     return peak, results
-
-
-def _bodies(params: dict[str, Any]) -> list[Any]:
-    values = [
-        entry
-        for value in params.values()
-        for entry in (value if isinstance(value, (tuple, list)) else (value,))
-    ]
-    closed = [getattr(value, "jaxpr", value) for value in values]
-    return [body for body in closed if hasattr(body, "eqns")]
 
 
 def _is_literal(atom: Any) -> bool:

@@ -16,7 +16,7 @@ from phihat import products
 from phihat._core import checks as _checks
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Params
-from phihat.curvature import _core
+from phihat._linalg.dense_hessian import dense_hessian
 from phihat.sweeps.execution import lane_program
 
 __all__ = ["polish"]
@@ -38,7 +38,7 @@ def polish(
 ) -> tuple[PyTree, np.ndarray]:
     """Return the minima beside these ends, or the ends where there is none."""
     loss_fn = _tree.as_partial(loss_fn, call, "loss_fn")
-    if _checks.takes_argument(loss_fn, "key"):
+    if _checks.takes_key(loss_fn):
         return ends, losses
     function = Partial(_polish, loss_fn=loss_fn, data=data, width=jnp.asarray(width))
     try:
@@ -64,7 +64,7 @@ def _polish(end: Params, *, loss_fn: Any, data: Batch, width: Any) -> Any:
 
     def step(place: Any, _: None) -> tuple[Any, None]:
         gradient = gradient_fn(place)
-        factor = jnp.linalg.cholesky(_core.dense(gradient_fn, place))
+        factor = jnp.linalg.cholesky(dense_hessian(gradient_fn, place))
         move = jax.scipy.linalg.cho_solve((factor, True), gradient)
         # Cholesky's factor is NaN where the Hessian is not positive definite.
         return place - jnp.where(jnp.all(jnp.isfinite(move)), move, 0.0), None

@@ -12,6 +12,7 @@ from phihat._core import pictures as _pictures
 from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.types import PyTree, Status
+from phihat._result_text import count_statuses
 from phihat.results import FitResult
 from phihat.sweeps.axes import Axis
 
@@ -229,7 +230,7 @@ class SweepResult:
         Raises:
           ImportError: xarray is not installed.
         """
-        xarray = _import("xarray")
+        xarray = _checks.require("to_xarray", "xarray")
         variables = {}
         for name, leaf in self._leaves():
             inner = [f"{name}_{k}" for k in range(leaf.ndim - len(self.shape))]
@@ -249,7 +250,7 @@ class SweepResult:
         Raises:
           ImportError: pandas is not installed.
         """
-        pandas = _import("pandas")
+        pandas = _checks.require("to_pandas", "pandas")
         columns = {}
         places = np.unravel_index(np.arange(int(np.prod(self.shape))), self.shape)
         for axis, place in zip(self._axes, places, strict=True):
@@ -266,12 +267,7 @@ class SweepResult:
         lines = [f"SweepResult: {product or 'one'} = {np.prod(self.shape):g} lanes"]
         status = _statuses(self.values)
         if status is not None:
-            codes, counts = np.unique(status, return_counts=True)
-            pairs = zip(codes, counts, strict=True)
-            text = ", ".join(
-                f"{count} {Status(int(code)).name}" for code, count in pairs
-            )
-            lines.append(f"  status  {text}")
+            lines.append(f"  status  {count_statuses(status)}")
         for name, leaf in self._leaves():
             if leaf.shape == self.shape and np.issubdtype(leaf.dtype, np.floating):
                 lines.append(f"  {name:7} {self._range(name, leaf)}")
@@ -367,17 +363,6 @@ def _statuses(values: PyTree) -> np.ndarray | None:
 def _failed(values: PyTree) -> np.ndarray | np.bool_:
     status = _statuses(values)
     return np.False_ if status is None else status >= Status.NONFINITE_LOSS
-
-
-def _import(package: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ImportError(
-            f"This table is one of {package}: `pip install {package}`."
-        ) from error
 
 
 def _has_nan(leaf: Any) -> bool:

@@ -19,10 +19,10 @@ from phihat._core.jaxprs import scan_counts
 from phihat.sweeps import vectorize_rules
 from phihat.sweeps.vectorize_rules import Lanes, Value, by_vmap, spread
 
-__all__ = ["map_last", "suits"]
+__all__ = ["evaluate_lanes_last", "prefers_lanes_last"]
 
 
-def map_last(
+def evaluate_lanes_last(
     jaxpr: Any,
     arguments: Sequence[Any],
     is_mapped: Sequence[bool],
@@ -47,7 +47,7 @@ def map_last(
     return [spread(value, size).array for value in results]
 
 
-def suits(jaxpr: Any, is_mapped: Sequence[bool]) -> bool:
+def prefers_lanes_last(jaxpr: Any, is_mapped: Sequence[bool]) -> bool:
     """Tell whether the lanes should be last: no lane multiplies large matrices."""
     lanes = Lanes(2, 1.0, [])
     shapes = [

@@ -20,9 +20,9 @@ from phihat._core import tree as _tree
 from phihat._core.serialization import describe
 from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult
-from phihat.training import chunks, fingerprint, multihost
+from phihat.training import chunk_programs, fingerprint, multihost
 from phihat.training.background import BackgroundWriter, WriteResult, copy_arrays
-from phihat.training.chunked_run import Run, steps_until
+from phihat.training.chunked_run import ChunkedRun, steps_until
 from phihat.training.locking import FolderLock
 from phihat.training.logging import Log
 from phihat.training.restoring import (
@@ -119,7 +119,7 @@ class CheckpointManager:
 
     def save(
         self,
-        run: Run,
+        run: ChunkedRun,
         validator: Validator | None,
         result: FitResult | None,
         *,
@@ -170,14 +170,14 @@ class CheckpointManager:
             self.log.note("checkpoint", at=written.step, path=str(written.path))
 
     def _collect(
-        self, run: Run, validator: Validator | None, result: FitResult | None
+        self, run: ChunkedRun, validator: Validator | None, result: FitResult | None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the arrays to write, and the notes beside them."""
         rows = run.join_history()
         tree: dict[str, Any] = {
             "state": by_path(run.carry.state),
             "recorders": by_path(run.carry.recorder_states),
-            "sound_params": by_path(run.carry.sound_params),
+            "sound_params": by_path(run.carry.last_finite_params),
             "history": {name: by_path(rows[name]) for name in rows},
         }
         notes = {
@@ -275,7 +275,7 @@ class CheckpointManager:
 
     def load(
         self,
-        carry: chunks.ChunkCarry,
+        carry: chunk_programs.ChunkCarry,
         validator: Validator | None,
         rows_like: Callable[[], dict[str, Any]] | None = None,
     ) -> RestoredRun | None:
@@ -338,7 +338,7 @@ class CheckpointManager:
                 )
 
     def _check(
-        self, folder: Path, about: dict[str, Any], carry: chunks.ChunkCarry
+        self, folder: Path, about: dict[str, Any], carry: chunk_programs.ChunkCarry
     ) -> set[str]:
         """Refuse the checkpoint of another fit; name and return what merely changed."""
         before = about["notes"].get("configuration")
@@ -396,7 +396,9 @@ def _cure(grave: list[fingerprint.Change]) -> str:
     )
 
 
-def _compare_state(about: dict[str, Any], carry: chunks.ChunkCarry) -> list[str]:
+def _compare_state(
+    about: dict[str, Any], carry: chunk_programs.ChunkCarry
+) -> list[str]:
     prefix = "['state']"
     kinds = {
         kind["path"].removeprefix(prefix): kind

@@ -12,16 +12,16 @@ from jaxtyping import PyTree
 
 from phihat._core import programs as _programs
 from phihat._core.types import Status
-from phihat._engine.recorders import blank
+from phihat._engine.recorders import are_scalars, blank
 from phihat._engine.spec import FitSpec
 from phihat.results import FitResult, FitState, with_parts
-from phihat.training import chunks, multihost
+from phihat.training import chunk_programs, multihost
 from phihat.training.streams import Stream, StreamBatches, StreamFailure, StreamPosition
 
 __all__ = [
     "ChunkBatches",
-    "Run",
-    "first_room",
+    "ChunkedRun",
+    "first_buffer_rows",
     "join_rows",
     "steps_until",
 ]
@@ -52,10 +52,9 @@ _PATIENT_SECONDS = 0.4
 """What lasts longer is waited for in naps, in which a signal is heard."""
 
 
-def first_room(entries: Any, state: FitState) -> int:
-    """Return room for rows, before it is known how large they are."""
-    scalars = {"grad_norm", "learning_rate", "loss", "sharpness"}
-    if {name for name, _ in entries} <= scalars:
+def first_buffer_rows(entries: Any, state: FitState) -> int:
+    """Return the rows that a buffer holds, before it is known how large they are."""
+    if are_scalars(entries):
         return _FEW_ROWS
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     return min(_FEW_ROWS, max(4, _BUFFER_BYTES // max(size, 1)))
@@ -81,12 +80,12 @@ class ChunkBatches(NamedTuple):
 
 
 class _Pending(NamedTuple):
-    report: chunks.Report
+    report: chunk_programs.Report
     batches: ChunkBatches
     begin: int
 
 
-class Run:
+class ChunkedRun:
     """One fit, driven from the host.
 
     Args:
@@ -104,8 +103,8 @@ class Run:
     def __init__(
         self,
         spec: FitSpec,
-        options: chunks.ChunkOptions,
-        carry: chunks.ChunkCarry,
+        options: chunk_programs.ChunkOptions,
+        carry: chunk_programs.ChunkCarry,
         *,
         data: PyTree,
         stream: Stream | None,
@@ -145,7 +144,7 @@ class Run:
         self._records = bool(spec.record)
         self._pending: list[_Pending] = []
         self._programs: dict[Any, Callable[..., Any]] = {}
-        self._room = options.num_rows
+        self._buffer_rows = options.num_rows
         self._chunk_seconds = _length_of_chunks(carry, stream)
         self._stride = spec.record_every
 
@@ -162,8 +161,8 @@ class Run:
             limit = min(limit, self.num_steps - self.done)
         if self.chunk is not None:
             limit = min(limit, steps_until(self.done, self.chunk))
-        room = self._room * self._stride - self.done % self._stride
-        limit = min(limit, room, self._affordable())
+        free = self._buffer_rows * self._stride - self.done % self._stride
+        limit = min(limit, free, self._affordable())
         if self.stream is None:
             return ChunkBatches(limit)
         if self._source is None or self._used == self._source.num_batches:
@@ -194,7 +193,7 @@ class Run:
         count = int(self._chunk_seconds / self.step_seconds)
         return max(1, min(count, self._longest * _GROWTH))
 
-    def go_on(self) -> None:
+    def mark_running(self) -> None:
         """Run again where an earlier call was stopped from outside."""
         self.status = Status.RUNNING
         running = jnp.asarray(Status.RUNNING, jnp.int32)
@@ -210,11 +209,11 @@ class Run:
     def launch(self, batches: ChunkBatches) -> None:
         """Start a chunk of steps on these batches."""
         is_group = batches.source is not None and batches.source.is_stacked
-        options = self.options._replace(num_rows=self._room, is_group=is_group)
+        options = self.options._replace(num_rows=self._buffer_rows, is_group=is_group)
         program = self._programs.get(options)
         if program is None:
             program = _programs.bind(
-                chunks.advance,
+                chunk_programs.advance,
                 self.spec,
                 options,
                 params=self.carry.state,
@@ -287,23 +286,23 @@ class Run:
         jax.block_until_ready(report)
 
     def learn(self, seconds: float, steps: int) -> None:
-        """Take note of how long a chunk took, and choose the room for rows.
+        """Take note of how long a chunk took, and choose how many rows a buffer holds.
 
-        More room is another program, and pays only where steps are very short.
+        A larger buffer is another program, and pays only where steps are very short.
         """
         if self.is_shared:
             seconds = multihost.first_of(seconds)
         self.step_seconds = max(seconds / steps, 1e-9)
         self._num_measured += 1
         self._longest = max(steps, self._longest)
-        is_full = self._room >= _MANY_ROWS or steps * _GROWTH < self._room
+        is_full = self._buffer_rows >= _MANY_ROWS or steps * _GROWTH < self._buffer_rows
         if not self.is_measured or is_full or self.chunk is not None:
             return
-        if self._room * self._stride * self.step_seconds < _CHUNK_SECONDS / 4:
+        if self._buffer_rows * self._stride * self.step_seconds < _CHUNK_SECONDS / 4:
             leaves = jax.tree.leaves(self._pending[-1].report.rows)
-            row_bytes = sum(leaf.nbytes for leaf in leaves) // self._room
-            room = min(_MANY_ROWS, _BUFFER_BYTES // max(row_bytes, 1))
-            self._room = max(self._room, room)
+            row_bytes = sum(leaf.nbytes for leaf in leaves) // self._buffer_rows
+            rows = min(_MANY_ROWS, _BUFFER_BYTES // max(row_bytes, 1))
+            self._buffer_rows = max(self._buffer_rows, rows)
 
     def learn_from_stream(self, seconds: float, steps: int) -> None:
         """Take note of how long steps of a stream took at most: it may have waited."""
@@ -314,8 +313,8 @@ class Run:
 
     def change_optimizer(self, optimizer: Any) -> None:
         """Go on with an optimizer of the same code and other numbers."""
-        self.spec = chunks.with_optimizer(self.spec, optimizer)
-        self.new_numbers = chunks.optimizer_numbers(self.spec)
+        self.spec = chunk_programs.with_optimizer(self.spec, optimizer)
+        self.new_numbers = chunk_programs.optimizer_numbers(self.spec)
         self._programs.clear()  # they are bound to the numbers before
 
     @property
@@ -349,7 +348,7 @@ class Run:
             position = min(position, batches.position + batches.num_steps - 1)
             options = options._replace(is_group=batches.source.is_stacked)
         program = _programs.bind(
-            chunks.finish, self.spec, options, params=self.carry.state
+            chunk_programs.finish, self.spec, options, params=self.carry.state
         )
         result = program(
             self.carry,
@@ -373,7 +372,7 @@ class Run:
 
     def final_values(self) -> dict[str, Any]:
         """Return what recorders with a final value have to tell."""
-        program = _programs.bind(chunks.final_values, self.spec, self.options)
+        program = _programs.bind(chunk_programs.final_values, self.spec, self.options)
         return program(self.carry.recorder_states)
 
     def join_history(self) -> dict[str, Any]:
@@ -410,7 +409,7 @@ class Run:
         return jax.device_put(rows | {"step": step})  # `jnp.asarray` compiles to do so
 
 
-def _length_of_chunks(carry: chunks.ChunkCarry, stream: Stream | None) -> float:
+def _length_of_chunks(carry: chunk_programs.ChunkCarry, stream: Stream | None) -> float:
     """Return how many seconds a chunk should last."""
     seconds = _CHUNK_SECONDS if stream is None else _STREAM_SECONDS
     if jax.default_backend() != "cpu":
@@ -419,7 +418,7 @@ def _length_of_chunks(carry: chunks.ChunkCarry, stream: Stream | None) -> float:
     return min(max(seconds, size * _SECONDS_PER_BYTE), _MOST_SECONDS)
 
 
-def _is_ready(report: chunks.Report) -> bool:
+def _is_ready(report: chunk_programs.Report) -> bool:
     return all(leaf.is_ready() for leaf in jax.tree.leaves(report))
 
 

@@ -16,7 +16,7 @@ from phihat._core import tree as _tree
 from phihat._core.types import Batch
 from phihat._engine.spec import FitSpec
 from phihat.results import FitState
-from phihat.training.contents import checksums, describe_number
+from phihat.training.array_checksums import checksums, describe_number
 from phihat.training.reachable import describe_functions, name_of
 
 __all__ = [
@@ -169,7 +169,10 @@ def compare(
     )
     changes = []
     for name in sorted({*before, *after}):
-        old, new = _without_rooms(before.get(name)), _without_rooms(after.get(name))
+        old, new = (
+            _without_module_paths(before.get(name)),
+            _without_module_paths(after.get(name)),
+        )
         is_code = name.endswith(" code")
         # An older phihat did not tell of all; another Python compiles to other code.
         is_new = old is None and (is_code or name in ("data content", "validation"))
@@ -184,7 +187,7 @@ def compare(
     return changes
 
 
-def _without_rooms(described: Any) -> Any:
+def _without_module_paths(described: Any) -> Any:
     """Name functions of phihat alike, in whatever module a version keeps them."""
     if not isinstance(described, str):
         return described

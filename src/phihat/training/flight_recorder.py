@@ -86,13 +86,13 @@ def flight_recorder(num_states: int = 8) -> Recorder:
     """
     count = _checks.check_count("flight_recorder", "num_states", num_states)
     return Recorder(
-        init_fn=Partial(_begin, count=_tree.Static(count)),
+        init_fn=Partial(_init_buffer, count=_tree.Static(count)),
         update_fn=Partial(_write),
         final_fn=Partial(_unroll),
     )
 
 
-def _begin(state: FitState, *, count: _tree.Static) -> tuple[FitState, Array]:
+def _init_buffer(state: FitState, *, count: _tree.Static) -> tuple[FitState, Array]:
     states = jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (count.value, *leaf.shape)), state
     )

@@ -30,14 +30,14 @@ from phihat._engine.spec import FitSpec, prepare
 from phihat._engine.tolerance import Tolerance
 from phihat.checkpoint import Checkpoints
 from phihat.results import FitResult, FitState, with_parts
-from phihat.training import chunks, fingerprint, multihost
+from phihat.training import chunk_programs, fingerprint, multihost
 from phihat.training.arguments import check_devices, check_rest, check_stream
 from phihat.training.callbacks import as_seconds
 from phihat.training.checkpointing import CheckpointManager
-from phihat.training.chunked_run import Run, first_room
+from phihat.training.chunked_run import ChunkedRun, first_buffer_rows
 from phihat.training.logging import Log, Progress
-from phihat.training.restoring import RestoredRun
-from phihat.training.signals import say, watch
+from phihat.training.restoring import RestoredRun, check_budget, is_final
+from phihat.training.signals import tell_user, watch
 from phihat.training.streams import Stream, is_stream
 from phihat.training.train_loop import Hooks, TrainLoop
 from phihat.training.validation import Validation, Validator
@@ -174,7 +174,7 @@ def train(
         check_devices(start)
         _run.check_history(spec, spec.num_steps or 0)
     callbacks = check_rest(progress, checkpoint, callbacks, validation, steps_per_chunk)
-    state = _begin(spec, params, key, state, model_state)
+    state = _first_state(spec, params, key, state, model_state)
     with contextlib.ExitStack() as stack:
         hooks = Hooks(
             watcher=stack.enter_context(watch()),
@@ -208,13 +208,17 @@ def _open_run(
     checkpoint: Checkpoints | None,
     steps_per_chunk: int | None,
     is_shared: bool,
-) -> tuple[Run, Hooks, FitResult | None]:
+) -> tuple[ChunkedRun, Hooks, FitResult | None]:
     """Return the run, where its checkpoint left it, and the result if it is done."""
     stream, is_streamed, num_steps = None, is_stream(data), spec.num_steps
-    options = chunks.ChunkOptions(
-        num_rows=first_room(spec.record, state), is_stream=is_streamed, is_group=False
+    options = chunk_programs.ChunkOptions(
+        num_rows=first_buffer_rows(spec.record, state),
+        is_stream=is_streamed,
+        is_group=False,
     )
-    carry = chunks.own(_programs.bind(chunks.begin, spec, options, params=state)(state))
+    carry = chunk_programs.copy_leaves(
+        _programs.bind(chunk_programs.begin, spec, options, params=state)(state)
+    )
     placement = spec.step.placement
     carry = _placement.settle(placement, carry)
     if placement is not None:
@@ -226,22 +230,18 @@ def _open_run(
     else:
         data = jax.tree.map(_on_device, data)
         num_steps = _run.num_steps_of(spec, fitting.source_of(spec, data, state.key))
-        if chunks.is_faster_alone(spec, state, data):
+        if chunk_programs.is_faster_alone(spec, state, data):
             options = options._replace(is_single=True)
     manager = restored = None
     if checkpoint is not None:
-        validation = hooks.validator and hooks.validator.validation
-        configuration = fingerprint.describe_fit(
-            spec, state, data, validation, is_stream=is_streamed
+        manager = _open_manager(stack, spec, state, data, hooks.validator, checkpoint)
+        rows_like = functools.partial(
+            chunk_programs.row_shapes, spec, options, carry, data
         )
-        manager = CheckpointManager(checkpoint, configuration)
-        manager.open()
-        stack.callback(manager.close)
-        rows_like = functools.partial(chunks.row_shapes, spec, options, carry, data)
         restored = manager.load(
             carry, hooks.validator, None if is_streamed else rows_like
         )
-    run = Run(
+    run = ChunkedRun(
         spec,
         options,
         carry if restored is None else _placement.settle(placement, restored.carry),
@@ -254,15 +254,38 @@ def _open_run(
     )
     hooks = hooks._replace(manager=manager)
     if restored is not None:
-        _go_on(run, restored)
-        if restored.result is not None and _is_final(restored, num_steps):
+        _resume(run, restored)
+        if restored.result is not None and is_final(restored, num_steps):
             return run, hooks, restored.result
-        run.go_on()
+        run.mark_running()
     return run, hooks, None
 
 
+def _open_manager(
+    stack: contextlib.ExitStack,
+    spec: FitSpec,
+    state: FitState,
+    data: Any,
+    validator: Validator | None,
+    checkpoint: Checkpoints,
+) -> CheckpointManager:
+    """Claim the folder of the checkpoints for this fit."""
+    validation = validator and validator.validation
+    configuration = fingerprint.describe_fit(
+        spec, state, data, validation, is_stream=is_stream(data)
+    )
+    manager = CheckpointManager(checkpoint, configuration)
+    manager.open()
+    stack.callback(manager.close)
+    return manager
+
+
 def _open_reports(
-    stack: contextlib.ExitStack, run: Run, hooks: Hooks, log_to: Any, progress: bool
+    stack: contextlib.ExitStack,
+    run: ChunkedRun,
+    hooks: Hooks,
+    log_to: Any,
+    progress: bool,
 ) -> Hooks:
     """Open the log and the bar."""
     manager = hooks.manager
@@ -282,7 +305,7 @@ def _open_reports(
     return hooks
 
 
-def _run_to_end(run: Run, hooks: Hooks) -> FitResult:
+def _run_to_end(run: ChunkedRun, hooks: Hooks) -> FitResult:
     """Run a fit to its end, and keep what there is however it ends."""
     validator, manager = hooks.validator, hooks.manager
     try:
@@ -296,7 +319,7 @@ def _run_to_end(run: Run, hooks: Hooks) -> FitResult:
         raise
     if run.stream is not None and not run.has_evidence:
         cause = None if run.failure is None else run.failure.error
-        raise _explain_nothing(run) from cause
+        raise _no_batches_error(run) from cause
     best = (None, None) if validator is None else validator.best_point
     result = run.finish(*best)
     run.carry = run.carry._replace(state=result.state)
@@ -307,7 +330,7 @@ def _run_to_end(run: Run, hooks: Hooks) -> FitResult:
         hooks.log.note("end", at=run.step, status=run.status.name, **reason)
     result = _complete(run, validator, result)
     if run.failure is not None:
-        raise _explain(run, manager, result) from run.failure.error
+        raise _stream_error(run, manager, result) from run.failure.error
     if hooks.watcher.received is not None and run.status == Status.INTERRUPTED:
         _say_how_to_go_on(run, manager)
     if run.stream_ended and run.status == Status.STOPPED:
@@ -318,19 +341,21 @@ def _run_to_end(run: Run, hooks: Hooks) -> FitResult:
     return result
 
 
-def _say_how_to_go_on(run: Run, manager: CheckpointManager | None) -> None:
+def _say_how_to_go_on(run: ChunkedRun, manager: CheckpointManager | None) -> None:
     cure = "to go on, call it with `state=result.state`"
     if manager is not None:
         cure = f"{manager.describe_saved()}; to go on, make the same call again"
-    say(f"train: interrupted after {run.done} steps; {cure}.")
+    tell_user(f"train: interrupted after {run.done} steps; {cure}.")
 
 
-def _complete(run: Run, validator: Validator | None, result: FitResult) -> FitResult:
+def _complete(
+    run: ChunkedRun, validator: Validator | None, result: FitResult
+) -> FitResult:
     """Add the history, and count the steps from the start of the run."""
     parts = vars(result)
     last = parts["params"]
     if validator is not None:
-        last = chunks.evaluation_params(run.spec, result.state)
+        last = chunk_programs.evaluation_params(run.spec, result.state)
     history = run.complete_history(last) | run.final_values()
     if validator is not None:
         history |= validator.history(parts["loss"].dtype)
@@ -341,7 +366,7 @@ def _complete(run: Run, validator: Validator | None, result: FitResult) -> FitRe
 # -------------------------------------------------------------------- private helpers
 
 
-def _begin(
+def _first_state(
     spec: FitSpec, params: Params, key: Any, state: Any, model_state: Any
 ) -> FitState:
     """Return the state to begin with, in buffers that can be given away."""
@@ -350,20 +375,20 @@ def _begin(
     if not is_new and measures_itself(state.opt_state):
         state = state._replace(opt_state=state.opt_state.stale())
     running = jnp.asarray(Status.RUNNING, jnp.int32)
-    return chunks.own(state._replace(status=running))
+    return chunk_programs.copy_leaves(state._replace(status=running))
 
 
-def _go_on(run: Run, restored: RestoredRun) -> None:
+def _resume(run: ChunkedRun, restored: RestoredRun) -> None:
     """Bring a run to where its checkpoint was written."""
-    _check_budget(restored, run.num_steps)
+    check_budget(restored, run.num_steps)
     if run.stream is not None:
-        _go_to(run.stream, restored)
+        _seek(run.stream, restored)
     run.history, run.num_rows = [restored.history], restored.num_rows
     if restored.numbers is not None:
-        run.change_optimizer(chunks.with_numbers(run.spec, restored.numbers))
+        run.change_optimizer(chunk_programs.with_numbers(run.spec, restored.numbers))
 
 
-def _shardings(carry: chunks.ChunkCarry) -> tuple[NamedSharding | None, ...]:
+def _shardings(carry: chunk_programs.ChunkCarry) -> tuple[NamedSharding | None, ...]:
     """Return where the leaves of a carry lie; keys are left to the compiler."""
     return tuple(
         leaf.sharding
@@ -380,33 +405,12 @@ def _on_device(leaf: Any) -> Any:
     return jax.device_put(leaf, may_alias=False)  # `jnp.asarray` compiles to do so
 
 
-def _check_budget(restored: RestoredRun, num_steps: int | None) -> None:
-    done = int(restored.carry.state.step) - restored.start_step
-    if num_steps is not None and done > num_steps:
-        raise ValueError(
-            f"train: {restored.folder} holds {done} steps, more than the {num_steps} "
-            "asked for; raise `num_steps`, or choose another folder."
-        )
-
-
-def _is_final(restored: RestoredRun, num_steps: int | None) -> bool:
-    """Tell whether a checkpoint holds a fit that needs no more steps."""
-    if restored.status == Status.COMPLETED:
-        done = int(restored.carry.state.step) - restored.start_step
-        return num_steps is None or done == num_steps
-    return restored.status not in (
-        Status.RUNNING,
-        Status.INTERRUPTED,
-        Status.TIME_LIMIT,
-    )
-
-
-def _go_to(stream: Stream, restored: RestoredRun) -> None:
+def _seek(stream: Stream, restored: RestoredRun) -> None:
     """Bring a stream to where it was, or say what repeats."""
     place = restored.place
     if place is None:
         return
-    stream.go_to(place)
+    stream.seek(place)
     if place.own_state is None and place.batches:
         _checks.warn(
             "train: `data` cannot tell where it was (it has no `get_state`, or one "
@@ -415,7 +419,7 @@ def _go_to(stream: Stream, restored: RestoredRun) -> None:
         )
 
 
-def _explain_nothing(run: Run) -> Exception:
+def _no_batches_error(run: ChunkedRun) -> Exception:
     if run.failure is not None:
         return run.failure.explained
     if run.status in (Status.INTERRUPTED, Status.TIME_LIMIT):
@@ -429,8 +433,8 @@ def _explain_nothing(run: Run) -> Exception:
     )
 
 
-def _explain(
-    run: Run, manager: CheckpointManager | None, result: FitResult
+def _stream_error(
+    run: ChunkedRun, manager: CheckpointManager | None, result: FitResult
 ) -> Exception:
     """Return the exception of a stream that failed, with the result so far."""
     assert run.failure is not None

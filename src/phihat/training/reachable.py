@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import PyTree
 
 from phihat._core import tree as _tree
-from phihat.training.contents import describe_number
+from phihat.training.array_checksums import describe_number
 
 __all__ = ["describe_functions", "name_of"]
 

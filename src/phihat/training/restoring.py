@@ -15,11 +15,20 @@ from phihat._core import tree as _tree
 from phihat._core.serialization import UnknownClass, rebuild
 from phihat._core.types import Status
 from phihat.results import FitResult
-from phihat.training import chunks
+from phihat.training import chunk_programs
 from phihat.training.streams import StreamPosition
 from phihat.training.validation import Validator
 
-__all__ = ["RESULT_PARTS", "RestoredRun", "as_text", "by_path", "from_path", "restore"]
+__all__ = [
+    "RESULT_PARTS",
+    "RestoredRun",
+    "as_text",
+    "by_path",
+    "check_budget",
+    "from_path",
+    "is_final",
+    "restore",
+]
 
 
 class RestoredRun(NamedTuple):
@@ -37,7 +46,7 @@ class RestoredRun(NamedTuple):
       folder: of the checkpoint.
     """
 
-    carry: chunks.ChunkCarry
+    carry: chunk_programs.ChunkCarry
     history: dict[str, Any]
     num_rows: int
     start_step: int
@@ -51,7 +60,7 @@ class RestoredRun(NamedTuple):
 def restore(
     folder: Path,
     about: dict[str, Any],
-    carry: chunks.ChunkCarry,
+    carry: chunk_programs.ChunkCarry,
     validator: Validator | None,
     rows_like: Callable[[], dict[str, Any]] | None,
 ) -> RestoredRun:
@@ -60,7 +69,7 @@ def restore(
     wanted = {
         "state": carry.state,
         "recorders": carry.recorder_states,
-        "sound_params": carry.sound_params,
+        "sound_params": carry.last_finite_params,
     }
     like = {
         f"[{part!r}][{path!r}]": leaf
@@ -74,8 +83,8 @@ def restore(
         state = from_path(carry.state, saved["state"])
         recorders = from_path(carry.recorder_states, saved["recorders"])
         restored = RestoredRun(
-            carry=chunks.ChunkCarry(
-                state, recorders, _restore_sound(saved, carry, state)
+            carry=chunk_programs.ChunkCarry(
+                state, recorders, _restore_last_finite(saved, carry, state)
             ),
             history=rows,
             num_rows=int(notes["num_rows"]),
@@ -91,7 +100,7 @@ def restore(
                 _restore_like(params, saved.get("best_params")),
                 _restore_like(state.model_state, saved.get("best_model_state")),
             )
-            validator.go_to(notes["validation"], point)
+            validator.restore(notes["validation"], point)
     except UnknownClass as error:
         raise ValueError(
             f"train: the history in {folder} cannot be rebuilt from a stream: {error}; "
@@ -108,12 +117,14 @@ def _restore_like(like: PyTree, leaves: dict[str, Any] | None) -> PyTree:
     return None if leaves is None else from_path(like, leaves)
 
 
-def _restore_sound(saved: Any, carry: chunks.ChunkCarry, state: Any) -> PyTree:
-    """Return the last sound params; an older checkpoint has none but those it is at."""
-    if carry.sound_params is None:
+def _restore_last_finite(
+    saved: Any, carry: chunk_programs.ChunkCarry, state: Any
+) -> PyTree:
+    """Return the last params of finite loss; an older checkpoint has only its own."""
+    if carry.last_finite_params is None:
         return None
     if "sound_params" in saved:
-        return from_path(carry.sound_params, saved["sound_params"])
+        return from_path(carry.last_finite_params, saved["sound_params"])
     return jax.tree.map(jnp.copy, state.params)
 
 
@@ -201,3 +212,25 @@ def _from_text(text: Any) -> StreamPosition | None:
         is_bytes = "bytes" in told
         told = told["bytes"].encode("latin-1") if is_bytes else json.loads(told["json"])
     return StreamPosition(passes, batches, told)
+
+
+def check_budget(restored: RestoredRun, num_steps: int | None) -> None:
+    """Refuse a checkpoint of more steps than are asked for."""
+    done = int(restored.carry.state.step) - restored.start_step
+    if num_steps is not None and done > num_steps:
+        raise ValueError(
+            f"train: {restored.folder} holds {done} steps, more than the {num_steps} "
+            "asked for; raise `num_steps`, or choose another folder."
+        )
+
+
+def is_final(restored: RestoredRun, num_steps: int | None) -> bool:
+    """Tell whether a checkpoint holds a fit that needs no more steps."""
+    if restored.status == Status.COMPLETED:
+        done = int(restored.carry.state.step) - restored.start_step
+        return num_steps is None or done == num_steps
+    return restored.status not in (
+        Status.RUNNING,
+        Status.INTERRUPTED,
+        Status.TIME_LIMIT,
+    )

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["Watcher", "say", "watch"]
+__all__ = ["Watcher", "tell_user", "watch"]
 
 
-def say(text: str) -> None:
+def tell_user(text: str) -> None:
     """Write a line for the one who sits there; no output is no reason to fail."""
     # A handler may interrupt a write to the same stream, which Python forbids.
     with contextlib.suppress(RuntimeError, OSError, ValueError, AttributeError):
@@ -32,7 +32,9 @@ class Watcher:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
         again = " Ctrl-C once more ends at once." if number == signal.SIGINT else ""
-        say(f"train: {self.received}: the fit ends after the steps under way.{again}")
+        tell_user(
+            f"train: {self.received}: the fit ends after the steps under way.{again}"
+        )
 
 
 @contextlib.contextmanager

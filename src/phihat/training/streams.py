@@ -171,21 +171,13 @@ class Stream:
         self._x64 = jax.dtypes.canonicalize_dtype(float) == np.float64
         self._device = getattr(jax.config, "jax_default_device", None)
 
-    def go_to(self, place: StreamPosition) -> None:
+    def seek(self, place: StreamPosition) -> None:
         """Begin there; where the stream did not tell, at the beginning of its pass."""
         self.place = (
             place if place.own_state is not None else StreamPosition(place.passes, 0)
         )
 
     # ------------------------------------------------------------ the reader's side
-
-    def __iter__(self) -> Iterator[StreamBatches]:
-        """Yield batches until the stream ends."""
-        while True:
-            batches = self.read()
-            if batches is None:
-                return
-            yield batches
 
     def read(self, timeout: float | None = None) -> StreamBatches | None:
         """Return the next batches, or None where the stream has ended."""

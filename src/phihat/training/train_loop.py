@@ -13,8 +13,8 @@ from phihat._core.types import Status
 from phihat.training import callbacks as _callbacks
 from phihat.training import multihost
 from phihat.training.checkpointing import CheckpointManager
-from phihat.training.chunked_run import ChunkBatches, Run, join_rows, steps_until
-from phihat.training.chunks import own
+from phihat.training.chunk_programs import copy_leaves
+from phihat.training.chunked_run import ChunkBatches, ChunkedRun, join_rows, steps_until
 from phihat.training.logging import Log, Progress, as_lines
 from phihat.training.signals import Watcher
 from phihat.training.validation import Validator
@@ -40,7 +40,7 @@ class Hooks(NamedTuple):
 class TrainLoop:
     """Runs a fit to its end."""
 
-    def __init__(self, run: Run, hooks: Hooks) -> None:
+    def __init__(self, run: ChunkedRun, hooks: Hooks) -> None:
         """Start the clock."""
         self.run = run
         self.hooks = hooks
@@ -207,7 +207,7 @@ class TrainLoop:
             manager.save(run, hooks.validator, None, waits=False)
 
     def _call_back(self, rows: dict[str, Any]) -> None:
-        state = own(self.run.carry.state)
+        state = copy_leaves(self.run.carry.state)
         for callback in self.hooks.callbacks:
             asks_to_end, optimizer = _callbacks.call(
                 callback, state, rows, self.run.spec

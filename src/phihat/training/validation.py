@@ -1,7 +1,6 @@
 """Held-out data: how they are looked at, and the params that did best on them."""
 
 import dataclasses
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +17,8 @@ from phihat._core import data_checks as _data_checks
 from phihat._core import programs as _programs
 from phihat._core import tree as _tree
 from phihat._core.types import Batch, Params
-from phihat.training import chunks
-from phihat.training.chunked_run import Run
+from phihat.training import chunk_programs
+from phihat.training.chunked_run import ChunkedRun
 
 __all__ = ["Validation", "Validator"]
 
@@ -75,7 +74,8 @@ class Validation:
         _checks.check_count("Validation", "every", self.every)
         if self.patience is not None:
             _checks.check_count("Validation", "patience", self.patience)
-        if self.metric is not None and not _takes_two(self.metric):
+        is_metric = callable(self.metric) and _checks.can_call(self.metric, None, None)
+        if self.metric is not None and not is_metric:
             raise TypeError(
                 "Validation: `metric` must be a function `(params, data) -> number`, "
                 f"got {_checks.brief(self.metric)}."
@@ -83,19 +83,6 @@ class Validation:
         _checks.check_choice("Validation", "mode", self.mode, ("min", "max"))
         delta = _tree.as_scalar(self.min_delta, "Validation", "min_delta")
         _checks.check_range("Validation", "min_delta", delta, 0.0)
-
-
-def _takes_two(metric: Any) -> bool:
-    """Tell whether it can be called as `metric(params, data)`, as far as it tells."""
-    if not callable(metric):
-        return False
-    try:
-        inspect.signature(metric).bind(None, None)
-    except TypeError:
-        return False
-    except ValueError:  # functions of C that do not tell
-        return True
-    return True
 
 
 class Validator:
@@ -130,7 +117,7 @@ class Validator:
         """Steps between two looks."""
         return self.validation.every
 
-    def look(self, run: Run) -> None:
+    def look(self, run: ChunkedRun) -> None:
         """Measure where the run stands."""
         if self.steps and self.steps[-1] == run.step:
             return
@@ -199,7 +186,7 @@ class Validator:
             "waited": self.waited,
         }
 
-    def go_to(self, notes: dict[str, Any], point: tuple[PyTree, PyTree]) -> None:
+    def restore(self, notes: dict[str, Any], point: tuple[PyTree, PyTree]) -> None:
         """Bring it to where it was."""
         self.steps, self.losses = notes["steps"], notes["losses"]
         self.metrics, self.best = notes["metrics"], notes["best"]
@@ -208,14 +195,16 @@ class Validator:
 
 def _measure(
     code: tuple[Any, Partial | None],
-    options: chunks.ChunkOptions,
+    options: chunk_programs.ChunkOptions,
     mode: Any,
     state: Any,
     data: Batch,
 ) -> tuple[jax.Array, jax.Array | None, tuple[Params, Any]]:
     """Return loss and metric on held-out data, and params and state that have them."""
     spec, metric = code
-    loss, params, model_state = chunks.evaluate(spec, options, mode, state, data)
+    loss, params, model_state = chunk_programs.evaluate(
+        spec, options, mode, state, data
+    )
     if metric is None:
         return loss, None, (params, model_state)
     value = metric(params, data)

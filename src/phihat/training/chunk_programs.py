@@ -1,8 +1,8 @@
 """The compiled parts of a long fit: its beginning, a chunk of steps, its end.
 
 A chunk is a part of `fit`'s own loop. How many steps it has is a run-time number, so
-that chunks of any length are one program; only the room for their rows is fixed. What
-`train` asks of the engine it asks here.
+that chunks of any length are one program; only the size of the buffer for their rows is
+fixed. What `train` asks of the engine it asks here.
 """
 
 import dataclasses
@@ -37,13 +37,13 @@ __all__ = [
     "Report",
     "advance",
     "begin",
+    "copy_leaves",
     "evaluate",
     "evaluation_params",
     "final_values",
     "finish",
     "is_faster_alone",
     "optimizer_numbers",
-    "own",
     "row_shapes",
     "with_numbers",
     "with_optimizer",
@@ -54,7 +54,7 @@ class ChunkOptions(NamedTuple):
     """What shapes a chunk's program beside its code.
 
     Attributes:
-      num_rows: room for rows of the history.
+      num_rows: of the history that its buffer holds.
       is_stream: the data are a batch, or a group of batches.
       is_group: they are a group, `[G, ...]`.
       is_single: a chunk is one step, without a loop round it.
@@ -74,13 +74,13 @@ class ChunkCarry(NamedTuple):
     Attributes:
       state: where the fit stands.
       recorder_states: those of the recorders.
-      sound_params: the params to evaluate before the last step, whose loss was finite,
-        or None where they are not kept.
+      last_finite_params: the params to evaluate before the last step, whose loss was
+        finite, or None where they are not kept.
     """
 
     state: FitState
     recorder_states: PyTree
-    sound_params: Params | None
+    last_finite_params: Params | None
 
 
 class Report(NamedTuple):
@@ -99,7 +99,7 @@ class Report(NamedTuple):
     rows: dict[str, Any]
 
 
-def own(tree: PyTree) -> PyTree:
+def copy_leaves(tree: PyTree) -> PyTree:
     """Copy all leaves, so that they can be given away."""
 
     def copy(leaf: Any) -> Any:
@@ -116,11 +116,11 @@ def begin(
 ) -> ChunkCarry:
     """Return what the first chunk begins with."""
     del options, mode
-    recorder_states = begin_recorders(_run.resolve(spec), state)
-    sound_params = None
+    recorder_states = begin_recorders(_run.recorders_of(spec), state)
+    last_finite_params = None
     if spec.step.stops and not measures_itself(state.opt_state):
-        sound_params = evaluation_params(spec, state)
-    return ChunkCarry(state, recorder_states, sound_params)
+        last_finite_params = evaluation_params(spec, state)
+    return ChunkCarry(state, recorder_states, last_finite_params)
 
 
 def advance(
@@ -158,7 +158,7 @@ def advance(
         num_rows=options.num_rows,
         is_single=options.is_single,
         recorder_states=carry.recorder_states,
-        sound_params=carry.sound_params,
+        last_finite_params=carry.last_finite_params,
     )
     is_stopped = (ran.num_taken < end) | ~is_running(ran.state.opt_state)
     is_stopped |= state.status != Status.RUNNING
@@ -171,7 +171,7 @@ def advance(
         loss=jnp.copy(after.loss),
         rows=ran.history,
     )
-    handed_on = ChunkCarry(after, ran.recorder_states, ran.sound_params)
+    handed_on = ChunkCarry(after, ran.recorder_states, ran.last_finite_params)
     if options.shardings is not None:
         handed_on = _placement.keep(options.shardings, handed_on)
     return handed_on, report
@@ -281,7 +281,7 @@ def finish(
         state,
         is_stopped=is_stopped,
         last=None,
-        sound_params=carry.sound_params,
+        last_finite_params=carry.last_finite_params,
     )
     if params is not None:
         use = functools.partial(source.use_fn, last)

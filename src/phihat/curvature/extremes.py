@@ -12,7 +12,9 @@ from phihat._core import tables as _tables
 from phihat._core import tree as _tree
 from phihat._core.programs import Mode
 from phihat._core.types import Batch, LossFn, Params, RandomKey
-from phihat.curvature import _core, _lanczos
+from phihat._linalg.dense_hessian import eigh
+from phihat._linalg.lanczos import ritz
+from phihat.curvature import _core
 from phihat.curvature._core import DENSE_SIZE
 
 __all__ = ["ExtremeEigenvalues", "extreme_eigenvalues", "sharpness"]
@@ -151,11 +153,11 @@ def _extreme_eigenvalues(
     )
     if is_dense:
         matrix = _core.hessian(fixed_fn, options, mode, point, data, ())
-        vectors = _core.eigh(matrix)[1].T[jnp.array([0, -1])]
+        vectors = eigh(matrix)[1].T[jnp.array([0, -1])]
     else:
         product_fn = _core.flat_product(fixed_fn, point, data, call)
         start = jax.random.normal(key, flat.shape, flat.dtype)
-        result = _lanczos.ritz(product_fn, start, num_iterations)
+        result = ritz(product_fn, start, num_iterations)
         vectors = result.coefficients.T[jnp.array([0, -1])] @ result.basis
     vectors = jax.lax.stop_gradient(vectors)
     images = jax.lax.map(_core.flat_product(loss_fn, params, data, call), vectors)

@@ -1,6 +1,6 @@
-"""Blocks of steps, and the pages on which their rows are kept.
+"""Blocks of steps, and the small buffers in which their rows of the history are kept.
 
-A page is a few hundred bytes, which are written into the history once a block: on the
+These take a few hundred bytes, and are written into the history once a block: on the
 CPU a loop whose buffers are all small runs as one kernel.
 """
 
@@ -19,21 +19,21 @@ __all__ = [
     "blank_rows",
     "block_end",
     "block_length",
-    "draw",
-    "page_rows",
-    "read",
-    "room",
-    "write",
+    "block_source",
+    "num_buffer_rows",
+    "read_rows",
+    "rows_per_block",
+    "write_rows",
 ]
 
 _BLOCK = 100
-"""Steps of a block where no page limits them."""
+"""Steps of a block where their rows set no limit."""
 
 _SMALL_BUFFER = 512
 """Bytes up to which XLA calls a buffer small."""
 
 _FEW_ROWS = 16
-"""Rows of a page below which a small page is not worth its turning."""
+"""Rows below which a small buffer is not worth its copying."""
 
 
 def block_length(row: PyTree, plan: LoopPlan) -> int:
@@ -55,15 +55,15 @@ def block_length(row: PyTree, plan: LoopPlan) -> int:
     return -(-length // plan.record_every) * plan.record_every
 
 
-def page_rows(context: Context) -> int:
+def rows_per_block(context: Context) -> int:
     return -(-context.block // context.plan.record_every)
 
 
-def room(context: Context) -> int:
-    """Return the rows of the history with room for the last page."""
+def num_buffer_rows(context: Context) -> int:
+    """Return the rows of the history with room for the last block."""
     if context.is_flat:
         return context.plan.num_rows + 1
-    return context.plan.num_rows + page_rows(context)
+    return context.plan.num_rows + rows_per_block(context)
 
 
 def block_end(context: Context, first: Array) -> Array:
@@ -72,7 +72,7 @@ def block_end(context: Context, first: Array) -> Array:
     return context.row_of(first) * stride + context.block
 
 
-def draw(context: Context, first: Array) -> BatchSource:
+def block_source(context: Context, first: Array) -> BatchSource:
     plan = context.plan
     first = context.offset(first)
     if plan.measures_end:
@@ -89,7 +89,7 @@ def blank_rows(row: PyTree, num_rows: int) -> PyTree:
     )
 
 
-def read(history: PyTree, at: Any, rows: int) -> PyTree:
+def read_rows(history: PyTree, at: Any, rows: int) -> PyTree:
     def read(buffer: Array) -> Array:
         return jax.lax.dynamic_slice_in_dim(
             buffer, at, rows, axis=0, allow_negative_indices=False
@@ -98,7 +98,7 @@ def read(history: PyTree, at: Any, rows: int) -> PyTree:
     return jax.tree.map(read, history)
 
 
-def write(history: PyTree, rows: PyTree, at: Any) -> PyTree:
+def write_rows(history: PyTree, rows: PyTree, at: Any) -> PyTree:
     def write(buffer: Array, value: Array) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(
             buffer, value, at, axis=0, allow_negative_indices=False

@@ -12,7 +12,13 @@ from phihat.second_order.flat_params import Space
 from phihat.second_order.quadratic_model import Model, PredictedStep
 from phihat.second_order.subproblem import Proposal
 
-__all__ = ["End", "TrialResult", "find_end", "status_of"]
+__all__ = [
+    "Termination",
+    "TrialResult",
+    "check_termination",
+    "next_radius",
+    "status_of",
+]
 
 Vector = Float[Array, " P"]
 Scalar = Float[Array, ""]
@@ -57,14 +63,14 @@ class TrialResult(NamedTuple):
     is_exact: Flag
 
 
-class End(NamedTuple):
+class Termination(NamedTuple):
     """Whether a fit ends at the accepted point: at a minimum, or where it is stuck."""
 
     is_converged: Flag
     is_stuck: Flag
 
 
-def find_end(
+def check_termination(
     space: Space,
     model: Model,
     verdict: TrialResult,
@@ -74,7 +80,7 @@ def find_end(
     eps: float,
     relative_gradient: Vector,
     tolerance: Any,
-) -> End:
+) -> Termination:
     """Judge the accepted point."""
     limits = _limits(tolerance, model.slopes.dtype)
     own_size = model.scale * jnp.abs(model.point)
@@ -111,11 +117,16 @@ def find_end(
     is_stuck &= is_bad & verdict.is_exact
     is_stuck |= ~(predicted_step.fall > 0)
     is_converged |= is_stuck & (is_noise | is_least)
-    return End(is_converged, is_stuck & ~is_converged)
+    return Termination(is_converged, is_stuck & ~is_converged)
 
 
 def status_of(
-    verdict: TrialResult, end: End, is_finite: Flag, *, leaves: Flag, is_negative: Flag
+    verdict: TrialResult,
+    end: Termination,
+    is_finite: Flag,
+    *,
+    leaves: Flag,
+    is_negative: Flag,
 ) -> Int[Array, ""]:
     """Return the status of a fit at this point."""
     is_stalled = ~leaves & (end.is_stuck | (end.is_converged & is_negative))
@@ -128,6 +139,16 @@ def status_of(
     return jnp.where(is_bad, failed, status)
 
 
+def next_radius(
+    radius: Scalar, length: Scalar, gain: Scalar, is_good: Flag, falls: Flag, cut: Flag
+) -> Scalar:
+    """Widen the region after a step that it cut short, narrow it after a bad one."""
+    widened = jnp.where((gain > 0.75) & cut, 2 * radius, radius)
+    after_fall = jnp.where(gain < 0.25, 0.5 * length, widened)
+    after_good = jnp.where(falls, after_fall, radius)
+    return jnp.where(is_good, after_good, 0.25 * jnp.minimum(radius, length))
+
+
 class _Limits(NamedTuple):
     gradient: Any
     loss: Any
@@ -136,19 +157,16 @@ class _Limits(NamedTuple):
 
 def _limits(tolerance: Any, dtype: Any) -> _Limits:
     """Read a tolerance as limits of relative quantities."""
+    # A new field of Tolerance does not fit in here: say what it means for these fits.
+    gradient, loss, params, relative, relative_gradient = tolerance or (None,) * 5
 
-    def largest(*names: str) -> Any:
-        given = [getattr(tolerance, name, None) for name in names]
+    def largest(*given: Any) -> Any:
         limits = [jnp.asarray(x).astype(dtype) for x in given if x is not None]
         return jnp.max(jnp.stack(limits)) if limits else None
 
-    def relative(name: str) -> Any:
-        absent = getattr(tolerance, name, None) is None
-        return None if absent else largest(name, "relative")
-
-    gradient = largest("gradient", "relative_gradient")
+    steepest = largest(gradient, relative_gradient)
     return _Limits(
-        gradient=0.0 if gradient is None else gradient,
-        loss=relative("loss"),
-        params=relative("params"),
+        gradient=0.0 if steepest is None else steepest,
+        loss=None if loss is None else largest(loss, relative),
+        params=None if params is None else largest(params, relative),
     )

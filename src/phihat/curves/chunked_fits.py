@@ -29,7 +29,7 @@ from phihat.curves.residuals import Inputs, curve_loss, raw
 from phihat.results import FitState
 from phihat.second_order import levenberg_marquardt
 
-__all__ = ["Ends", "round_length", "run"]
+__all__ = ["LaneResults", "round_length", "run"]
 
 _CHUNK = 250
 """Lanes at once on a CPU: they stay in its cache, and few wait for the slowest."""
@@ -43,7 +43,7 @@ _MOST_STEPS = 20
 _LEAST_STEPS = 8
 
 
-class Ends(NamedTuple):
+class LaneResults(NamedTuple):
     """Where N fits of F free params ended.
 
     Attributes:
@@ -65,10 +65,10 @@ class Ends(NamedTuple):
     gram: np.ndarray
 
 
-def run(many: ManyProblems, *, max_bytes: int | None, progress: bool) -> Ends:
+def run(many: ManyProblems, *, max_bytes: int | None, progress: bool) -> LaneResults:
     """Fit all curves to their ends."""
     num_curves, num_free = many.num_curves, len(many.layout.free_names)
-    ends = Ends(
+    ends = LaneResults(
         free=np.empty([num_curves, num_free]),
         status=np.zeros(num_curves, np.int32),
         num_steps=np.zeros(num_curves, np.int32),
@@ -85,7 +85,7 @@ def run(many: ManyProblems, *, max_bytes: int | None, progress: bool) -> Ends:
         size *= len(devices)
     # Two programs at once on a CPU may wait for each other's threads, without end.
     most = 1 if devices[0].platform == "cpu" else 2
-    work = _Work(many, size, _programs_of(many, chunk, mesh))
+    work = _LaneQueue(many, size, _programs_of(many, chunk, mesh))
     with _bar(progress, num_curves) as bar:
         _drive(work, ends, most, bar)
     return ends
@@ -104,7 +104,7 @@ def round_length(num_steps: int) -> int:
 # ------------------------------------------------------------------- what is compiled
 
 
-def _begin(code: Any, options: Any, mode: Mode, free: Array) -> FitState:
+def _init_lane(code: Any, options: Any, mode: Mode, free: Array) -> FitState:
     del options, mode
     return fitting.init(free, code)
 
@@ -156,21 +156,24 @@ def _advance(
         lanes = (state, own_leaves, box if own_box else None)
         return jax.lax.map(lane, lanes, batch_size=chunk)
 
-    if mesh is None:
-        return advance(state, leaves, box)
-    # Each device loops over its own lanes, and none waits for another's.
+    if mesh is not None:
+        advance = _on_each_device(advance, mesh, is_own, own_box)
+    return advance(state, leaves, box)
+
+
+def _on_each_device(
+    advance: Callable[..., Any], mesh: Mesh, is_own: tuple[bool, ...], own_box: bool
+) -> Callable[..., Any]:
+    """Let each device loop over its own lanes, so that none waits for another's."""
     split, whole = PartitionSpec("lanes"), PartitionSpec()
+    leaves = [split if own else whole for own in is_own]
     return jax.shard_map(
         advance,
         mesh=mesh,
-        in_specs=(
-            split,
-            [split if own else whole for own in is_own],
-            split if own_box else whole,
-        ),
+        in_specs=(split, leaves, split if own_box else whole),
         out_specs=split,
         check_vma=False,
-    )(state, leaves, box)
+    )
 
 
 def _measure(
@@ -235,7 +238,7 @@ def _programs_of(many: ManyProblems, chunk: int, mesh: Mesh | None) -> _Programs
         function,
     )
     return _Programs(
-        functools.partial(_programs.call, _begin, optimizer, None),
+        functools.partial(_programs.call, _init_lane, optimizer, None),
         functools.partial(_programs.call, _advance, advance_code, advance_options),
         num_steps,
     )
@@ -244,7 +247,7 @@ def _programs_of(many: ManyProblems, chunk: int, mesh: Mesh | None) -> _Programs
 # ------------------------------------------------------------------------- the chunks
 
 
-class _Work:
+class _LaneQueue:
     """What is left to do: curves not begun, and lanes that have not ended."""
 
     def __init__(self, many: ManyProblems, size: int, programs: _Programs) -> None:
@@ -297,7 +300,7 @@ class _Work:
         repeat = lambda leaf: np.broadcast_to(leaf, (len(lanes), *leaf.shape))  # noqa: E731
         return jax.tree.map(repeat, self.first_state)._replace(params=free)
 
-    def put(self, ends: Ends, lanes: np.ndarray, found: Any) -> int:
+    def put(self, ends: LaneResults, lanes: np.ndarray, found: Any) -> int:
         """Write what a chunk found; return how many lanes have ended."""
         state, free, status, (total, chi_square, misfit, gram) = found
         ends.free[lanes] = free
@@ -317,7 +320,7 @@ def _rows(tree: Any, rows: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
-def _drive(work: _Work, ends: Ends, most: int, bar: Any) -> None:
+def _drive(work: _LaneQueue, ends: LaneResults, most: int, bar: Any) -> None:
     """Keep so many chunks at work until nothing is left; none is waited for at once."""
     running: collections.deque[tuple[np.ndarray, Any]] = collections.deque()
     while True:
