@@ -26,6 +26,17 @@ def _normal(x: Any, below: Any, above: Any, middle: Any) -> Any:
     return 0.5 * jnp.where(size < 0.7, middle(x), tails)
 
 
+def _solved_reversed(b: Any) -> Any:
+    """Solve with the identity's factors, its permuted rows in reverse order."""
+    factors, _, order = jax.lax.linalg.lu(jnp.eye(2))
+    column = b[order][::-1, None]
+    for how in ({"lower": True, "unit_diagonal": True}, {}):
+        column = jax.lax.linalg.triangular_solve(factors, column, left_side=True, **how)
+    return column[:, 0]
+
+
+_CORNER = np.array([[1.0, 0.0], [3.0, 1.0]])
+
 _ERFC, _REST = jax.lax.erfc, lambda z: 2.0 - jax.lax.erfc(z)
 
 FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
@@ -261,6 +272,34 @@ FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
     ),
     "log det of squares": (
         lambda v: -jnp.linalg.slogdet(jnp.eye(3) + jnp.diag(v**2))[1], _V,
+    ),
+    # interpolation and linear systems
+    "interp that falls again": (
+        lambda x: jnp.interp(x, jnp.arange(3.0), jnp.asarray([0.0, 1.0, 0.0])),
+        _X, None, Box(0.2, 1.8),
+    ),
+    "interp of a cube": (
+        lambda x: jnp.interp(x**3, jnp.arange(-10.0, 11.0, 10), jnp.arange(3.0)),
+        _X, None, Box(-2.0, 2.0),
+    ),
+    "interp with level ends": (
+        lambda x: jnp.interp(x, jnp.asarray([-1.0, 1.0]), jnp.asarray([-1.0, 1.0])),
+        _X,
+    ),
+    "solution of a triangle": (
+        lambda v: v[:2] @ jax.scipy.linalg.solve_triangular(_CORNER, v[:2], lower=True),
+        _V,
+    ),
+    "solution of a triangle turned": (
+        lambda v: v[1] ** 2 + v[0] * jax.scipy.linalg.solve_triangular(
+            _CORNER, v[:2], trans=1, lower=True
+        )[0], _V,
+    ),
+    "solution of a system": (
+        lambda v: v[:2] @ jnp.linalg.solve(jnp.asarray(_CORNER), v[:2]), _V,
+    ),
+    "solution with the rows reversed": (
+        lambda v: v[:2] @ _solved_reversed(v[:2]), _V,
     ),
     # choices by the first truth
     "select with a jump": (

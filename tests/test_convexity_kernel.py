@@ -133,7 +133,46 @@ def test_replay_reads_the_leaves_that_are_asked_for():
     assert not replay(report, loss_fn, params, wrt="b")
 
 
+def _in_a_loop(kind, rows, length):
+    """Add a square of w, times a sum of rows, in each round."""
+    add = lambda carry, w: carry + jnp.sum(rows * w**2)
+    if kind == "scan":
+        return lambda w: jax.lax.scan(
+            lambda carry, _: (add(carry, w), None), 0.0, length=length
+        )[0]
+    if kind == "fori":
+        return lambda w: jax.lax.fori_loop(
+            0, len(rows), lambda i, carry: carry + jnp.asarray(rows)[i] * w**2, 0.0
+        )
+    return lambda w: jax.lax.while_loop(
+        lambda s: s[0] < w, lambda s: (s[0] + 1.0, add(s[1], w)), (0.0, 0.0)
+    )[1]
+
+
+@pytest.mark.parametrize("kind", ["scan", "fori", "while"])
+def test_a_digest_holds_the_bodies_of_loops_and_all_of_their_numbers(kind):
+    other = np.ones(1500, np.float32)
+    other[700] = -9e3
+    functions = [_in_a_loop(kind, rows, 2000) for rows in (np.ones(1500), other)]
+    one, two = (pose("test", f, 1.0) for f in functions)
+    assert one.digest() == pose("test", functions[0], 1.0).digest()
+    assert one.digest() != two.digest()
+    report = prove_convexity(functions[0], 1.0)
+    if kind != "while":  # of no known number of rounds
+        assert report.verdict is Verdict.PROVED_CONVEX
+        assert replay(report, functions[0], 1.0)
+    assert not replay(report, functions[1], 1.0)
+
+
 # -------------------------------------------------------------------------- the alarm
+
+
+def test_an_analysis_of_too_many_steps_ends(monkeypatch):
+    monkeypatch.setattr(chord_alarm, "_JUDGING", 0.0)
+    loss_fn = lambda w: jnp.sum((w + 4096.0) ** 2 - 8192.0 * w - 4096.0**2)
+    report = check_convexity(loss_fn, np.ones(3, np.float32))
+    assert report.verdict is Verdict.PROVED_CONVEX
+    assert "a program of too many steps" in report.lints[-1]
 
 
 def test_a_chord_that_cannot_be_judged_is_told(monkeypatch):

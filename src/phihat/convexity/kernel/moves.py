@@ -33,7 +33,8 @@ def moved(
         raise Refused(f"`{name}` carries a program of its own")
     indices = set(INDEXED.get(name, lambda _: range(0))(len(inputs)))
     if any(inputs[k].exact is None for k in indices):
-        if name == "gather" and inputs[1].constant:
+        is_read = name in ("gather", "dynamic_slice")
+        if is_read and all(inputs[k].constant for k in indices):
             return [_read_anywhere(equation, inputs, shapes[0])]
         raise Refused(f"the indices of `{name}` are not known")
     operands = [v for k, v in enumerate(inputs) if k not in indices]
@@ -88,10 +89,9 @@ def _read_anywhere(
     equation: Equation, inputs: Sequence[Value], shape: Sequence[int]
 ) -> Value:
     """Each result is one element, the same for all params; it must lie within."""
-    operand, indices = inputs
-    params = equation.params
-    if "FILL" in str(params["mode"]):
-        r = indices.ranges()
+    operand, params = inputs[0], equation.params
+    if "FILL" in str(params.get("mode")):  # others clamp
+        r = inputs[1].ranges()
         for k, axis in enumerate(params["dimension_numbers"].start_index_map):
             last = operand.shape[axis] - params["slice_sizes"][axis]
             if not ((r.low[..., k] >= 0) & (r.high[..., k] <= last)).all():

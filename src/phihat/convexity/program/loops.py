@@ -110,7 +110,7 @@ def while_loop(
             flattener.known.clear()
             numbers = [flattener.new_value(variable.aval) for variable in eqn.outvars]
             flattener.append(
-                Equation("while", {}, inputs, tuple(numbers), source, None)
+                Equation("while", eqn.params, inputs, tuple(numbers), source, None)
             )
             return numbers
         if not bool(flattener.constants[going]):

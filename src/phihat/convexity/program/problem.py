@@ -1,7 +1,6 @@
 """The question: which function, of which leaves, on which domain, for which data."""
 
 import dataclasses
-import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from phihat._core.types import Box
 from phihat.convexity.numbers import dtypes
 from phihat.convexity.numbers.intervals import Interval, from_array
 from phihat.convexity.program.form import Program
+from phihat.convexity.program.statement import digest_of
 from phihat.convexity.program.trace import NoLoss, Untraceable, trace
 
 __all__ = ["Problem", "pose"]
@@ -98,28 +98,8 @@ class Problem:
 
     def digest(self) -> str:
         """Hash the whole statement: program, domain, data, what is held, versions."""
-        digest = hashlib.blake2b(digest_size=32)
-        for part in (
-            jax.__version__,
-            [
-                (e.primitive, e.inputs, e.outputs, _settings(e.params))
-                for e in self.program.equations
-            ],
-            self.program.shapes,
-            list(map(str, self.program.dtypes)),
-            self.program.assumptions,
-            self.varied,
-        ):
-            digest.update(repr(part).encode())
-        for array in self.program.constants.values():
-            digest.update(np.ascontiguousarray(array).tobytes())
-        for interval in (*self.domain, *self.data):
-            if interval is not None:
-                ends = interval.stored
-                for end in ends:
-                    digest.update(repr((end.shape, end.dtype, len(ends))).encode())
-                    digest.update(np.ascontiguousarray(end).data)
-        return digest.hexdigest()
+        ranges = [None if r is None else r.stored for r in (*self.domain, *self.data)]
+        return digest_of(self.program, self.varied, ranges)
 
 
 def pose(
@@ -440,11 +420,3 @@ def _is_real(array: np.ndarray) -> bool:
     if not dtypes.is_readable(array.dtype):
         return False
     return not np.isnan(np.min(array, initial=0))
-
-
-def _settings(params: Any) -> str:
-    return ", ".join(
-        f"{key}={value!r}"
-        for key, value in sorted(params.items())
-        if not callable(value) and "jaxpr" not in key
-    )

@@ -44,6 +44,9 @@ _MAX_ANALYSED = 1 << 24
 _SUSPECTS = 6
 """The worst chords of each sign, on which rounding is analysed."""
 
+_JUDGING = 1.0
+"""Seconds for that; where they are over, only what was analysed is judged."""
+
 
 class Alarm(NamedTuple):
     """What the chords say.
@@ -194,12 +197,15 @@ def try_chords(
         if count >= _LEAST and time.monotonic() - begin > seconds:
             break
     suspects.sort(key=lambda entry: -entry[0])
+    deadline = time.monotonic() + _JUDGING
     lint, usual = None, float(np.median(np.concatenate(sizes))) if count else 0.0
-    for _, sign, middle, step, values in suspects[:_SUSPECTS]:
+    for rank, (_, sign, middle, step, values) in enumerate(suspects[:_SUSPECTS]):
+        if rank and time.monotonic() > deadline:
+            break
         sag = claims[sign] * float(step @ step) / 2
         gap = sign * float(values[0] - (values[1] / 2 + values[2] / 2) + sag)
         try:
-            bound = _bound(problem, function, middle, step)
+            bound = _bound(problem, function, middle, step, deadline)
         except Unbounded as error:
             lint = (
                 f"what rounding does is not bounded ({error}), so that a gap of "
@@ -226,7 +232,11 @@ def try_chords(
 
 
 def _bound(
-    problem: Problem, function: "_Function", middle: np.ndarray, step: np.ndarray
+    problem: Problem,
+    function: "_Function",
+    middle: np.ndarray,
+    step: np.ndarray,
+    deadline: float,
 ) -> float:
     """Bound what rounding may do to a gap: the bounds of its three values."""
     if function.largest > _MAX_ANALYSED:
@@ -235,7 +245,7 @@ def _bound(
     try:
         for point in (middle, middle - step, middle + step):
             leaves = function.leaves_of(point)
-            _, error = value_and_error(problem.program, leaves, function.data)
+            _, error = value_and_error(problem.program, leaves, function.data, deadline)
             errors.append(error)
     except (ArithmeticError, ValueError, MemoryError) as error:
         raise Unbounded("a value that was not analysed") from error

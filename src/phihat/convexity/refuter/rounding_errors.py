@@ -11,6 +11,8 @@ References:
   Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, section 3.3.
 """
 
+import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +39,10 @@ class Unbounded(Exception):
 
 
 def value_and_error(
-    program: Program, params: Sequence[Any], data: Sequence[Any]
+    program: Program,
+    params: Sequence[Any],
+    data: Sequence[Any],
+    deadline: float = math.inf,
 ) -> tuple[float, float]:
     """Evaluate a program at a point, with a bound on the rounding in its own dtypes.
 
@@ -45,13 +50,21 @@ def value_and_error(
       program: the program.
       params: the leaves of params, exact in their own dtypes.
       data: the leaves of data.
+      deadline: of `time.monotonic`; a long loop is analysed round by round.
 
     Returns:
       The value in float64, and how far the user's floats may be from the real value.
 
     Raises:
-      Unbounded: an equation has no rule, or its value may overflow or not exist.
+      Unbounded: an equation has no rule, its value may overflow or not exist, or time
+        ran out.
     """
+
+    def step(*args: Any) -> list[Interval]:
+        if time.monotonic() > deadline:
+            raise Unbounded("a program of too many steps")
+        return _rounded(*args)
+
     numbers, leaves = (*program.params, *program.data), (*params, *data)
     given = {
         n: from_constant(leaf)
@@ -59,7 +72,7 @@ def value_and_error(
         if dtypes.is_readable(program.dtypes[n]) and leaf is not None
     }
     try:
-        (found,) = evaluate(program, given, step=_rounded).values()
+        (found,) = evaluate(program, given, step=step).values()
     except (Undefined, Unreadable) as error:
         raise Unbounded(str(error)) from None
     found = _cast(found, program.narrowed.get(program.output))
