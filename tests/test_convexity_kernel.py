@@ -169,7 +169,7 @@ def test_a_digest_holds_the_bodies_of_loops_and_all_of_their_numbers(kind):
 
 def test_an_analysis_of_too_many_steps_ends(monkeypatch):
     monkeypatch.setattr(chord_alarm, "_JUDGING", 0.0)
-    loss_fn = lambda w: jnp.sum((w + 4096.0) ** 2 - 8192.0 * w - 4096.0**2)
+    loss_fn = lambda w: jnp.sum((w + 2048.0) ** 2 - 4096.0 * w - 2048.0**2)
     report = check_convexity(loss_fn, np.ones(3, np.float32))
     assert report.verdict is Verdict.PROVED_CONVEX
     assert "a program of too many steps" in report.lints[-1]
