@@ -87,6 +87,8 @@ def constant(
     if name == "sub" and inputs[0] is inputs[1]:
         zeros = np.broadcast_to(np.float64(0.0), inputs[0].shape)
         return [_enclosed(Interval(zeros, zeros))]
+    if name == "mul" and inputs[0] is inputs[1]:
+        return [_enclosed(iv.square(ranges[0]))]
     if name in _ENCLOSED:
         return [_enclosed(_ENCLOSED[name](*ranges))]
     if name == "cholesky":
