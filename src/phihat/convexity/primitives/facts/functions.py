@@ -84,14 +84,17 @@ def smooth(name: str) -> Rule:
         del call
         if not (derivatives.is_inside(name, x.range) or (x.positive and x.low == 0.0)):
             raise Undecided(f"the argument of {name} is not proved inside its domain")
-        return _composed(x, *_derivatives(name, x.low, x.high), **known(x))
+        r = x.range
+        ends = float(r.low).hex(), float(r.high).hex()  # 0 and -0 apart
+        return _composed(x, *_derivatives(name, *ends), **known(x))
 
     return rule
 
 
 @functools.lru_cache(256)
-def _derivatives(name: str, low: float, high: float) -> derivatives.Derivatives:
-    return derivatives.SMOOTH[name](Interval(low, high))
+def _derivatives(name: str, low: str, high: str) -> derivatives.Derivatives:
+    """Return a function's derivatives over a range, whose ends are hexadecimal."""
+    return derivatives.SMOOTH[name](Interval(*map(float.fromhex, (low, high))))
 
 
 def logistic(call: Call, x: Facts) -> Facts:
