@@ -383,6 +383,15 @@ def test_domains_that_are_implied_are_listed() -> None:
     assert not proof.facts.total
 
 
+@pytest.mark.parametrize("fn", [jnp.cos, jnp.sin, special.digamma])
+def test_a_smooth_function_of_an_infinite_constant_is_not_known(fn: Any) -> None:
+    def loss_fn(w: Any, limit: Any) -> Any:  # cos(inf) is NaN, and the sign is -1
+        return jnp.where(fn(jnp.maximum(limit, 0.0)) <= 1.0, 1.0, -1.0) * w**2
+
+    problem = pose("test", loss_fn, jnp.asarray(1.5), jnp.asarray(jnp.inf))
+    assert not prove(problem).facts.curved
+
+
 def test_narrow_floats_are_an_assumption() -> None:
     problem = pose("test", lambda w: w.astype(jnp.float16) ** 2, jnp.asarray(1.5))
     assert any("float16" in sentence for sentence in problem.program.assumptions)

@@ -100,6 +100,9 @@ _COMPUTED = {
     "median": lambda w: jnp.median(1.0 + _EDGES) * (w @ w),
     "scaled in place": lambda w: jnp.sum(w.at[:2].divide(2.0).at[1:].power(2)),
     "the cube of a norm": lambda w: (w @ w) * jnp.sqrt(w @ w),
+    "an element at a rounded place": lambda w: (
+        w[jnp.exp(jnp.log(_EDGES[2])).astype(int)] ** 2
+    ),
     "x log(x / 2)": lambda w: jnp.sum(w * jnp.log(w / 2.0)),
 }
 
@@ -110,6 +113,14 @@ def test_replay_accepts_what_is_computed_of_constants(name):
         report = prove_convexity(_COMPUTED[name], np.ones(3))
         assert report.is_convex
         assert replay(report, _COMPUTED[name], np.ones(3))
+
+
+def test_replay_accepts_an_element_anywhere_in_a_range():
+    loss_fn = lambda w, place: jnp.sum(jax.lax.dynamic_slice(w, (place,), (2,)) ** 2)
+    given = loss_fn, np.ones(3), Box(np.int32(0), np.int32(9))
+    report = prove_convexity(*given)
+    assert report.is_convex
+    assert replay(report, *given)
 
 
 def test_the_checker_says_nothing_of_the_order_of_zeros():

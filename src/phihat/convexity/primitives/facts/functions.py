@@ -9,7 +9,14 @@ from phihat.convexity.numbers import derivatives
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.primitives.facts.arithmetic import add, multiply, negative
 from phihat.convexity.primitives.facts.call import Call, Rule, Undecided
-from phihat.convexity.primitives.facts.facts import ONE, ZERO, Facts, closed, ranged
+from phihat.convexity.primitives.facts.facts import (
+    ONE,
+    TOP,
+    ZERO,
+    Facts,
+    closed,
+    ranged,
+)
 from phihat.convexity.primitives.facts.powers import logarithm
 
 __all__ = [
@@ -82,6 +89,8 @@ def smooth(name: str) -> Rule:
         At an open end of the domain, as 0 for lgamma, the enclosures hold, too.
         """
         del call
+        if x.is_infinite:
+            return TOP
         if not (derivatives.is_inside(name, x.range) or (x.positive and x.low == 0.0)):
             raise Undecided(f"the argument of {name} is not proved inside its domain")
         r = x.range
