@@ -167,41 +167,16 @@ def try_chords(
     With a curvature >= c the middle of a chord from m - s to m + s lies c |s|^2 / 2
     below it at least; with one <= c, at most.
     """
-    begin = time.monotonic()
-    suspects: list[tuple[float, int, Any, Any, Any]] = []
-    count, sizes = 0, []
     function = _Function(problem, loss_fn, data)
     if function.is_broken:
         return Alarm()
-    batches = _batches(function.space, function.precision, function.batch_size)
-    for middle, step in batches:
-        try:
-            values = function(middle, step)
-        except Exception:  # the user's own, or no memory: the alarm has no say
-            break
-        usable = np.isfinite(values).all(axis=0)
-        count += int(usable.sum())
-        sizes.append(np.abs(values[:, usable]).reshape(-1))
-        with np.errstate(all="ignore"):
-            gap = values[0] - (values[1] / 2 + values[2] / 2)
-            noise = 2 * function.unit * np.abs(values).sum(axis=0)
-            squares = (step * step).sum(axis=1) / 2
-            for sign, c in claims.items():
-                over = sign * (gap + c * squares)
-                excess = np.where(usable & (over > noise), over / noise, 0.0)
-                for k in np.argsort(-excess)[:_SUSPECTS]:
-                    if excess[k] > 0:
-                        suspects.append(
-                            (float(excess[k]), sign, middle[k], step[k], values[:, k])
-                        )
-        if count >= _LEAST and time.monotonic() - begin > seconds:
-            break
-    suspects.sort(key=lambda entry: -entry[0])
-    deadline = time.monotonic() + _JUDGING
-    lint, usual = None, float(np.median(np.concatenate(sizes))) if count else 0.0
-    for rank, (_, sign, middle, step, values) in enumerate(suspects[:_SUSPECTS]):
+    suspects, sizes, count = _suspects(function, claims, seconds)
+    usual = float(np.median(np.concatenate(sizes))) if count else 0.0
+    lint, deadline = None, time.monotonic() + _JUDGING
+    for rank, suspect in enumerate(suspects):
         if rank and time.monotonic() > deadline:
             break
+        _, sign, middle, step, values = suspect
         sag = claims[sign] * float(step @ step) / 2
         gap = sign * float(values[0] - (values[1] / 2 + values[2] / 2) + sag)
         try:
@@ -229,6 +204,58 @@ def try_chords(
                 f"loss lies off a chord by {gap:.2g}"
             )
     return Alarm(count, lint=lint)
+
+
+class _Suspect(NamedTuple):
+    """A chord from middle - step to middle + step that breaks a claim, it seems.
+
+    Attributes:
+      excess: its gap over the rounding of its three values.
+      sign: of the gap.
+      middle: [P].
+      step: [P].
+      values: in the middle, at middle - step and at middle + step.
+    """
+
+    excess: float
+    sign: int
+    middle: np.ndarray
+    step: np.ndarray
+    values: np.ndarray
+
+
+def _suspects(
+    function: "_Function", claims: Mapping[int, float], seconds: float
+) -> tuple[list[_Suspect], list[np.ndarray], int]:
+    """Return the worst chords, the sizes of all values, and the number of chords."""
+    begin = time.monotonic()
+    suspects: list[_Suspect] = []
+    count, sizes = 0, []
+    batches = _batches(function.space, function.precision, function.batch_size)
+    for middle, step in batches:
+        try:
+            values = function(middle, step)
+        except Exception:  # the user's own, or no memory: the alarm has no say
+            break
+        usable = np.isfinite(values).all(axis=0)
+        count += int(usable.sum())
+        sizes.append(np.abs(values[:, usable]).reshape(-1))
+        with np.errstate(all="ignore"):
+            gap = values[0] - (values[1] / 2 + values[2] / 2)
+            noise = 2 * function.unit * np.abs(values).sum(axis=0)
+            squares = (step * step).sum(axis=1) / 2
+            for sign, c in claims.items():
+                over = sign * (gap + c * squares)
+                excess = np.where(usable & (over > noise), over / noise, 0.0)
+                suspects += [
+                    _Suspect(float(excess[k]), sign, middle[k], step[k], values[:, k])
+                    for k in np.argsort(-excess)[:_SUSPECTS]
+                    if excess[k] > 0
+                ]
+        if count >= _LEAST and time.monotonic() - begin > seconds:
+            break
+    suspects.sort(key=lambda suspect: -suspect.excess)
+    return suspects[:_SUSPECTS], sizes, count
 
 
 def _bound(
