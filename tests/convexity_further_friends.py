@@ -301,6 +301,30 @@ FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
     "solution with the rows reversed": (
         lambda v: v[:2] @ _solved_reversed(v[:2]), _V,
     ),
+    # powers of one value, and what is not a number, or infinite, somewhere
+    "product of two roots": (lambda x: x**0.2 * x**0.4, _X, None, _ABOVE),
+    "digamma that equals itself": (
+        lambda x: jnp.where(
+            special.digamma(x) == special.digamma(x), x**2, -(x**2)
+        ), _X, None, Box(-2.0, 2.0),
+    ),
+    "gamma that is finite": (
+        lambda x: jnp.where(jnp.isfinite(special.gammaln(x)), x, -5.0),
+        _X, None, Box(0.0, 2.0),
+    ),
+    "sigmoid of a mask": (
+        lambda v: v[1] ** 2 * (
+            jax.nn.sigmoid(jnp.where(np.arange(3) < 1, -jnp.inf, v))[0] - 0.5
+        ), _V,
+    ),
+    "logarithm of data below a number": (
+        lambda v, d: jnp.where(jnp.log(d) <= 5.0, 1.0, -1.0) * (v @ v),
+        _V, Box(-1.0, 1.0),
+    ),
+    "root of data below zero": (
+        lambda v, d: jnp.where(-1.0 - jnp.sqrt(d) < 0.0, 1.0, -1.0) * (v @ v),
+        _V, Box(-1.0, 1.0),
+    ),
     # choices by the first truth
     "select with a jump": (
         lambda x: jnp.select([x < -1.0, x < 1.0], [-2.0 * x - 1.0, x**2], 2.0 * x),

@@ -129,7 +129,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("primitives.facts.functions", "if not (derivatives.is_inside(name, x.range) or (x.positive and x.low == 0.0)):", "if False:", ("partial: lgamma", "partial: digamma",)),
     Mutant("primitives.facts.functions", "or (x.positive and x.low == 0.0)):", "or x.low == 0.0):", ("partial: lgamma", "partial: digamma",)),
     Mutant("primitives.facts.functions", "return ZERO if x.low < 0 else ONE", "return ONE if x.low < 0 else ZERO", ("ordinal",)),
-    Mutant("primitives.facts.steps", "if not all(x.total or (x.constant and name in tolerant) for x in xs):", "if False:", ("partial: guarded",)),
+    Mutant("primitives.facts.steps", "if not all(x.total or (x.constant and name in tolerant) for x in xs):", "if False:", ("partial: guarded",), "Where a value is not defined everywhere its range is not known, and nothing follows; the guard words the reason."),
     Mutant("primitives.facts.steps", "return x.range if x.total else unknown(())", "return x.range", ("partial: guarded",)),
     Mutant("primitives.facts.steps", "    if not (x.total and y.total):\n        return None\n", "", ("partial: guarded",)),
     Mutant("primitives.facts.steps", "return [below, above]", "return [above, below]", ("binary: ge", "binary: lt")),

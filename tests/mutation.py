@@ -187,8 +187,8 @@ def watched() -> Iterator[Called]:
 def place_of(mutant: Mutant) -> tuple[str, int] | None:
     """Return the function that holds a mutant; None where all programs may meet it.
 
-    They may where the line belongs to no function, or to one that remembers results:
-    it is not called again by those that profit.
+    They may where the line belongs to no function, or to one that remembers results or
+    makes another function: it is not called again by those that profit.
     """
     source, functions = _functions(mutant.module)
     start = -1
@@ -200,7 +200,10 @@ def place_of(mutant: Mutant) -> tuple[str, int] | None:
     around = [entry for entry in functions if entry[0] <= line <= entry[1]]
     if not around or any(remembers for *_, remembers in around):
         return None
-    return mutant.module, max(first for first, *_ in around)
+    first, last, _ = max(around)
+    if any(first < inner <= last for inner, *_ in functions):
+        return None
+    return mutant.module, first
 
 
 @functools.cache
