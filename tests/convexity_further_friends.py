@@ -302,6 +302,11 @@ FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
         lambda v: v[:2] @ _solved_reversed(v[:2]), _V,
     ),
     # powers of one value, and what is not a number, or infinite, somewhere
+    "sum of two shifts": (
+        lambda v: jnp.log(
+            jnp.exp(v[0] - jnp.max(v[:2])) + jnp.exp(v[1] - jnp.max(v[1:]))
+        ) + jnp.max(v[:2]), _V,
+    ),
     "product of two roots": (lambda x: x**0.2 * x**0.4, _X, None, _ABOVE),
     "digamma that equals itself": (
         lambda x: jnp.where(
