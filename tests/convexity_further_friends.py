@@ -322,13 +322,16 @@ FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
             jax.nn.sigmoid(jnp.where(np.arange(3) < 1, -jnp.inf, v))[0] - 0.5
         ), _V,
     ),
-    "logarithm of data below a number": (
-        lambda v, d: jnp.where(jnp.log(d) <= 5.0, 1.0, -1.0) * (v @ v),
+    "exp above a logarithm of data": (
+        lambda v, d: jnp.where(jnp.exp(v[0]) >= jnp.log(d), 1.0, -1.0) * (v @ v),
         _V, Box(-1.0, 1.0),
     ),
-    "root of data below zero": (
-        lambda v, d: jnp.where(-1.0 - jnp.sqrt(d) < 0.0, 1.0, -1.0) * (v @ v),
+    "exp above a root of data": (
+        lambda v, d: jnp.where(jnp.exp(v[0]) > -1.0 - jnp.sqrt(d), 1.0, -1.0) * (v @ v),
         _V, Box(-1.0, 1.0),
+    ),
+    "power times its root": (
+        lambda x: x**0.6 * jnp.sqrt(x**0.6), _X, None, _ABOVE,
     ),
     # choices by the first truth
     "select with a jump": (
