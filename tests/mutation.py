@@ -187,8 +187,8 @@ def watched() -> Iterator[Called]:
 def place_of(mutant: Mutant) -> tuple[str, int] | None:
     """Return the function that holds a mutant; None where all programs may meet it.
 
-    They may where the line belongs to no function, or to one that remembers results or
-    makes another function: it is not called again by those that profit.
+    They may where the line belongs to no function, or to one that remembers results:
+    it is not called again by those that profit.
     """
     source, functions = _functions(mutant.module)
     start = -1
@@ -200,10 +200,15 @@ def place_of(mutant: Mutant) -> tuple[str, int] | None:
     around = [entry for entry in functions if entry[0] <= line <= entry[1]]
     if not around or any(remembers for *_, remembers in around):
         return None
-    first, last, _ = max(around)
-    if any(first < inner <= last for inner, *_ in functions):
-        return None
-    return mutant.module, first
+    return mutant.module, max(first for first, *_ in around)
+
+
+def makes_another(place: tuple[str, int]) -> bool:
+    """Tell whether a function makes another, which is what programs then call."""
+    module, first = place
+    _, functions = _functions(module)
+    last = next(end for begin, end, _ in functions if begin == first)
+    return any(first < begin <= last for begin, *_ in functions)
 
 
 @functools.cache
@@ -344,7 +349,7 @@ def judge(
     place, anew = place_of(mutant), mutant.module in _RETRACED
     if mutant == _NO_BUG:
         place, anew = None, True
-    if place is not None:
+    if place is not None and not makes_another(place):
         directed = [case for case in directed if place in case.called]
         random = [case for case in random if place in case.called]
         zoo = [case for case in zoo if anew or place in case.called]
