@@ -42,8 +42,8 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         shown = {key: entry for key, entry in value.items() if not callable(entry)}
         return _text(sorted((str(key), _text(shown[key])) for key in shown))
-    if type(value) in (tuple, list):
-        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, (tuple, list)):
+        return f"{type(value).__name__}[{', '.join(map(_text, value))}]"
     text = repr(value)
     return type(value).__name__ if " at 0x" in text else text
 
@@ -72,5 +72,5 @@ def _text_of_jaxpr(closed: Any) -> str:
 
 def _text_of_array(value: Any) -> str:
     array = np.asarray(jax.random.key_data(value) if _tree.is_key(value) else value)
-    content = hashlib.blake2b(np.ascontiguousarray(array).tobytes()).hexdigest()
-    return f"{array.dtype}{array.shape}{content}"
+    numbers = np.ascontiguousarray(array).reshape(-1).view(np.uint8)  # no copy
+    return f"{array.dtype}{array.shape}{hashlib.blake2b(numbers.data).hexdigest()}"
