@@ -302,6 +302,7 @@ FURTHER_FRIENDS: dict[str, tuple[Any, ...]] = {
         lambda v: v[:2] @ _solved_reversed(v[:2]), _V,
     ),
     # powers of one value, and what is not a number, or infinite, somewhere
+    "transform of squares": (lambda v: jnp.fft.rfft(v**2)[1].real, _V),
     "sum of two shifts": (
         lambda v: jnp.log(
             jnp.exp(v[0] - jnp.max(v[:2])) + jnp.exp(v[1] - jnp.max(v[1:]))
