@@ -1,6 +1,5 @@
 """Whether a question is about the program that runs, and about the leaves meant."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from phihat._core.types import Box
 from phihat.convexity.numbers import intervals as iv
 from phihat.convexity.numbers.intervals import Interval
 from phihat.convexity.program.problem import Problem
+from phihat.convexity.program.statement import text_of_array
 
 __all__ = ["free_leaves", "is_the_question"]
 
@@ -89,10 +89,11 @@ def _between(low: Any, high: Any) -> Any:
 def _text(closed: Any) -> str:
     """Write a program down: primitives, dtypes and literals; no names, no rules."""
     jaxpr = getattr(closed, "jaxpr", closed)
-    lines = [_written(c) for c in getattr(closed, "consts", ())]
+    lines = [text_of_array(c) for c in getattr(closed, "consts", ())]
     for eqn in jaxpr.eqns:
         inputs = [
-            _written(v.val) if hasattr(v, "val") else str(v.aval) for v in eqn.invars
+            text_of_array(v.val) if hasattr(v, "val") else str(v.aval)
+            for v in eqn.invars
         ]
         inner = [
             _text(entry)
@@ -105,15 +106,6 @@ def _text(closed: Any) -> str:
         )
         lines += inner
     return "\n".join(lines)
-
-
-def _written(value: Any) -> str:
-    try:
-        array = np.asarray(value)
-    except TypeError:  # a random key
-        array = np.asarray(jax.random.key_data(value))
-    digest = hashlib.blake2b(np.ascontiguousarray(array).tobytes()).hexdigest()
-    return f"{array.dtype}{array.shape}{digest}"
 
 
 def free_leaves(params: Any, wrt: Any) -> tuple[bool, ...]:

@@ -1,14 +1,14 @@
 """What the trace asks of an equation of a jaxpr: its line, its bodies, its key."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jaxlib
 import numpy as np
 
-from phihat._core.jaxprs import primitive_name
+from phihat._core.jaxprs import bodies, equations, primitive_name
 from phihat.convexity.numbers import dtypes
 from phihat.convexity.program.form import Equation, Source
 
@@ -46,7 +46,7 @@ def refused_name(name: str, eqn: Any) -> str | None:
     A scatter runs a program on what meets in one place. The rules of its five kinds
     know what that is; it is checked, as a primitive can be bound with any.
     """
-    if not any(True for _ in bodies(eqn.params)):
+    if not bodies(eqn):
         return None
     body = eqn.params.get("update_jaxpr")
     if body is not None and not eqn.params.get("update_consts"):
@@ -77,15 +77,9 @@ def num_equations(closed: Any) -> int:
     """Count equations, those of bodies included, loops multiplied out."""
     total = 0
     for eqn in opened(closed)[0].eqns:
-        inner = sum(num_equations(body) for body in bodies(eqn.params))
+        inner = sum(num_equations(body) for body in bodies(eqn))
         total += 1 + inner * eqn.params.get("length", 1)
     return total
-
-
-def bodies(params: Mapping[str, Any]) -> Iterator[Any]:
-    for value in params.values():
-        entries = value if isinstance(value, (tuple, list)) else (value,)
-        yield from (e for e in entries if hasattr(e, "eqns") or hasattr(e, "jaxpr"))
 
 
 def rounds_on_purpose(closed: Any) -> bool:
@@ -96,8 +90,7 @@ def rounds_on_purpose(closed: Any) -> bool:
     return any(
         eqn.primitive.name == "reduce_precision"
         or any(dtypes.is_narrow_float(variable.aval.dtype) for variable in eqn.outvars)
-        or any(map(rounds_on_purpose, bodies(eqn.params)))
-        for eqn in opened(closed)[0].eqns
+        for eqn in equations(closed)
     )
 
 
@@ -122,11 +115,11 @@ def typed(value: Any) -> str:
     return f"{type(value).__name__}:{value!r}"
 
 
-def live(equations: list[Equation], outputs: Sequence[int]) -> list[Equation]:
+def live(written: list[Equation], outputs: Sequence[int]) -> list[Equation]:
     """Keep the equations that the outputs need."""
     needed = set(outputs)
     kept = []
-    for equation in reversed(equations):
+    for equation in reversed(written):
         if not needed.isdisjoint(equation.outputs):
             needed.update(equation.inputs)
             kept.append(equation)

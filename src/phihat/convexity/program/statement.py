@@ -9,7 +9,7 @@ import numpy as np
 from phihat._core import tree as _tree
 from phihat.convexity.program.form import Program
 
-__all__ = ["digest_of"]
+__all__ = ["digest_of", "text_of_array"]
 
 
 def digest_of(*parts: Any) -> str:
@@ -38,7 +38,7 @@ def _text(value: Any) -> str:
     if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
         return _text_of_jaxpr(value)
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
-        return _text_of_array(value)
+        return text_of_array(value)
     if isinstance(value, dict):
         shown = {key: entry for key, entry in value.items() if not callable(entry)}
         return _text(sorted((str(key), _text(shown[key])) for key in shown))
@@ -70,7 +70,8 @@ def _text_of_jaxpr(closed: Any) -> str:
     return _text([getattr(closed, "consts", ()), lines, list(map(show, jaxpr.outvars))])
 
 
-def _text_of_array(value: Any) -> str:
+def text_of_array(value: Any) -> str:
+    """Write down the dtype, the shape and a digest of all numbers, or keys."""
     array = np.asarray(jax.random.key_data(value) if _tree.is_key(value) else value)
     numbers = np.ascontiguousarray(array).reshape(-1).view(np.uint8)  # no copy
     return f"{array.dtype}{array.shape}{hashlib.blake2b(numbers.data).hexdigest()}"
