@@ -978,3 +978,19 @@ def test_the_rows_of_data_that_are_not_finite_are_named_and_counted():
     assert elsewhere == "The data hold an infinite or NaN entry at [1]: clean them."
     y[[2, 3]] = np.inf, np.nan
     assert "3 infinite or NaN entries at [1], the first in row 2" in next(advice(y))
+
+
+def test_sharpness_of_a_loss_with_model_state_is_refused_with_the_cause():
+    def loss_fn(params, batch, state):
+        return (params * batch) ** 2, state
+
+    with pytest.raises(TypeError, match="a loss with a `model_state`"):
+        phihat.fit(
+            loss_fn,
+            1.0,
+            phihat.adam(0.1),
+            jnp.ones(()),
+            num_steps=2,
+            model_state=jnp.zeros(()),
+            record=("sharpness",),
+        )

@@ -76,8 +76,10 @@ def make_recorders(
         elif name in _NEED_THE_LOSS:
             if loss_fn is None:
                 raise TypeError(
-                    f"{caller}: `record` asks for {name!r}, which needs the loss, but "
-                    "the step function was not made by `make_step`."
+                    f"{caller}: `record` asks for {name!r}, which calls the loss with "
+                    "params and a batch alone; a loss with a `model_state`, or a step "
+                    "function that was not made by `make_step`, has no such call. "
+                    f"Leave {name!r} out, or record a function `(state, info)`."
                 )
             recorders[name] = _NEED_THE_LOSS[name](loss_fn)
         else:
